@@ -1,0 +1,93 @@
+"""Random augmentations of a whole batch, on its device, each image with its own draw."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+ATTEMPTS = 10  # at a crop that fits, as torchvision does
+
+
+def augment(images: Tensor, names: Sequence[str], size: int, generator: torch.Generator) -> Tensor:
+    """The augmentations of AUGMENTATIONS named, in that order, then the centre crop if the images are still larger.
+
+    images: [B, 3, S, S] with S >= size, uint8 or float in [0, 1]. Gives floats [B, 3, size, size] in [0, 1].
+    Random numbers are drawn on the generator's device, so one seed is one batch wherever the images are.
+    Raises ValueError for an unknown name.
+    """
+    if unknown := set(names) - set(AUGMENTATIONS):
+        raise ValueError(f"unknown augmentations {sorted(unknown)}; there are {', '.join(AUGMENTATIONS)}")
+    for name in names:
+        images = AUGMENTATIONS[name](images, size, generator)
+    return to_unit(centre_crop(images, size))
+
+
+def flip(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Left to right, every second image."""
+    heads = _uniform((len(images), 1, 1, 1), images, generator) < 0.5
+    return torch.where(heads, images.flip(-1), images)
+
+
+def crop(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """A random square of `size`; images of that very size are first padded by size // 8 zeros on each side."""
+    if images.shape[-1] == size:
+        images = F.pad(images, [size // 8] * 4)
+    count, places = len(images), images.shape[-1] - size + 1
+    corner = (_uniform((2, count, 1), images, generator) * places).long()
+    rows, columns = corner + torch.arange(size, device=images.device)
+    each = torch.arange(count, device=images.device)
+    # Indices around a slice put the slice last: [B, size, size, 3], which is channels-last once permuted.
+    return images[each[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def resized_crop(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """A random rectangle of 8 to 100 % of the area and 3:4 to 4:3 in shape, resized to a square of `size`.
+
+    Sampled bilinearly, without a low-pass: a rectangle shrinks at most by S / size, which ought to stay below 2.
+    """
+    area, shape, left, top = _uniform((4, len(images), ATTEMPTS), images, generator)
+    ratio = torch.exp((2 * shape - 1) * math.log(4 / 3))
+    width, height = torch.stack([ratio, 1 / ratio]).mul(0.08 + 0.92 * area).sqrt()
+    # The first attempt that fits; where none does, the first of them, cut to the image.
+    first = ((width <= 1) & (height <= 1)).to(torch.int8).argmax(1, keepdim=True)
+    width, height, left, top = (
+        each.gather(1, first)[:, 0] for each in (width.clamp(max=1), height.clamp(max=1), left, top)
+    )
+    return resample(images, width, height, (1 - width) * (2 * left - 1), (1 - height) * (2 * top - 1), size)
+
+
+def resample(images: Tensor, width: Tensor, height: Tensor, x: Tensor, y: Tensor, size: int) -> Tensor:
+    """The rectangle of each image as floats [B, 3, size, size].
+
+    width, height: [B], shares of the image's sides; x, y: [B], the rectangle's centre, with the image from -1 to 1.
+    """
+    none = torch.zeros_like(width)
+    affine = torch.stack([width, none, x, none, height, y], 1).view(-1, 2, 3)
+    grid = F.affine_grid(affine, [len(images), images.shape[1], size, size], align_corners=False)
+    # Pixels at an edge lean on what is beyond it: the edge itself, not black.
+    sampled = F.grid_sample(to_unit(images), grid, padding_mode="border", align_corners=False)
+    return sampled.clamp(0, 1)  # rounding may leave it by 1e-7
+
+
+def centre_crop(images: Tensor, size: int) -> Tensor:
+    """[..., S, S] → [..., size, size]."""
+    start = (images.shape[-1] - size) // 2
+    return images[..., start : start + size, start : start + size]
+
+
+def to_unit(images: Tensor) -> Tensor:
+    """uint8 → float32 in [0, 1], keeping the order in memory; floats as they are."""
+    return images.float().div_(255) if images.dtype == torch.uint8 else images
+
+
+def _uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.rand(shape, generator=generator, device=generator.device).to(like.device)
+
+
+AUGMENTATIONS: Mapping[str, Callable[[Tensor, int, torch.Generator], Tensor]] = {
+    "flip": flip,
+    "crop": crop,
+    "resized_crop": resized_crop,
+}

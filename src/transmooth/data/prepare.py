@@ -1,0 +1,215 @@
+"""From raw pictures to arrays that can be memory-mapped, with a manifest whose hash pins them.
+
+A prepared set is a folder: <split>.npy, uint8 [N, stored, stored, 3] in RGB; <split>.labels.npy, int64 [N]; and
+manifest.json. The splits are "train", "validation" (unless its share is 0) and "test".
+"""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .picture import TRANSFORM, to_rgb, to_square
+from .sources import Images, open_source
+from .split import stratified
+
+FORMAT = 1
+CHUNK = 4096  # images in flight; bounds what threads and hashes keep in memory
+
+Manifest = dict[str, Any]
+Pixels = npt.NDArray[np.uint8]
+
+
+def prepare(
+    spec: Mapping[str, Any],
+    out: Path,
+    base: Path,
+    pin: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Manifest:
+    """Make the folder `out` from `{"source": {...}, "size": 32, "stored": 32, "validation": 0.1, "seed": 0}`.
+
+    Pictures are stored as squares of `stored` pixels, of which readers take the central `size`; `validation` is the
+    share of the training images set aside, drawn per class by `seed`. Relative roots start at `base`.
+    `progress(done, total)` is called as images are decoded. The folder appears complete or not at all.
+
+    Raises ValueError if stored < size, a picture cannot be decoded, or the manifest's SHA-256 is not `pin`;
+    FileExistsError if `out` holds something else than a prepared set; and what the source raises.
+    """
+    if spec["stored"] < spec["size"]:
+        raise ValueError(f"stored ({spec['stored']}) must be at least size ({spec['size']})")
+    if out.exists() and not (out / "manifest.json").exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"{out} is not a prepared set; move it away or prepare into another folder")
+    source = open_source(spec["source"], base)
+    splits = _with_validation(source.splits, spec["validation"], spec["seed"])
+    total = sum(len(images.labels) for images in splits.values())
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
+    temporary.mkdir()
+    try:
+        done = 0
+        for split, images in splits.items():
+            np.save(temporary / f"{split}.labels.npy", images.labels)
+            for count in _write(images, temporary / f"{split}.npy", spec["stored"]):
+                done += count
+                if progress:
+                    progress(done, total)
+        manifest = _manifest(
+            spec, source.classes, {split: len(each.labels) for split, each in splits.items()}, temporary
+        )
+        text = _canonical(manifest)
+        if pin is not None and (found := hashlib.sha256(text).hexdigest()) != pin:
+            raise ValueError(_mismatch(pin, found, out))
+        (temporary / "manifest.json").write_bytes(text)
+        _replace(out, temporary)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return manifest
+
+
+def verify(folder: Path) -> Manifest:
+    """The manifest of a prepared set, after every file was read and found to be the one it lists.
+
+    Raises FileNotFoundError for a file that is missing, ValueError, naming the file, for one that has changed.
+    """
+    manifest: Manifest = json.loads((folder / "manifest.json").read_bytes())
+    if _checksum(manifest) != manifest["checksum"]:
+        raise ValueError(f"{folder / 'manifest.json'} was edited: its checksum does not fit. Prepare the set again.")
+    for name, expected in manifest["files"].items():
+        if (found := _sha256(folder / name)) != expected:
+            raise ValueError(
+                f"{folder / name} has SHA-256 {found}, its manifest says {expected}. Prepare the set again."
+            )
+    return manifest
+
+
+def _with_validation(splits: Mapping[str, Images], share: float, seed: int) -> dict[str, Images]:
+    """Train without the share set aside, validation, test; each in the order of the source."""
+    train = splits["train"]
+    held_out = stratified(train.labels, round(share * len(train.labels)), seed)
+    if not len(held_out):
+        return {"train": train, "test": splits["test"]}
+    kept = np.setdiff1d(np.arange(len(train.labels)), held_out)
+    return {"train": _subset(train, kept), "validation": _subset(train, held_out), "test": splits["test"]}
+
+
+def _subset(images: Images, chosen: npt.NDArray[np.int64]) -> Images:
+    return Images(images.labels[chosen], lambda index: images.load(int(chosen[index])))
+
+
+def _write(images: Images, path: Path, side: int) -> Iterator[int]:
+    """Decode every picture into the array at `path`; gives the number of pictures after each chunk of them."""
+    count = len(images.labels)
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, side, side, 3))
+
+    def store(index: int) -> None:
+        array[index] = np.asarray(to_square(to_rgb(images.load(index)), side))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes and resizes outside the interpreter's lock
+        for start in range(0, count, CHUNK):
+            chunk = range(start, min(start + CHUNK, count))
+            for _ in pool.map(store, chunk):  # draining it raises what a thread raised
+                pass
+            yield len(chunk)
+    array.flush()
+
+
+def _manifest(spec: Mapping[str, Any], classes: tuple[str, ...], counts: dict[str, int], folder: Path) -> Manifest:
+    # Where the pictures lay says nothing about what they are: two machines must agree on the hash.
+    source = {key: value for key, value in spec["source"].items() if key not in ("root", "download")}
+    mean, std = _moments(np.load(folder / "train.npy", mmap_mode="r"))
+    manifest = {
+        "format": FORMAT,
+        "spec": {**spec, "source": source},
+        "classes": list(classes),
+        "size": spec["size"],
+        "stored": spec["stored"],
+        "counts": counts,
+        "transform": TRANSFORM,
+        "mean": mean,
+        "std": std,
+        "duplicates_across_splits": _duplicates(folder, counts),
+        "files": {path.name: _sha256(path) for path in sorted(folder.iterdir())},
+    }
+    return {**manifest, "checksum": _checksum(manifest)}
+
+
+def _moments(images: Pixels) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel in [0, 1]. Sums of integers: exact, in whatever order."""
+    histogram = np.zeros((3, 256), np.int64)
+    for chunk in _chunks(images):
+        histogram += [np.bincount(chunk[..., channel].ravel(), minlength=256) for channel in range(3)]
+    values, count = np.arange(256) / 255, histogram[0].sum()
+    mean = histogram @ values / count
+    std = [math.sqrt(row @ (values - centre) ** 2 / count) for row, centre in zip(histogram, mean, strict=True)]
+    return [round(float(each), 6) for each in mean], [round(each, 6) for each in std]
+
+
+def _duplicates(folder: Path, counts: Mapping[str, int]) -> int:
+    """Number of test images that are, pixel for pixel, also a training or validation image."""
+    test = [digest for chunk in _chunks(np.load(folder / "test.npy", mmap_mode="r")) for digest in map(_digest, chunk)]
+    wanted, seen = set(test), set()
+    for split in counts.keys() - {"test"}:
+        for chunk in _chunks(np.load(folder / f"{split}.npy", mmap_mode="r")):
+            seen |= wanted & set(map(_digest, chunk))
+    return sum(digest in seen for digest in test)
+
+
+def _chunks(images: Pixels) -> Iterator[Pixels]:
+    return (images[start : start + CHUNK] for start in range(0, len(images), CHUNK))
+
+
+def _digest(image: Pixels) -> bytes:
+    return hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _canonical(manifest: Manifest) -> bytes:
+    """One spelling for one content; it is this file's hash that pins a set."""
+    return (json.dumps(manifest, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _checksum(manifest: Manifest) -> str:
+    return hashlib.sha256(_canonical({key: manifest[key] for key in manifest.keys() - {"checksum"}})).hexdigest()
+
+
+def _mismatch(pin: str, found: str, out: Path) -> str:
+    return (
+        f"the data set prepared for {out} is not the pinned one: its manifest has SHA-256 {found}, the pin is {pin}.\n"
+        f"Made with {', '.join(_versions())}. Pixels may differ with these versions or with the raw images.\n"
+        "To accept the new set, remove `sha256` from its entry in params/datasets.yaml."
+    )
+
+
+def _versions() -> Iterator[str]:
+    for package in ("numpy", "pillow", "torchvision", "matplotlib", "scikit-image", "scikit-learn"):
+        try:
+            yield f"{package} {version(package)}"
+        except PackageNotFoundError:
+            continue
+
+
+def _replace(out: Path, temporary: Path) -> None:
+    """Put the finished folder in place. One already there is moved aside first: a rename does not replace a folder."""
+    if out.exists():
+        old = temporary.with_name(f"{temporary.name}.old")
+        out.rename(old)
+        temporary.rename(out)
+        shutil.rmtree(old)
+    else:
+        temporary.rename(out)

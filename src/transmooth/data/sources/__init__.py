@@ -1,0 +1,32 @@
+"""Where raw images come from: one function per kind of source, from its spec to a `Source`."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from .characters import characters
+from .digits import digits
+from .image_folder import image_folder
+from .source import Images, Source, Spec
+from .textures import textures
+from .torchvision_set import torchvision_set
+
+SOURCES: Mapping[str, Callable[[Spec, Path], Source]] = {
+    "torchvision": torchvision_set,
+    "imagefolder": image_folder,
+    "characters": characters,
+    "digits": digits,
+    "textures": textures,
+}
+
+
+def open_source(spec: Spec, base: Path) -> Source:
+    """The source that `spec["kind"]` names; relative roots start at `base`.
+
+    Raises ValueError for an unknown kind; each kind's function lists what else it raises.
+    """
+    if spec["kind"] not in SOURCES:
+        raise ValueError(f"unknown kind of source {spec['kind']!r}; there are {', '.join(SOURCES)}")
+    return SOURCES[spec["kind"]](spec, base)
+
+
+__all__ = ["SOURCES", "Images", "Source", "Spec", "open_source"]

@@ -1,0 +1,28 @@
+"""What made a result: versions of the libraries, commit of the code."""
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+
+_LIBRARIES = ("transmooth", "torch", "timm", "accelerate", "numpy", "scipy")
+
+
+def versions() -> dict[str, str]:
+    """Version of Python and of each library that can change a number."""
+    found = {"python": platform.python_version()}
+    for library in _LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str | None:
+    """The commit of the checkout below the working directory, with `+` for uncommitted changes; None outside of git."""
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        dirty = subprocess.run(["git", "diff", "--quiet", "HEAD"], capture_output=True).returncode != 0
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head + "+" * dirty

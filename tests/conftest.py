@@ -1,0 +1,41 @@
+"""Shared by all tests: one tiny prepared dataset and one tiny network, made once."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # tests are about the CPU, where results are exact
+
+import pytest
+import torch
+
+from transmooth.data import prepare
+from transmooth.models import Network, build
+
+ROOT = Path(__file__).parents[1]
+NETWORK = {
+    "name": "resnet18",
+    "stem": "cifar",
+    "norm": "layer",
+    "groups": 1,
+    "options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 16], "stem_type": "deep", "stem_width": 4},
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """scikit-learn's digits at 8x8: 300 test images."""
+    folder = tmp_path_factory.mktemp("data") / "digits"
+    source = {"kind": "digits", "seed": 0, "test": 300}
+    prepare({"source": source, "size": 8, "stored": 8, "validation": 0.1, "seed": 0}, folder, ROOT)
+    return folder
+
+
+@pytest.fixture
+def network() -> Network:
+    torch.manual_seed(0)
+    return build(NETWORK, 10, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)).eval()
