@@ -1,0 +1,74 @@
+"""Build a base classifier: normalise -> timm backbone, with the paper's norm layer and stem."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from transmooth.models.norms import create_norm
+
+
+class Network(nn.Module):
+    """Images [B, 3, H, W] in [0, 1] -> logits [B, classes].
+
+    The normalisation lives inside, so noise that a caller adds is noise in the [0, 1] image, where radii are measured.
+    Its mean and std are those of the set the network was first trained on, and stay with the weights on transfer.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.backbone((images - self.mean) / self.std)
+        return logits
+
+    @property
+    def head(self) -> nn.Linear:
+        """The last fully connected layer: what transfer replaces and what fixed-feature finetuning trains."""
+        head = self.backbone.get_classifier()  # type: ignore[operator]
+        assert isinstance(head, nn.Linear)
+        return head
+
+
+def build(network: dict[str, Any], classes: int, mean: Sequence[float], std: Sequence[float]) -> Network:
+    """A randomly initialised network.
+
+    network: `name` (any timm ResNet), `stem` (`cifar`: 3x3 convolution of stride 1 and no max-pool, for 32x32 and
+    smaller; `imagenet`: timm's own), `norm` (see `norms`), `groups` (of the `group` norm), `options` (further keywords
+    of the timm model).
+    Seed torch before the call: initial weights come from the global generator.
+    """
+    backbone: nn.Module = timm.create_model(
+        network["name"],
+        num_classes=classes,
+        norm_layer=create_norm(network["norm"], network["groups"]),
+        **network["options"],
+    )
+    STEMS[network["stem"]](backbone)
+    return Network(backbone, mean, std)
+
+
+def _cifar_stem(backbone: nn.Module) -> None:
+    """Keep the resolution: the ImageNet stem would shrink a 32x32 image to 8x8 before the first block."""
+    if not (hasattr(backbone, "conv1") and hasattr(backbone, "maxpool")):
+        raise ValueError(f"stem: cifar fits ResNets; {type(backbone).__name__} has no conv1 and maxpool to replace")
+    width = int(backbone.get_parameter("bn1.weight").shape[0])
+    backbone.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(backbone.conv1.weight, mode="fan_out", nonlinearity="relu")
+    backbone.maxpool = nn.Identity()
+
+
+STEMS: dict[str, Callable[[nn.Module], None]] = {"cifar": _cifar_stem, "imagenet": lambda backbone: None}
+
+
+def reset_head(network: Network, classes: int) -> None:
+    """Transfer: drop the last fully connected layer, put a new random one for `classes` classes in its place."""
+    network.backbone.reset_classifier(classes)  # type: ignore[operator]

@@ -1,0 +1,38 @@
+"""The four normalisation layers that the mixed-noise paper compares (Section 4.3, Table 6).
+
+All four have one weight and one bias per channel, so that they differ in nothing but the statistics:
+
+    batch     over the batch, height and width, per channel     (E over B, H, W)
+    instance  over height and width, per channel                (E over H, W)
+    group     over a group of channels, height and width        (E over C/G, H, W)
+    layer     over all channels, height and width               (E over C, H, W): a group norm with one group
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+NormLayer = Callable[..., nn.Module]
+
+
+def _grouped(groups: int | None) -> NormLayer:
+    """Group norm over `groups` groups, or over one group per channel for None."""
+
+    def layer(channels: int, **factory: Any) -> nn.GroupNorm:
+        return nn.GroupNorm(groups or channels, channels, **factory)
+
+    return layer
+
+
+NORMS: dict[str, Callable[[int], NormLayer]] = {
+    "batch": lambda groups: nn.BatchNorm2d,
+    "instance": lambda groups: _grouped(None),
+    "group": _grouped,
+    "layer": lambda groups: _grouped(1),
+}
+
+
+def create_norm(norm: str, groups: int) -> NormLayer:
+    """A constructor (channels) -> layer.  `groups` is read by `group` alone and must divide every channel count."""
+    return NORMS[norm](groups)

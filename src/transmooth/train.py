@@ -1,0 +1,227 @@
+"""The one training loop, for pretraining and finetuning, on one process or many.
+
+What a step draws (order, augmentation, sigmas, noise) depends on the seed, the step and the rank alone, so a resumed
+run equals an uninterrupted one.  Every learning rate of the list is trained from the same start; the best on the
+validation split is kept, and the test split is looked at once, with that one.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from transmooth import checkpoint, files, provenance
+from transmooth.data import Split, augment, batch_indices, open_split, read_manifest
+from transmooth.models import TRAINABLE, Network, build, reset_head, set_train_mode
+from transmooth.noise import add_noise, draw_sigmas, training_key
+from transmooth.objectives import load_objective
+
+OPTIMIZERS: dict[str, Callable[[list[nn.Parameter], float, float], torch.optim.Optimizer]] = {
+    "sgd": lambda parameters, lr, decay: torch.optim.SGD(parameters, lr, momentum=0.9, weight_decay=decay),
+    "adamw": lambda parameters, lr, decay: torch.optim.AdamW(parameters, lr, weight_decay=decay),
+}
+PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+EVALUATION_BATCH = 256
+
+
+def learning_rate(step: int, steps: int, warmup: int) -> float:
+    """The factor on the peak learning rate: linear warm-up over `warmup` steps, then a cosine down to 0 at `steps`."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def train(
+    spec: dict[str, Any], data: Path, out: Path, init: Path | None = None, checkpoint_seconds: float = 300
+) -> None:
+    """Train one network and write its checkpoint folder `out`, with `metrics.jsonl` beside the weights.
+
+    spec: as `plan` makes it.  data: a prepared dataset.  init: a checkpoint to transfer from, its head dropped; without
+    one the spec's `network` starts at random.  A run that was interrupted goes on from `out/resume.pt`, written every
+    `checkpoint_seconds`.  Raises SystemExit when the number of processes is not the one in the params.
+    """
+    started = time.monotonic()
+    schedule = spec["training"]
+    accelerator = Accelerator(
+        cpu=not torch.cuda.is_available(),
+        mixed_precision=PRECISIONS[schedule["precision"]],
+        gradient_accumulation_steps=schedule["accumulate"],
+    )
+    if accelerator.num_processes != schedule["processes"]:  # else N silent copies of a one-process run
+        raise SystemExit(
+            f"{accelerator.num_processes} process(es) started, but the params say processes: {schedule['processes']}; "
+            "start with `accelerate launch --num_processes`"
+        )
+    train_split, validation, test = (open_split(data, name) for name in ("train", "validation", "test"))
+    batch = min(schedule["batch"], len(train_split))
+    epoch_steps = len(train_split) // batch
+    steps, warmup = schedule["epochs"] * epoch_steps, schedule["warmup_epochs"] * epoch_steps
+    state = checkpoint.load_state(out / "resume.pt", spec) or checkpoint.new_state(spec)
+    history: list[dict[str, Any]] = state["history"]
+
+    for trial in range(state["trial"], len(schedule["lr"])):
+        lr = schedule["lr"][trial]
+        network, description = start(spec, train_split, init)
+        TRAINABLE[spec["trainable"]](network)
+        learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        optimizer = OPTIMIZERS[schedule["optimizer"]](learned, lr, schedule["weight_decay"])
+        model, optimizer = accelerator.prepare(network, optimizer)
+        if state["step"]:
+            network.load_state_dict(state["network"])
+            optimizer.load_state_dict(state["optimizer"])
+        sums = torch.tensor(state["sums"], dtype=torch.float64, device=accelerator.device)
+        set_train_mode(network, spec["trainable"])
+        saved = epoch_started = time.monotonic()
+        with progress(accelerator, f"lr {lr:g}", steps, state["step"]) as advance:
+            for step in range(state["step"], steps):
+                for group in optimizer.param_groups:
+                    group["lr"] = lr * learning_rate(step, steps, warmup)
+                sums += train_step(accelerator, spec, model, optimizer, train_split, batch, step)
+                advance(batch)
+                if (step + 1) % epoch_steps == 0:
+                    seconds = time.monotonic() - epoch_started
+                    loss, correct, seen = accelerator.reduce(sums, reduction="sum").tolist()
+                    # Validation sees the noise that is trained with: the noise of the deployment is not known here.
+                    right = evaluate(accelerator, network, validation, spec["sigmas"], spec["seed"])
+                    history.append(
+                        {
+                            "lr": lr,
+                            "epoch": (step + 1) // epoch_steps,
+                            "step": step + 1,
+                            "loss": loss / seen,
+                            "train_accuracy": correct / seen,
+                            "validation_accuracy": right / len(validation),
+                            "images_per_second": round(seen / seconds, 1),
+                        }
+                    )
+                    accelerator.print(json.dumps(history[-1]))
+                    sums.zero_()
+                    set_train_mode(network, spec["trainable"])
+                    epoch_started = time.monotonic()
+                if accelerator.is_main_process and time.monotonic() - saved > checkpoint_seconds:
+                    state |= {"trial": trial, "step": step + 1, "sums": sums.tolist()}
+                    state |= {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
+                    checkpoint.save_state(out / "resume.pt", state)
+                    saved = time.monotonic()
+        if state["best"] is None or history[-1]["validation_accuracy"] > state["best"]["validation_accuracy"]:
+            weights = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+            state["best"] = {"lr": lr, "validation_accuracy": history[-1]["validation_accuracy"], "weights": weights}
+        state |= checkpoint.new_state(spec) | {"trial": trial + 1, "history": history, "best": state["best"]}
+        accelerator.free_memory()
+
+    best = state["best"]
+    network, description = start(spec, train_split, init)
+    network.load_state_dict(best["weights"])
+    network.to(accelerator.device)
+    right = evaluate(accelerator, network, test, [0.0], spec["seed"])
+    if accelerator.is_main_process:
+        files.write_text(out / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in history))
+        card = {
+            "format": 1,
+            "spec": spec,
+            "network": description,
+            "classes": list(train_split.classes),
+            "size": train_split.size,
+            "mean": network.mean.flatten().tolist(),
+            "std": network.std.flatten().tolist(),
+            "data": read_manifest(data)["checksum"],
+            "init": checkpoint.read_card(init)["weights_sha256"] if init else None,
+            "lr": best["lr"],
+            "validation_accuracy": best["validation_accuracy"],
+            "test": {"images": len(test), "correct": right},
+            "versions": provenance.versions(),
+            "commit": provenance.commit(),
+            "device": str(accelerator.device),
+            "seconds": round(time.monotonic() - started, 1),
+        }
+        checkpoint.save(out, network, card)
+        (out / "resume.pt").unlink(missing_ok=True)
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+
+
+def start(spec: dict[str, Any], split: Split, init: Path | None) -> tuple[Network, dict[str, Any]]:
+    """The network before its first step and its description: transferred from a checkpoint, or random."""
+    torch.manual_seed(training_key(spec["seed"], 0))
+    if init is None:
+        network, description = build(spec["network"], len(split.classes), split.mean, split.std), spec["network"]
+    else:
+        network, card = checkpoint.load(init)
+        reset_head(network, len(split.classes))
+        description = card["network"]
+    network.to(memory_format=torch.channels_last)
+    return network, description
+
+
+def train_step(
+    accelerator: Accelerator,
+    spec: dict[str, Any],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    split: Split,
+    batch: int,
+    step: int,
+) -> Tensor:
+    """One optimizer step on this process's share of a batch: float64 [3], sums of loss, right answers and images."""
+    seed, rank, world = spec["seed"], accelerator.process_index, accelerator.num_processes
+    generator = torch.Generator(accelerator.device).manual_seed(training_key(seed, 1, step, rank))
+    mine = batch_indices(len(split), batch, step, seed, rank, world)
+    sums = torch.zeros(3, dtype=torch.float64, device=accelerator.device)
+    for part in np.array_split(mine, spec["training"]["accumulate"]):
+        pixels, labels = (tensor.to(accelerator.device, non_blocking=True) for tensor in split.pixels(part))
+        images = augment(pixels, spec["augment"], split.size, generator)
+        sigma = draw_sigmas(spec["sigmas"], len(images), generator)
+        with accelerator.accumulate(model):
+            loss, metrics = load_objective(spec["objective"])(
+                model, images, labels, sigma, generator, **spec["options"]
+            )
+            accelerator.backward(loss)
+            optimizer.step()
+            optimizer.zero_grad()
+        sums += torch.stack([loss.detach().double() * len(images), metrics["correct"], sums.new_tensor(len(images))])
+    return sums
+
+
+def evaluate(accelerator: Accelerator, network: Network, split: Split, sigmas: Sequence[float], seed: int) -> int:
+    """How many images of a split are classified right, each under one sigma of the set, over all processes.
+
+    The bare network, not its DDP wrapper: that one meets the other processes at each forward, of which there are more
+    on some processes than on others.
+    """
+    network.eval()
+    rank, world = accelerator.process_index, accelerator.num_processes
+    correct = torch.zeros((), dtype=torch.int64, device=accelerator.device)
+    with torch.inference_mode():
+        for first in range(rank * EVALUATION_BATCH, len(split), world * EVALUATION_BATCH):
+            chunk = np.arange(first, min(first + EVALUATION_BATCH, len(split)))
+            images, labels = (tensor.to(accelerator.device) for tensor in split.batch(chunk))
+            generator = torch.Generator(accelerator.device).manual_seed(training_key(seed, 2, first))
+            noisy = add_noise(images, draw_sigmas(sigmas, len(images), generator), generator)
+            correct += (network(noisy).argmax(1) == labels).sum()
+    return int(accelerator.reduce(correct, reduction="sum"))
+
+
+@contextmanager
+def progress(accelerator: Accelerator, title: str, steps: int, done: int) -> Iterator[Callable[[int], None]]:
+    """A bar with images/s and time left on the main process's terminal; nothing where there is no terminal."""
+    started, images = time.monotonic(), 0
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not accelerator.is_main_process) as bar:
+        task = bar.add_task(title, total=steps, completed=done, rate="")
+
+        def advance(count: int) -> None:
+            nonlocal images
+            images += count
+            bar.update(task, advance=1, rate=f"{images / (time.monotonic() - started):.0f} images/s")
+
+        yield advance

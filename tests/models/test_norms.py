@@ -1,0 +1,29 @@
+import pytest
+import torch
+
+from transmooth.models.norms import NORMS, create_norm
+
+# Dimensions (of B, C/G, G, H, W) over which each layer takes mean and variance: Table 2 of the mixed-noise paper.
+STATISTICS = {"batch": (8, (0, 3, 4)), "instance": (8, (3, 4)), "group": (2, (2, 3, 4)), "layer": (1, (2, 3, 4))}
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_statistics_are_those_of_the_definition(norm: str) -> None:
+    features = torch.randn(5, 8, 4, 4) * 3 + 1
+    groups, over = STATISTICS[norm]
+    grouped = features.view(5, groups, 8 // groups, 4, 4)
+    variance, mean = torch.var_mean(grouped, over, correction=0, keepdim=True)
+    expected = ((grouped - mean) / (variance + 1e-5).sqrt()).view_as(features)
+    torch.testing.assert_close(create_norm(norm, 2)(8).train()(features), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_all_have_one_weight_and_one_bias_per_channel(norm: str) -> None:
+    layer = create_norm(norm, 4)(16)
+    assert {name: tuple(p.shape) for name, p in layer.named_parameters()} == {"weight": (16,), "bias": (16,)}
+
+
+@pytest.mark.parametrize("norm", ["instance", "group", "layer"])
+def test_an_image_is_normalised_alike_alone_and_among_others(norm: str) -> None:
+    layer, features = create_norm(norm, 2)(8).train(), torch.randn(6, 8, 4, 4)
+    torch.testing.assert_close(layer(features)[:1], layer(features[:1]))

@@ -1,0 +1,35 @@
+import math
+
+import torch
+from torch import nn
+
+from transmooth.objectives import load_objective
+
+
+def test_clean_cross_entropy_of_known_logits() -> None:
+    class Constant(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return torch.tensor([[math.log(3.0), 0.0]]).expand(len(images), 2)
+
+    labels, sigma = torch.tensor([0, 0, 1]), torch.zeros(3)
+    loss, metrics = load_objective("cross_entropy")(
+        Constant(), torch.rand(3, 3, 4, 4), labels, sigma, torch.Generator().manual_seed(0)
+    )
+    # Probabilities 3/4 and 1/4: the mean of -ln(3/4), -ln(3/4), -ln(1/4).
+    assert math.isclose(loss.item(), -(2 * math.log(0.75) + math.log(0.25)) / 3, rel_tol=1e-6)
+    assert metrics["correct"].item() == 2
+
+
+def test_noise_reaches_the_model() -> None:
+    seen = []
+
+    class Spy(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            seen.append(images)
+            return torch.zeros(len(images), 2)
+
+    images = torch.full((2, 3, 32, 32), 0.5)
+    generator = torch.Generator().manual_seed(0)
+    load_objective("cross_entropy")(Spy(), images, torch.zeros(2).long(), torch.tensor([0.0, 0.5]), generator)
+    assert torch.equal(seen[0][0], images[0])
+    assert 0.45 < (seen[0][1] - images[1]).std() < 0.55

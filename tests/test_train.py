@@ -1,0 +1,168 @@
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from tests.conftest import NETWORK, ROOT
+from transmooth import checkpoint
+from transmooth import train as training
+from transmooth.train import learning_rate, train
+
+
+# A sum in another order differs in its last bits, and training multiplies that: compare after few steps.
+FEW_STEPS: dict[str, Any] = {"epochs": 1, "warmup_epochs": 0, "batch": 512, "optimizer": "sgd", "lr": [0.01]}
+
+
+def spec(**changes: Any) -> dict[str, Any]:
+    schedule = {
+        "epochs": 3,
+        "warmup_epochs": 1,
+        "batch": 64,
+        "lr": [0.003],
+        "optimizer": "adamw",
+        "weight_decay": 0.01,
+        "precision": "fp32",
+        "accumulate": 1,
+        "processes": 1,
+    }
+    made = {
+        "objective": "cross_entropy",
+        "options": {},
+        "sigmas": [0.0],
+        "trainable": "all",
+        "augment": [],
+        "network": NETWORK,
+        "seed": 0,
+    }
+    return made | {"training": schedule | {k: v for k, v in changes.items() if k in schedule}} | {
+        k: v for k, v in changes.items() if k not in schedule
+    }
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return checkpoint.load(folder)[0].state_dict()
+
+
+def same(first: Path, second: Path) -> bool:
+    a, b = weights(first), weights(second)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_schedule_warms_up_to_one_and_cools_to_zero() -> None:
+    factors = [learning_rate(step, 100, 10) for step in range(100)]
+    assert factors[:10] == pytest.approx([0.1 * k for k in range(1, 11)])
+    assert factors[10] == 1
+    assert factors[55] == pytest.approx(0.5)
+    assert 0 < factors[-1] < 0.001
+    assert all(a >= b for a, b in zip(factors[10:], factors[11:], strict=False))
+
+
+def test_it_learns_and_leaves_a_card_and_metrics(digits: Path, tmp_path: Path) -> None:
+    train(spec(epochs=8, lr=[0.02]), digits, tmp_path)
+    card = checkpoint.read_card(tmp_path)
+    assert card["test"]["images"] == 300
+    assert card["test"]["correct"] > 240
+    lines = pd.read_json(tmp_path / "metrics.jsonl", lines=True)
+    assert list(lines["epoch"]) == list(range(1, 9))
+    assert lines["loss"].iloc[-1] < lines["loss"].iloc[0] / 3
+    assert card["validation_accuracy"] == lines["validation_accuracy"].iloc[-1]
+    assert not (tmp_path / "resume.pt").exists()
+
+
+@pytest.mark.parametrize("stop", [3, 20, 40])
+@pytest.mark.parametrize("changes", [{"sigmas": [0.0, 0.5]}, {"optimizer": "sgd", "accumulate": 2, "lr": [0.01, 0.1]}])
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int, changes: dict[str, Any]
+) -> None:
+    made = spec(epochs=2, **changes)
+    train(made, digits, tmp_path / "whole")
+    real, calls = training.train_step, 0
+
+    def killed(*arguments: Any) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls > stop:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training, "train_step", killed)
+        train(made, digits, tmp_path / "stopped", checkpoint_seconds=0)
+    assert (tmp_path / "stopped" / "resume.pt").exists()
+    assert not (tmp_path / "stopped" / "model.json").exists()
+    steps = 0
+
+    def counted(*arguments: Any) -> torch.Tensor:
+        nonlocal steps
+        steps += 1
+        return real(*arguments)
+
+    monkeypatch.setattr(training, "train_step", counted)
+    train(made, digits, tmp_path / "stopped")
+    assert same(tmp_path / "whole", tmp_path / "stopped")
+    history = [json.loads(line) for line in (tmp_path / "stopped" / "metrics.jsonl").read_text().splitlines()]
+    whole = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == whole[-1]["step"] * len(made["training"]["lr"]) - stop  # it did go on, not begin anew
+    for line in history + whole:
+        del line["images_per_second"]
+    assert history == whole
+
+
+def test_the_best_learning_rate_on_the_validation_split_is_kept(digits: Path, tmp_path: Path) -> None:
+    train(spec(lr=[1e-6, 0.003, 1e-5]), digits, tmp_path / "list")
+    train(spec(lr=[0.003]), digits, tmp_path / "alone")
+    assert checkpoint.read_card(tmp_path / "list")["lr"] == 0.003
+    assert same(tmp_path / "list", tmp_path / "alone")
+
+
+def test_accumulation_gives_the_gradient_of_the_whole_batch(digits: Path, tmp_path: Path) -> None:
+    for accumulate in (1, 2, 4):
+        made = spec(**FEW_STEPS, accumulate=accumulate)
+        train(made, digits, tmp_path / str(accumulate))
+    whole = weights(tmp_path / "1")
+    for accumulate in (2, 4):
+        for name, tensor in weights(tmp_path / str(accumulate)).items():
+            torch.testing.assert_close(tensor, whole[name], atol=1e-6, rtol=1e-5)
+
+
+def test_transfer_keeps_the_features_and_replaces_the_head(digits: Path, tmp_path: Path) -> None:
+    train(spec(), digits, tmp_path / "upstream")
+    downstream = spec(trainable="head") | {"seed": 5}
+    del downstream["network"]
+    train(downstream, digits, tmp_path / "downstream", init=tmp_path / "upstream")
+    before, after = weights(tmp_path / "upstream"), weights(tmp_path / "downstream")
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"backbone.fc.weight", "backbone.fc.bias"}
+    card, upstream = checkpoint.read_card(tmp_path / "downstream"), checkpoint.read_card(tmp_path / "upstream")
+    assert card["init"] == upstream["weights_sha256"]
+    assert card["mean"] == upstream["mean"]
+
+
+def test_the_wrong_number_of_processes_is_refused(digits: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"1 process\(es\) started, but the params say processes: 2"):
+        train(spec(processes=2), digits, tmp_path)
+
+
+def test_two_processes_train_what_one_does(digits: Path, tmp_path: Path) -> None:
+    made = spec(**FEW_STEPS, processes=2)
+    command = ["accelerate", "launch", "--config_file", str(ROOT / "workflow/accelerate/local.yaml")]
+    command += ["--num_processes", "2", "-m", "transmooth", "job", "train", "--spec", json.dumps(made)]
+    command += ["--data", str(digits), "--out", str(tmp_path / "two")]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "PATH": path}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr
+    train(spec(**FEW_STEPS), digits, tmp_path / "one")
+    one = weights(tmp_path / "one")
+    for name, tensor in weights(tmp_path / "two").items():  # clean images: the same batches, summed in another order
+        torch.testing.assert_close(tensor, one[name], atol=1e-6, rtol=1e-5)
+    card, other = checkpoint.read_card(tmp_path / "two"), checkpoint.read_card(tmp_path / "one")
+    assert card["test"]["images"] == 300
+    assert math.isclose(card["test"]["correct"], other["test"]["correct"], abs_tol=1)
