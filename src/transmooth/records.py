@@ -1,0 +1,121 @@
+"""Certification records: what was observed, one row per image and sigma, from which every number is derived.
+
+    index        position in the test split              method       how radius follows from the counts
+    label        right class                             n0, n        selection and estimation samples
+    prediction   certified class, -1 for abstain         top_count    estimation samples of class `selected`
+    radius       certified l2 radius, 0 for abstain      alpha        failure probability of this row
+    selected     class chosen by the selection samples   evaluations  forward passes spent on this row
+    sigma        standard deviation of the noise         seed, dtype  of the noise, of the network
+    seconds      time spent on this row                  model        SHA-256 of the weights
+
+Files are Parquet; their metadata hold the spec, the versions and the commit.  While a job runs, each process keeps a
+journal (JSON lines), so that a killed job loses at most the images it was on.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from transmooth import files
+
+SCHEMA = pa.schema(
+    [
+        ("index", pa.int64()),
+        ("label", pa.int64()),
+        ("prediction", pa.int64()),
+        ("radius", pa.float64()),
+        ("selected", pa.int64()),
+        ("method", pa.string()),
+        ("sigma", pa.float64()),
+        ("alpha", pa.float64()),
+        ("n0", pa.int64()),
+        ("n", pa.int64()),
+        ("top_count", pa.int64()),
+        ("evaluations", pa.int64()),
+        ("seed", pa.int64()),
+        ("dtype", pa.string()),
+        ("model", pa.string()),
+        ("seconds", pa.float64()),
+    ]
+)
+
+
+class RecordError(ValueError):
+    """Records that are damaged, incomplete, doubled or of different models.  The message names the file."""
+
+
+def read(path: Path) -> pa.Table:
+    """Read one file of records; `.to_pandas()` makes it a DataFrame.  Raises RecordError if it is not one."""
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise RecordError(f"{path}: no such file") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise RecordError(f"{path}: not a readable Parquet file: {error}") from None
+    if missing := set(SCHEMA.names) - set(table.schema.names):
+        raise RecordError(f"{path}: not records: the columns {', '.join(sorted(missing))} are missing")
+    return table.select(SCHEMA.names).cast(SCHEMA.with_metadata(table.schema.metadata))
+
+
+def write(table: pa.Table, path: Path) -> None:
+    """Write records, sorted by sigma and index.  Raises RecordError if an image is there twice at one sigma."""
+    table = table.sort_by([("sigma", "ascending"), ("index", "ascending")])
+    keys = list(zip(table["sigma"].to_pylist(), table["index"].to_pylist(), strict=True))
+    if doubled := [key for key, following in pairwise(keys) if key == following]:
+        raise RecordError(f"{path}: image {doubled[0][1]} is there twice at sigma = {doubled[0][0]}")
+    if len(models := table["model"].unique().to_pylist()) > 1:
+        raise RecordError(f"{path}: records of {len(models)} models: {', '.join(models)}")
+    with files.replacing(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def merge(parts: Sequence[Path], out: Path, indices: Iterable[int], sigmas: Iterable[float]) -> None:
+    """Join shards.  Raises RecordError unless every image is there exactly once at every sigma, and nothing else."""
+    table = pa.concat_tables([read(part) for part in parts])
+    expected = {(sigma, index) for sigma in sigmas for index in indices}
+    found = set(zip(table["sigma"].to_pylist(), table["index"].to_pylist(), strict=True))
+    if found != expected:
+        lost, extra = sorted(expected - found)[:5], sorted(found - expected)[:5]
+        raise RecordError(f"{out}: (sigma, image) pairs lost: {lost or 'none'}; not asked for: {extra or 'none'}")
+    write(table, out)
+
+
+class Journal:
+    """The rows that one process has finished, of a job whose `header` says what they are rows of."""
+
+    def __init__(self, out: Path, header: Mapping[str, Any], rank: int = 0) -> None:
+        self.path = out.with_name(f"{out.name}.rank{rank}.journal")
+        self.header = json.dumps(header, sort_keys=True)
+        self.out = out
+
+    def finished(self) -> list[dict[str, Any]]:
+        """The rows of all processes' journals with this header; a torn last line and other headers are left out."""
+        rows = []
+        for path in sorted(self.out.parent.glob(f"{self.out.name}.rank*.journal")):
+            header, *lines = path.read_text(encoding="utf-8").split("\n")
+            if header == self.header:
+                rows += [json.loads(line) for line in lines[:-1]]  # what follows the last newline is torn, or nothing
+        return rows
+
+    def restart(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Begin this process's journal anew with these rows."""
+        files.write_text(self.path, "".join(f"{line}\n" for line in (self.header, *map(json.dumps, rows))))
+
+    def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Add rows and see them on the disk."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def remove(self, but: Path | None = None) -> None:
+        """Remove the journals of all processes, but for one."""
+        for path in self.out.parent.glob(f"{self.out.name}.rank*.journal"):
+            if path != but:
+                path.unlink()
