@@ -1,0 +1,53 @@
+"""transmooth: every table and figure of a study, from images to numbers.
+
+    snakemake                          the smoke study
+    snakemake --config study=paper     another one: params/paper.yaml
+    snakemake table1                   one table and what it needs
+    snakemake -n                       what would run, and why
+"""
+
+import os
+import sys
+
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+# This checkout's sources win over an installed copy (`dvc exp run --temp` must run its own code), and its interpreter's
+# commands over others, so that no environment has to be activated.
+SRC = f"{workflow.basedir}/src"
+sys.path.insert(0, SRC)
+os.environ["PYTHONPATH"] = SRC
+os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+
+config.setdefault("study", "smoke")
+
+
+# A study is its own working directory: outputs, logs, lock, and the provenance (.snakemake/metadata) that DVC keeps
+# with them.  Paths in rules are relative to it.
+workdir: f"{workflow.basedir}/results/{config['study']}"
+
+
+pathvars:
+    data="../../data",
+    params="../../params",
+    workflow="../../workflow",
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/pretrain.smk"
+include: "workflow/rules/finetune.smk"
+include: "workflow/rules/certify.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        expand("tables/{table}.md", table=PLAN.tables),
+        expand("figures/{figure}.svg", figure=PLAN.figures),
+
+
+onsuccess:
+    show_results()

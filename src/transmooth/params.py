@@ -1,0 +1,412 @@
+"""The only reader of params/*.yaml: frozen, validated, with messages that name the file and the key.
+
+recipes.yaml    WHAT     named ways to pretrain and to finetune
+datasets.yaml            where images come from
+tables.yaml     WHICH    tables and figures, as rows of recipe names
+<study>.yaml    HOW MUCH datasets for the roles, network, epochs, n, seeds, shards
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+
+class ParamsError(ValueError):
+    """Params that cannot be used.  The message names the file, the key, what was found and what is allowed."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+_M = TypeVar("_M", bound=BaseModel)
+
+
+def _no_booleans(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("should be a number, not a boolean")
+    return value
+
+
+def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError(f"should name each value once, found {list(values)}")
+    return values
+
+
+def _increasing(values: tuple[float, ...]) -> tuple[float, ...]:
+    if list(values) != sorted(set(values)):
+        raise ValueError(f"should increase, found {list(values)}")
+    return values
+
+
+# Names become folders and wildcards of the workflow: nothing that a shell or a path could read as more than a name.
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$")]
+Count = Annotated[int, BeforeValidator(_no_booleans), Field(ge=1)]
+Whole = Annotated[int, BeforeValidator(_no_booleans), Field(ge=0)]
+Level = Annotated[float, BeforeValidator(_no_booleans), Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, BeforeValidator(_no_booleans), Field(gt=0, allow_inf_nan=False)]
+Levels = Annotated[tuple[Level, ...], Field(min_length=1), AfterValidator(_unique)]
+Radii = Annotated[tuple[Level, ...], Field(min_length=1), AfterValidator(_increasing)]
+
+
+# ---------------------------------------------------------------------------------------------- recipes.yaml
+class Training(_Model):
+    """What a training recipe says: with which objective and noise, of which parameters."""
+
+    objective: Name = "cross_entropy"
+    options: dict[str, Any] = {}
+    sigmas: Levels = (0.0,)
+
+
+class PretrainRecipe(Training):
+    """`start: random` does not pretrain at all: the finetune recipe then trains a random network from scratch."""
+
+    start: Literal["train", "random"] = "train"
+    norm: Literal["batch", "instance", "group", "layer"] = "layer"
+
+
+class FinetuneRecipe(Training):
+    """`epochs` stands in place of the study's, e.g. 1 for the paper's starred rows."""
+
+    trainable: Literal["all", "head"] = "all"
+    epochs: Count | None = None
+
+
+class Recipes(_Model):
+    pretrain: dict[Name, PretrainRecipe]
+    finetune: dict[Name, FinetuneRecipe]
+
+
+# --------------------------------------------------------------------------------------------- datasets.yaml
+class TorchvisionSource(_Model):
+    """A dataset class of torchvision by its name, e.g. CIFAR10."""
+
+    kind: Literal["torchvision"]
+    name: str
+    root: str = "~/datasets"
+    download: bool = False
+    splits: dict[Literal["train", "test"], tuple[str, ...]] | None = None
+
+
+class ImageFolderSource(_Model):
+    """root/<split>/<class>/<image>."""
+
+    kind: Literal["imagefolder"]
+    root: str
+    splits: dict[Literal["train", "test"], tuple[str, ...]] = {"train": ("train",), "test": ("test",)}
+
+
+class CharactersSource(_Model):
+    """Letters and digits, drawn with the fonts that matplotlib ships."""
+
+    kind: Literal["characters"]
+    seed: Whole = 0
+    train: Count
+    test: Count
+
+
+class DigitsSource(_Model):
+    """The handwritten digits of scikit-learn."""
+
+    kind: Literal["digits"]
+    seed: Whole = 0
+    test: Count
+
+
+class TexturesSource(_Model):
+    """Patches of the photographs that scikit-image and scikit-learn ship."""
+
+    kind: Literal["textures"]
+    seed: Whole = 0
+    train: Count
+    test: Count
+
+
+class Dataset(_Model):
+    """`stored` is the side of the prepared images, `size` that of the network's input: a crop of it."""
+
+    source: Annotated[
+        TorchvisionSource | ImageFolderSource | CharactersSource | DigitsSource | TexturesSource,
+        Field(discriminator="kind"),
+    ]
+    size: Count
+    stored: Count | None = None
+    augment: tuple[Literal["flip", "crop", "resized_crop"], ...] = ()
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    seed: Whole = 0
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+
+    @model_validator(mode="after")
+    def _stored_holds_size(self) -> "Dataset":
+        if self.stored is not None and self.stored < self.size:
+            raise ValueError(f"stored: should be at least size ({self.size}), found {self.stored}")
+        return self
+
+
+# ----------------------------------------------------------------------------------------------- tables.yaml
+class Row(_Model):
+    """One trained network of a table or figure: recipes, and the role of the dataset it is finetuned for."""
+
+    label: str
+    pretrain: Name
+    finetune: Name
+    dataset: Name = "downstream"
+    block: str = ""
+    published: str | None = None
+
+
+class Table(_Model):
+    title: str
+    caption: str
+    paper: str | None = None
+    radii: Radii
+    rows: Annotated[tuple[Row, ...], Field(min_length=1)]
+
+
+class Panel(_Model):
+    """One row: a curve for every sigma and their envelope.  Several rows: the envelope of each."""
+
+    title: str
+    rows: Annotated[tuple[Row, ...], Field(min_length=1)]
+
+
+class Figure(_Model):
+    title: str
+    caption: str
+    panels: Annotated[tuple[Panel, ...], Field(min_length=1)]
+
+
+class Reports(_Model):
+    tables: dict[Name, Table]
+    figures: dict[Name, Figure]
+
+
+# ---------------------------------------------------------------------------------------------- <study>.yaml
+class NetworkParams(_Model):
+    name: str
+    stem: Literal["cifar", "imagenet"]
+    groups: Count = 32
+    options: dict[str, Any] = {}
+
+
+class TrainParams(_Model):
+    epochs: Count
+    warmup_epochs: Whole
+    batch: Count
+    lr: Annotated[tuple[Positive, ...], Field(min_length=1), AfterValidator(_unique)]
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    weight_decay: Level
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    accumulate: Count = 1
+    processes: Count = 1
+    checkpoint_seconds: Positive = 300
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> "TrainParams":
+        if self.batch % (self.processes * self.accumulate):
+            raise ValueError(
+                f"batch: should be a multiple of processes x accumulate "
+                f"({self.processes} x {self.accumulate}), found {self.batch}"
+            )
+        return self
+
+
+class CertifyParams(_Model):
+    method: Literal["cohen"] = "cohen"
+    sigmas: Annotated[tuple[Positive, ...], Field(min_length=1), AfterValidator(_increasing)]
+    n0: Count
+    n: Count
+    alpha: Annotated[float, Field(gt=0, lt=0.5)]
+    images: Count | Literal["all"]
+    batch: Count = 256
+    dtype: Literal["fp32", "bf16"] = "fp32"
+    seed: Whole = 0
+    shards: Count = 1
+    processes: Count = 1
+
+    @model_validator(mode="after")
+    def _n_can_certify(self) -> "CertifyParams":
+        if self.alpha ** (1 / self.n) <= 0.5:
+            raise ValueError(
+                f"n: {self.n} samples can never certify at alpha = {self.alpha}: even without a failure the bound "
+                f"alpha^(1/n) = {self.alpha ** (1 / self.n):.3f} stays at or below 1/2"
+            )
+        return self
+
+
+class Study(_Model):
+    roles: dict[Name, Name]
+    seeds: Annotated[tuple[Whole, ...], Field(min_length=1), AfterValidator(_unique)]
+    network: NetworkParams
+    pretrain: TrainParams
+    finetune: TrainParams
+    certify: CertifyParams
+    report: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_unique)]
+
+
+class Params(_Model):
+    """Everything that a study is made of."""
+
+    name: Name
+    recipes: Recipes
+    datasets: dict[Name, Dataset]
+    reports: Reports
+    study: Study
+
+
+# ------------------------------------------------------------------------------------------------- reading
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML lets a later key replace an earlier one in silence; here that is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                line = key_node.start_mark.line + 1
+                raise ParamsError(f"{self.name}: line {line}: the key {key!r} is there twice")
+            seen.add(key)
+        return dict(super().construct_mapping(node, deep))
+
+
+def _read(path: Path, base: Path) -> Mapping[str, Any]:
+    shown = path.relative_to(base)
+    if not path.is_file():
+        there = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "no YAML file"
+        raise ParamsError(f"{shown}: no such file; {shown.parent}/ holds {there}")
+    try:
+        with path.open(encoding="utf-8") as stream:
+            loader = _UniqueKeyLoader(stream)
+            loader.name = str(shown)
+            try:
+                content = loader.get_single_data()
+            finally:
+                loader.dispose()
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{shown}: not readable as YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ParamsError(f"{shown}: should be a mapping of keys to values, found {type(content).__name__}")
+    return content
+
+
+def _validate(model: type[_M], content: Mapping[str, Any], file: str) -> _M:
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        lines = [_explain(detail, file) for detail in error.errors()]
+        raise ParamsError("\n".join(lines)) from None
+
+
+def _explain(detail: Any, file: str) -> str:
+    # A discriminated union puts its tag into the location, a checked mapping a marker: neither is in the file.
+    tags = ("torchvision", "imagefolder", "characters", "digits", "textures", "[key]")
+    places = [part for part in detail["loc"] if part not in tags]
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in places).lstrip(".")
+    message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+    if detail["type"] == "extra_forbidden":
+        return f"{file}: {key}: unknown key"
+    if detail["type"] == "missing":
+        return f"{file}: {key}: missing"
+    found = detail["input"]
+    shown = "" if "found" in message or isinstance(found, dict | BaseModel) else f", found {found!r}"
+    return f"{file}: {key}: {message}{shown}" if key else f"{file}: {message}{shown}"
+
+
+def load(study: str, base: Path) -> Params:
+    """Read and check the params of one study below `base` (the checkout).
+
+    Raises ParamsError with one line for each fault: file, key, what was found, what is allowed.
+    """
+    folder = base / "params"
+    taken = {"recipes", "datasets", "tables"}
+    if study in taken or not folder.joinpath(f"{study}.yaml").is_file():
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml") if p.stem not in taken))
+        raise ParamsError(f"params/{study}.yaml: no such study; there is {known or 'none'}")
+    raw = {name: _read(folder / f"{name}.yaml", base) for name in ("recipes", "datasets", "tables", study)}
+
+    class RecipesFile(_Model):
+        recipes: Recipes
+
+    class DatasetsFile(_Model):
+        datasets: dict[Name, Dataset]
+
+    params = Params(
+        name=study,
+        recipes=_validate(RecipesFile, raw["recipes"], "params/recipes.yaml").recipes,
+        datasets=_validate(DatasetsFile, raw["datasets"], "params/datasets.yaml").datasets,
+        reports=_validate(Reports, raw["tables"], "params/tables.yaml"),
+        study=_validate(Study, raw[study], f"params/{study}.yaml"),
+    )
+    faults = [*_unknown_names(params), *_bad_groups(params)]
+    if faults:
+        raise ParamsError("\n".join(faults))
+    return params
+
+
+def _unknown_names(params: Params) -> list[str]:
+    """Names in one file that another file does not define."""
+    faults = []
+    study, recipes, reports = params.study, params.recipes, params.reports
+
+    def check(name: str, known: Mapping[str, Any], where: str, kind: str, home: str) -> None:
+        if name not in known:
+            faults.append(f"{where}: {kind} {name!r} is not in {home}, which has {', '.join(sorted(known))}")
+
+    file = f"params/{params.name}.yaml"
+    for role, dataset in study.roles.items():
+        check(dataset, params.datasets, f"{file}: roles.{role}", "dataset", "params/datasets.yaml")
+    if "upstream" not in study.roles:
+        faults.append(f"{file}: roles.upstream: missing")
+    for index, name in enumerate(study.report):
+        check(name, reports.tables | reports.figures, f"{file}: report[{index}]", "report", "params/tables.yaml")
+    rows = [(f"tables.{t}.rows[{i}]", r) for t, table in reports.tables.items() for i, r in enumerate(table.rows)]
+    for name, figure in reports.figures.items():
+        for p, panel in enumerate(figure.panels):
+            rows += [(f"figures.{name}.panels[{p}].rows[{i}]", r) for i, r in enumerate(panel.rows)]
+    for where, row in rows:
+        where = f"params/tables.yaml: {where}"
+        check(row.pretrain, recipes.pretrain, f"{where}.pretrain", "recipe", "params/recipes.yaml: recipes.pretrain")
+        check(row.finetune, recipes.finetune, f"{where}.finetune", "recipe", "params/recipes.yaml: recipes.finetune")
+        if where.split(": ")[1].split(".")[1] in study.report:
+            check(row.dataset, study.roles, f"{where}.dataset", "role", f"{file}: roles")
+    return faults
+
+
+def _bad_groups(params: Params) -> list[str]:
+    """Group norm needs groups that divide every channel count; timm's ResNets have multiples of 64 unless told else."""
+    network = params.study.network
+    if not any(recipe.norm == "group" for recipe in params.recipes.pretrain.values()):
+        return []
+    widths = [int(c) for c in network.options.get("channels", (64,))]
+    widths += [2 * int(network.options["stem_width"])] if "stem_width" in network.options else []
+    bad = [width for width in widths if width % network.groups]
+    where = f"params/{params.name}.yaml: network.groups"
+    return [f"{where}: should divide every channel count {widths}, found {network.groups}"] if bad else []
+
+
+def check_sources(params: Params, datasets: Iterable[str], base: Path) -> None:
+    """Raise ParamsError for a dataset that is neither prepared below base/data nor to be found at its source."""
+    faults = []
+    for name in datasets:
+        source = params.datasets[name].source
+        if not isinstance(source, ImageFolderSource | TorchvisionSource):
+            continue
+        root = base / Path(source.root).expanduser()
+        download = isinstance(source, TorchvisionSource) and source.download
+        if not download and not root.is_dir() and not (base / "data" / name / "manifest.json").is_file():
+            faults.append(f"params/datasets.yaml: datasets.{name}.source.root: no such folder: {root}")
+    if faults:
+        raise ParamsError("\n".join(faults))

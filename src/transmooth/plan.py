@@ -1,0 +1,151 @@
+"""Tables -> runs -> jobs.  Pure: no torch, no snakemake, nothing heavy, because Snakemake loads it at every start.
+
+A table is rows of recipe names.  A row and a seed make a run: one network, pretrained, finetuned and certified.  A job
+is told its `spec`: exactly the params that can change its output, as one canonical JSON string, so that a change
+re-runs the jobs it concerns and no others.  Two tables that name the same run share its jobs: a job is its path.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from transmooth.params import Dataset, Figure, Params, Row, Table, TrainParams
+
+# How a training run is carried out, not what it computes: never in a spec.
+_NOT_SPEC = {"checkpoint_seconds"}
+
+
+@dataclass(frozen=True, order=True)
+class Run:
+    """One network of a study, named by what made it."""
+
+    pretrain: str
+    dataset: str
+    finetune: str
+    seed: int
+
+    @property
+    def path(self) -> str:
+        """pretrain/dataset/finetune/seed: the folder of the run below each stage's own."""
+        return f"{self.pretrain}/{self.dataset}/{self.finetune}/{self.seed}"
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal params give equal strings."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+class Plan:
+    """The jobs of a study, derived from the tables and figures that it reports."""
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+        self.study = params.study
+        reports = params.reports
+        self.tables: dict[str, Table] = {n: reports.tables[n] for n in self.study.report if n in reports.tables}
+        self.figures: dict[str, Figure] = {n: reports.figures[n] for n in self.study.report if n in reports.figures}
+
+    # ------------------------------------------------------------------------------------------ tables -> runs
+    def rows(self, report: str) -> tuple[Row, ...]:
+        """The rows of a table, or of all panels of a figure."""
+        if report in self.tables:
+            return self.tables[report].rows
+        return tuple(row for panel in self.figures[report].panels for row in panel.rows)
+
+    def runs_of(self, rows: Iterable[Row]) -> list[Run]:
+        """The runs that rows need, each once, in order."""
+        roles, seeds = self.study.roles, self.study.seeds
+        runs = (Run(row.pretrain, roles[row.dataset], row.finetune, seed) for row in rows for seed in seeds)
+        return list(dict.fromkeys(runs))
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        """Every run of the study."""
+        return self.runs_of(row for report in self.study.report for row in self.rows(report))
+
+    @cached_property
+    def datasets(self) -> list[str]:
+        """Every dataset that some run needs, upstream first."""
+        upstream = [self.study.roles["upstream"]] if any(map(self.pretrained, self.runs)) else []
+        return list(dict.fromkeys([*upstream, *(run.dataset for run in self.runs)]))
+
+    def pretrained(self, run: Run) -> bool:
+        """Whether the run starts from a pretrained network rather than from a random one."""
+        return self.params.recipes.pretrain[run.pretrain].start == "train"
+
+    def jobs(self) -> dict[str, int]:
+        """How many jobs of each kind the study needs, shared ones counted once."""
+        return {
+            "prepare": len(self.datasets),
+            "pretrain": len({(run.pretrain, run.seed) for run in self.runs if self.pretrained(run)}),
+            "finetune": len(self.runs),
+            "certify": len(self.runs) * self.study.certify.shards,
+            "merge": len(self.runs),
+            "table": len(self.tables),
+            "figure": len(self.figures),
+        }
+
+    # ------------------------------------------------------------------------------------------- jobs -> specs
+    def prepare(self, dataset: str) -> str:
+        """How a dataset is made, and the hash that it must have."""
+        entry = self.params.datasets[dataset]
+        spec = entry.model_dump(mode="json", exclude={"augment"})
+        return canonical(spec | {"stored": entry.stored or entry.size})
+
+    def pretrain(self, recipe: str, seed: int) -> str:
+        """Objective, noise, network and schedule of a pretraining."""
+        entry = self.params.recipes.pretrain[recipe]
+        dataset = self.params.datasets[self.study.roles["upstream"]]
+        return canonical(
+            self._training(entry.model_dump(mode="json", exclude={"start", "norm"}), self.study.pretrain, dataset)
+            | {"network": self._network(recipe), "trainable": "all", "seed": seed}
+        )
+
+    def finetune(self, run: Run) -> str:
+        """The same of a finetuning; the network is that of the checkpoint, or a new one when trained from scratch."""
+        entry = self.params.recipes.finetune[run.finetune]
+        training = self.study.finetune
+        if entry.epochs is not None:
+            warmup = min(training.warmup_epochs, entry.epochs - 1)
+            training = training.model_copy(update={"epochs": entry.epochs, "warmup_epochs": warmup})
+        network = {} if self.pretrained(run) else {"network": self._network(run.pretrain)}
+        return canonical(
+            self._training(
+                entry.model_dump(mode="json", exclude={"epochs"}), training, self.params.datasets[run.dataset]
+            )
+            | network
+            | {"seed": run.seed}
+        )
+
+    def certify(self) -> str:
+        """Method, sigmas and sample sizes.  Batch, shards and processes are absent: records do not depend on them."""
+        return canonical(self.study.certify.model_dump(mode="json", exclude={"batch", "shards", "processes"}))
+
+    def table(self, name: str) -> str:
+        """What a table shows and how."""
+        table = self.tables[name].model_dump(mode="json")
+        return canonical({"name": name, **table, "rows": list(self._report_rows(self.tables[name].rows))})
+
+    def figure(self, name: str) -> str:
+        """What a figure shows and how."""
+        figure = self.figures[name]
+        panels = [{"title": panel.title, "rows": list(self._report_rows(panel.rows))} for panel in figure.panels]
+        return canonical({"name": name, "title": figure.title, "caption": figure.caption, "panels": panels})
+
+    def _network(self, recipe: str) -> dict[str, Any]:
+        norm = self.params.recipes.pretrain[recipe].norm
+        network = self.study.network.model_dump(mode="json")
+        # Only group norm reads `groups`: a change of it must not retrain the others.
+        return network | {"norm": norm, "groups": network["groups"] if norm == "group" else 1}
+
+    @staticmethod
+    def _training(recipe: dict[str, Any], training: TrainParams, dataset: Dataset) -> dict[str, Any]:
+        schedule = training.model_dump(mode="json", exclude=_NOT_SPEC)
+        return recipe | {"training": schedule, "augment": list(dataset.augment)}
+
+    def _report_rows(self, rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
+        for row in rows:
+            runs = [asdict(run) | {"path": run.path} for run in self.runs_of([row])]
+            yield {"label": row.label, "block": row.block, "published": row.published, "runs": runs}

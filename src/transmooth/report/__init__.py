@@ -1,0 +1,1 @@
+"""From records to numbers, tables and figures.  Nothing here runs a model."""

@@ -1,0 +1,120 @@
+"""Records -> certified accuracy, with its uncertainty.
+
+certified accuracy at r   share of the test images with the right class and a radius >= r; an abstention counts as wrong
+natural certified acc.    the same at r = 0: what the tables print in brackets
+clean accuracy            the base classifier on the images themselves, no noise
+ACR                       mean over the images of radius where right, else 0
+oracle                    the largest over sigma at each r: a choice made after seeing the results, not a certificate
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from transmooth import records
+from transmooth.certify.bounds import share_interval
+
+Floats = npt.NDArray[np.float64]
+
+
+def certified_radius(frame: pd.DataFrame) -> Floats:
+    """Per image, the radius where the prediction is right and -inf where it is wrong or abstains."""
+    right = (frame["prediction"] == frame["label"]).to_numpy()
+    return np.where(right, frame["radius"].to_numpy(np.float64), -np.inf)
+
+
+def certified_accuracy(radii_of_images: Floats, radii: Sequence[float] | Floats) -> Floats:
+    """Share of the images certified at each radius (>=, not >): float64 [len(radii)]."""
+    sorted_radii = np.sort(radii_of_images)
+    return 1 - np.searchsorted(sorted_radii, np.asarray(radii, np.float64), side="left") / len(sorted_radii)
+
+
+def average_certified_radius(radii_of_images: Floats) -> float:
+    """ACR: the mean certified radius, wrong and abstaining images counting 0."""
+    return float(np.maximum(radii_of_images, 0).mean())
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """One row of a table: its runs (one per seed) at every sigma.
+
+    curves: sigma -> float64 [seeds, images], each image's certified radius or -inf.
+    clean: one clean accuracy per seed, over `clean_images` test images.
+    """
+
+    label: str
+    block: str
+    published: str | None
+    curves: Mapping[float, Floats]
+    clean: Floats
+    clean_images: int
+
+    @property
+    def seeds(self) -> int:
+        """Number of independently trained networks."""
+        return len(self.clean)
+
+    @property
+    def images(self) -> int:
+        """Number of certified test images."""
+        return int(next(iter(self.curves.values())).shape[1])
+
+    def accuracy(self, sigma: float, radii: Sequence[float] | Floats) -> Floats:
+        """Certified accuracy of each seed: [seeds, radii]."""
+        return np.stack([certified_accuracy(image_radii, radii) for image_radii in self.curves[sigma]])
+
+    def oracle(self, radius: float) -> float:
+        """The sigma whose mean certified accuracy at this radius is largest; the smaller one of equals."""
+        return max(self.curves, key=lambda sigma: (self.accuracy(sigma, [radius]).mean(), -sigma))
+
+    def interval(self, share: float, images: int) -> tuple[float, float]:
+        """95 % Clopper-Pearson interval of a share of test images: other images of the same kind, the same networks."""
+        low, high = share_interval(share * images, images)
+        return float(low), float(high)
+
+
+def read_row(row: Mapping[str, Any], results: Path) -> RowResult:
+    """Collect a row of a table's spec from `results`/certify and `results`/finetune."""
+    frames = [records.read(results / "certify" / run["path"] / "records.parquet").to_pandas() for run in row["runs"]]
+    cards = [json.loads((results / "finetune" / run["path"] / "model.json").read_text()) for run in row["runs"]]
+    sigmas = sorted(set(frames[0]["sigma"]))
+    curves = {s: np.stack([certified_radius(frame[frame["sigma"] == s]) for frame in frames]) for s in sigmas}
+    clean = np.array([card["test"]["correct"] / card["test"]["images"] for card in cards])
+    return RowResult(row["label"], row["block"], row["published"], curves, clean, cards[0]["test"]["images"])
+
+
+def tidy(rows: Iterable[RowResult], radii: Sequence[float]) -> pd.DataFrame:
+    """One line per row, radius and sigma, and one per row and radius for the oracle, whose `sigma` is its choice."""
+    return pd.DataFrame([line for row in rows for line in _lines(row, radii)])
+
+
+def _lines(row: RowResult, radii: Sequence[float]) -> Iterable[dict[str, Any]]:
+    for radius in radii:
+        for oracle, sigma in [*((False, sigma) for sigma in row.curves), (True, row.oracle(radius))]:
+            shares = row.accuracy(sigma, [radius])[:, 0]
+            low, high = row.interval(float(shares.mean()), row.images)
+            yield {
+                "block": row.block,
+                "row": row.label,
+                "published": row.published,
+                "radius": radius,
+                "oracle": oracle,
+                "sigma": sigma,
+                "certified_accuracy": shares.mean(),
+                "low": low,
+                "high": high,
+                "seed_sd": shares.std(ddof=1) if row.seeds > 1 else np.nan,
+                "natural_certified_accuracy": row.accuracy(sigma, [0.0]).mean(),
+                "acr": np.mean([average_certified_radius(image_radii) for image_radii in row.curves[sigma]]),
+                "images": row.images,
+                "seeds": row.seeds,
+                "clean_accuracy": row.clean.mean(),
+                "clean_sd": row.clean.std(ddof=1) if row.seeds > 1 else np.nan,
+                "clean_images": row.clean_images,
+            }

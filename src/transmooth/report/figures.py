@@ -1,0 +1,74 @@
+"""Certified-accuracy curves: SVG and PNG for people, CSV for everything else."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+
+from transmooth import files
+from transmooth.report.accuracy import Floats, RowResult, read_row
+
+matplotlib.use("Agg")
+matplotlib.rcParams["svg.hashsalt"] = "transmooth"  # element names in the SVG would be random: equal data, equal file
+import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
+
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by colour-blind readers
+POINTS = 201
+
+
+def write_figure(spec: Mapping[str, Any], results: Path, out: Path) -> None:
+    """Write `out`.svg, `out`.png and `out`.csv for a figure's spec from the records and cards below `results`."""
+    panels = [(panel["title"], [read_row(row, results) for row in panel["rows"]]) for panel in spec["panels"]]
+    frame = pd.concat([curves(rows).assign(panel=title) for title, rows in panels])
+    files.write_text(out.with_suffix(".csv"), frame.to_csv(index=False, float_format="%.6g"))
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 3.6), squeeze=False, sharey=True)
+    for axis, (title, rows) in zip(axes[0], panels, strict=True):
+        _draw(axis, title, curves(rows), rows[0].images)
+    axes[0][0].set_ylabel("certified accuracy")
+    figure.suptitle(spec["title"])
+    figure.tight_layout()
+    for suffix, metadata in ((".svg", {"Date": None}), (".png", {"Software": None})):
+        with files.replacing(out.with_suffix(suffix)) as temporary:
+            figure.savefig(temporary, format=suffix[1:], dpi=150, metadata=metadata)
+    plt.close(figure)
+
+
+def curves(rows: Sequence[RowResult]) -> pd.DataFrame:
+    """Columns curve, oracle, radius, certified_accuracy, low, high.
+
+    One row gives a curve for each sigma and the oracle over them; several rows give the oracle of each.
+    """
+    largest = max(float(radii.max()) for row in rows for radii in row.curves.values())
+    grid = np.linspace(0, max(largest, 0.25) * 1.02, POINTS)
+    frames = []
+    for row in rows:
+        by_sigma = {sigma: row.accuracy(sigma, grid).mean(0) for sigma in row.curves}
+        if len(rows) == 1:
+            frames += [_curve(row, f"σ = {sigma:g}", False, grid, share) for sigma, share in by_sigma.items()]
+        name = "oracle over σ" if len(rows) == 1 else row.label
+        frames.append(_curve(row, name, True, grid, np.max(list(by_sigma.values()), axis=0)))
+    return pd.concat(frames)
+
+
+def _curve(row: RowResult, name: str, oracle: bool, grid: Floats, share: Floats) -> pd.DataFrame:
+    low, high = np.array([row.interval(float(value), row.images) for value in share]).T
+    columns = {"radius": grid, "certified_accuracy": share, "low": low, "high": high}
+    return pd.DataFrame(columns).assign(curve=name, oracle=oracle)
+
+
+def _draw(axis: Any, title: str, frame: pd.DataFrame, images: int) -> None:
+    names = list(dict.fromkeys(frame["curve"]))
+    for name, color in zip(names, COLORS * len(names), strict=False):
+        curve = frame[frame["curve"] == name]
+        envelope = bool(curve["oracle"].iloc[0]) and len(set(frame["oracle"])) > 1
+        style = {"color": "black", "linestyle": (0, (4, 3)), "linewidth": 1.2} if envelope else {"color": color}
+        axis.plot(curve["radius"], curve["certified_accuracy"], drawstyle="steps-post", label=name, **style)
+        if not envelope:
+            axis.fill_between(curve["radius"], curve["low"], curve["high"], color=color, alpha=0.12, linewidth=0)
+    axis.set(title=title, xlabel=f"ℓ2 radius ε  ({images} images, band: 95 % interval)", xlim=(0, None), ylim=(0, 1))
+    axis.title.set_fontsize(10)
+    axis.grid(alpha=0.25)
+    axis.legend(frameon=False, fontsize=8)

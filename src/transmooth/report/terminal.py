@@ -1,0 +1,18 @@
+"""What a newcomer sees at the end of a run: the tables, and where everything is."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Console
+from rich.markdown import Markdown
+
+
+def show(results: Path, tables: Iterable[str], figures: Iterable[str]) -> None:
+    """Print the first part of each table that exists below `results`, then the paths of tables and figures."""
+    console = Console()
+    paths = [results / "tables" / f"{name}.md" for name in tables]
+    for path in filter(Path.is_file, paths):
+        title, _, _, _, rows, *_ = path.read_text(encoding="utf-8").split("\n\n")
+        console.print(Markdown(f"{title}\n\n{rows}"))
+    paths += [results / "figures" / f"{name}.svg" for name in figures]
+    console.print(*filter(Path.is_file, paths), sep="\n")

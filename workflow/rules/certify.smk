@@ -1,0 +1,37 @@
+rule certify:
+    input:
+        data="<data>/{dataset}/manifest.json",
+        weights="finetune/{pretrain}/{dataset}/{finetune}/{seed}/model.safetensors",
+    output:
+        temp("certify/{pretrain}/{dataset}/{finetune}/{seed}/{scatteritem}.parquet"),
+    log:
+        "logs/certify/{pretrain}-{dataset}-{finetune}-{seed}-{scatteritem}.log",
+    threads: STUDY.certify.processes
+    resources:
+        gpu=STUDY.certify.processes,
+        # Not a param: records do not depend on it.
+        batch=STUDY.certify.batch,
+    params:
+        spec=PLAN.certify(),
+        code=code("noise.py", "models/*.py", "certify/*.py", "data/loader.py", "data/augment.py", "jobs.py"),
+        launch=launch(STUDY.certify.processes),
+    shell:
+        "{params.launch} job certify --spec {params.spec:q} --data $(dirname {input.data}) --batch {resources.batch}"
+        " --checkpoint $(dirname {input.weights}) --shard {wildcards.scatteritem} --out {output} >{log} 2>&1"
+
+
+rule merge:
+    input:
+        data="<data>/{dataset}/manifest.json",
+        parts=gather.shards("certify/{{pretrain}}/{{dataset}}/{{finetune}}/{{seed}}/{scatteritem}.parquet"),
+    output:
+        "certify/{pretrain}/{dataset}/{finetune}/{seed}/records.parquet",
+    log:
+        "logs/merge/{pretrain}-{dataset}-{finetune}-{seed}.log",
+    localrule: True
+    params:
+        spec=PLAN.certify(),
+        code=code("records.py"),
+    shell:
+        "python -m transmooth job merge --spec {params.spec:q} --data $(dirname {input.data}) --out {output}"
+        " {input.parts} >{log} 2>&1"

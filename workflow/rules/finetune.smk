@@ -1,0 +1,29 @@
+def start(wildcards):
+    """The pretrained weights, or nothing for a network that is trained from scratch."""
+    if PLAN.pretrained(run_of(wildcards)):
+        return f"pretrain/{wildcards.pretrain}/{wildcards.seed}/model.safetensors"
+    return []
+
+
+rule finetune:
+    input:
+        data="<data>/{dataset}/manifest.json",
+        init=start,
+    output:
+        weights="finetune/{pretrain}/{dataset}/{finetune}/{seed}/model.safetensors",
+        card="finetune/{pretrain}/{dataset}/{finetune}/{seed}/model.json",
+        metrics="finetune/{pretrain}/{dataset}/{finetune}/{seed}/metrics.jsonl",
+    log:
+        "logs/finetune/{pretrain}-{dataset}-{finetune}-{seed}.log",
+    threads: STUDY.finetune.processes
+    resources:
+        gpu=STUDY.finetune.processes,
+        checkpoint_seconds=int(STUDY.finetune.checkpoint_seconds),
+    params:
+        spec=lambda wildcards: PLAN.finetune(run_of(wildcards)),
+        code=TRAIN_CODE,
+        launch=launch(STUDY.finetune.processes),
+        init=lambda wildcards, input: f"--init $(dirname {input.init})" if input.init else "",
+    shell:
+        "{params.launch} job train --spec {params.spec:q} --data $(dirname {input.data}) {params.init}"
+        " --checkpoint-seconds {resources.checkpoint_seconds} --out $(dirname {output.weights}) >{log} 2>&1"

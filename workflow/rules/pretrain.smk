@@ -1,0 +1,21 @@
+rule pretrain:
+    input:
+        data=f"<data>/{STUDY.roles['upstream']}/manifest.json",
+    output:
+        weights="pretrain/{pretrain}/{seed}/model.safetensors",
+        card="pretrain/{pretrain}/{seed}/model.json",
+        metrics="pretrain/{pretrain}/{seed}/metrics.jsonl",
+    log:
+        "logs/pretrain/{pretrain}-{seed}.log",
+    threads: STUDY.pretrain.processes
+    resources:
+        gpu=STUDY.pretrain.processes,
+        # Not a param: it does not change the result.
+        checkpoint_seconds=int(STUDY.pretrain.checkpoint_seconds),
+    params:
+        spec=lambda wildcards: PLAN.pretrain(wildcards.pretrain, int(wildcards.seed)),
+        code=TRAIN_CODE,
+        launch=launch(STUDY.pretrain.processes),
+    shell:
+        "{params.launch} job train --spec {params.spec:q} --data $(dirname {input.data})"
+        " --checkpoint-seconds {resources.checkpoint_seconds} --out $(dirname {output.weights}) >{log} 2>&1"

@@ -1,0 +1,65 @@
+def records_of(report):
+    return [f"certify/{run.path}/records.parquet" for run in PLAN.runs_of(PLAN.rows(report))]
+
+
+def cards_of(report):
+    return [f"finetune/{run.path}/model.json" for run in PLAN.runs_of(PLAN.rows(report))]
+
+
+rule table:
+    input:
+        records=lambda wildcards: records_of(wildcards.table),
+        cards=lambda wildcards: cards_of(wildcards.table),
+        published="<params>/published.csv",
+    output:
+        csv="tables/{table}.csv",
+        markdown=report("tables/{table}.md", category="Tables", labels={"table": "{table}"}),
+        metrics="metrics/{table}.json",
+    log:
+        "logs/table/{table}.log",
+    localrule: True
+    params:
+        spec=lambda wildcards: PLAN.table(wildcards.table),
+        code=code("report/accuracy.py", "report/tables.py", "certify/bounds.py"),
+    shell:
+        "python -m transmooth job table --spec {params.spec:q} --results . --published {input.published}"
+        " --out tables/{wildcards.table} --metrics {output.metrics} >{log} 2>&1"
+
+
+rule figure:
+    input:
+        records=lambda wildcards: records_of(wildcards.figure),
+        cards=lambda wildcards: cards_of(wildcards.figure),
+    output:
+        svg=report("figures/{figure}.svg", category="Figures", labels={"figure": "{figure}"}),
+        png="figures/{figure}.png",
+        csv="figures/{figure}.csv",
+    log:
+        "logs/figure/{figure}.log",
+    localrule: True
+    params:
+        spec=lambda wildcards: PLAN.figure(wildcards.figure),
+        code=code("report/accuracy.py", "report/figures.py", "certify/bounds.py"),
+    shell:
+        "python -m transmooth job figure --spec {params.spec:q} --results . --out figures/{wildcards.figure} >{log} 2>&1"
+
+
+# `snakemake table1` and `snakemake figure2`.
+for name in PLAN.tables:
+
+    rule:
+        name:
+            name
+        localrule: True
+        input:
+            f"tables/{name}.md",
+
+
+for name in PLAN.figures:
+
+    rule:
+        name:
+            name
+        localrule: True
+        input:
+            f"figures/{name}.svg",
