@@ -1,0 +1,354 @@
+"""The field's certification logs: read, write, summarise, audit and compare them.
+
+The format is that of Cohen et al. (2019), one line per image: `idx label predict radius correct time`,
+tab-separated, time as H:MM:SS.ffffff, radius printed to a few digits, predict −1 for abstained.
+"""
+
+import csv
+import math
+import os
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from decimal import ROUND_FLOOR, Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import bdtr, ndtri, stdtr, stdtrit
+
+from transmooth.certify.bounds import Floats, max_failures, max_radius, radius, share_interval
+
+COLUMNS = ["index", "label", "prediction", "radius", "correct", "seconds"]
+# What other repositories call them.
+NAMES = {"idx": "index", "id": "index", "predict": "prediction", "pred": "prediction", "time": "seconds"}
+FLAGS = {"true": 1.0, "false": 0.0}
+
+
+def read(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read a log: columns index, label, prediction, radius, correct, seconds, then any others, as text.
+
+    Columns are found by name, in any order, between tabs, commas or spaces; byte-order mark and CRLF are
+    fine. `correct` is always recomputed as prediction = label, since some logs hold a running count or
+    accuracy there. A last line that was cut off is dropped. Each such liberty is told in `.attrs["notes"]`.
+    Without a time column, seconds is NaN. Raises ValueError for anything that would make a number derived
+    from the log doubtful.
+    """
+    text = Path(path).read_text(encoding="utf-8-sig")
+    # "1 day, 0:00:14" would fall apart at its comma and space.
+    lines = [re.sub(r"(\d+) days?,? *", r"\1d", line) for line in text.splitlines()]
+    rows = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if len(rows) < 2:
+        raise ValueError(
+            f"{path}: a log has a header and at least one image, got {'a header only' if rows else 'nothing'}"
+        )
+    separator = next((s for s in "\t," if s in rows[0][1]), None)
+    names = [NAMES.get(name.lower(), name.lower()) for name in _split(rows[0][1], separator)]
+    missing = [name for name in ("index", "label", "prediction", "radius") if name not in names]
+    if missing or len(set(names)) < len(names):
+        raise ValueError(
+            f"{path}: the header must name idx, label, predict and radius, each once, got {rows[0][1]!r}"
+        )
+
+    notes, table = [], []
+    for number, line in rows[1:]:
+        try:
+            table.append(_row(names, _split(line, separator)))
+        except ValueError as error:
+            if number != rows[-1][0]:
+                raise ValueError(f"{path}, line {number}: {error}") from None
+            notes.append(f"dropped the last line ({error}): {line!r}")
+    if not table:
+        raise ValueError(f"{path}: a log has at least one image; its only line is cut off: {rows[-1][1]!r}")
+    frame = pd.DataFrame(table)
+    frame = frame.astype({"index": "int64", "label": "int64", "prediction": "int64"})
+    correct = frame["prediction"] == frame["label"]
+    if "correct" in frame:
+        notes += _told(correct.to_numpy(), frame["correct"].to_numpy(np.float64))
+    frame["correct"] = correct
+    if "seconds" not in frame:
+        frame["seconds"] = math.nan
+        notes.append("no time column: seconds unknown")
+    _check(frame, str(path))
+    frame = frame[COLUMNS + [name for name in names if name not in COLUMNS]]
+    frame.attrs["notes"] = notes
+    return frame
+
+
+def _split(line: str, separator: str | None) -> list[str]:
+    fields = line.split() if separator is None else next(csv.reader([line], delimiter=separator))
+    return [field.strip() for field in fields]
+
+
+def _row(names: list[str], fields: list[str]) -> dict[str, Any]:
+    while len(fields) > len(names) and not fields[-1]:  # a separator too many at the end
+        fields = fields[:-1]
+    if len(fields) != len(names):
+        raise ValueError(f"{len(fields)} fields where the header names {len(names)}")
+    parse: dict[str, Callable[[str], float]] = {
+        "index": _whole,
+        "label": _whole,
+        "prediction": _whole,
+        "radius": float,
+        "correct": _flag,
+        "seconds": _seconds,
+    }
+    return {
+        name: parse[name](field) if name in parse else field
+        for name, field in zip(names, fields, strict=True)
+    }
+
+
+def _whole(field: str) -> int:
+    if float(field) % 1:  # also raises for what is no number; "3.0" is fine
+        raise ValueError(f"{field!r} is not a whole number")
+    return int(float(field))
+
+
+def _flag(field: str) -> float:
+    return FLAGS[field.lower()] if field.lower() in FLAGS else float(field)
+
+
+def _seconds(field: str) -> float:
+    """ "0:00:14.105382", "1d0:00:14.1" (days, joined above) or plain seconds."""
+    match = re.fullmatch(r"(?:(\d+)d)?(\d+):(\d\d):(\d\d(?:\.\d+)?)", field)
+    if not match:
+        return float(field)
+    days, hours, minutes, seconds = match.groups(default="0")
+    return timedelta(
+        int(days), hours=int(hours), minutes=int(minutes), seconds=float(seconds)
+    ).total_seconds()
+
+
+def _told(correct: NDArray[np.bool_], stated: Floats) -> list[str]:
+    """What the file's `correct` column is, where it is not prediction = label."""
+    if (stated == correct).all():
+        return []
+    count = correct.cumsum()
+    share = count / np.arange(1, len(count) + 1)
+    # Steps only, so that a count that goes on from an earlier shard is recognised too.
+    if len(stated) > 1 and (np.diff(stated) == correct[1:]).all():
+        return ["the correct column is a running count; recomputed as prediction = label"]
+    if any((np.abs(stated - scale * share) <= 0.0051 * scale).all() for scale in (1, 100)):
+        return ["the correct column is a running accuracy; recomputed as prediction = label"]
+    wrong = int((stated != correct).sum())
+    return [
+        f"the correct column disagrees with prediction = label in {wrong} of {len(stated)} rows; recomputed"
+    ]
+
+
+def _check(frame: pd.DataFrame, where: str) -> None:
+    missing = [name for name in COLUMNS if name not in frame and name != "correct"]
+    if missing:
+        raise ValueError(f"{where}: the columns {missing} are missing, got {list(frame.columns)}")
+    index, certified = frame["index"], frame["radius"]
+    if index.duplicated().any():
+        raise ValueError(
+            f"{where}: each image must occur once, got twice: {sorted(set(index[index.duplicated()]))[:10]}"
+        )
+    bad = ~(np.isfinite(certified) & (certified >= 0))
+    if bad.any():
+        raise ValueError(
+            f"{where}: radii must be finite and ≥ 0, got {certified[bad].tolist()[:10]} "
+            f"for images {index[bad].tolist()[:10]}"
+        )
+    bad = (frame["prediction"] == -1) & (certified > 0)
+    if bad.any():
+        raise ValueError(
+            f"{where}: an abstained image (predict −1) has radius 0, got more for {index[bad].tolist()[:10]}"
+        )
+
+
+def write(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+    """Write a log that any tool of the field reads.
+
+    Radii are rounded DOWN to six decimals, never up: a printed radius must not exceed the certified one. What
+    was read with at most six decimals is written unchanged. The file appears whole or not at all. Raises
+    ValueError as `read` does.
+    """
+    _check(frame, str(path))
+    lines = ["idx\tlabel\tpredict\tradius\tcorrect\ttime"]
+    columns = (frame[name].tolist() for name in ("index", "label", "prediction", "radius", "seconds"))
+    for index, label, prediction, certified, seconds in zip(*columns, strict=True):
+        # From the shortest digits that give the double: floor(0.29 · 10⁶) in doubles would lose 10⁻⁶.
+        shown = Decimal(repr(float(certified))).quantize(Decimal("0.000001"), ROUND_FLOOR)
+        time = "nan" if math.isnan(seconds) else str(timedelta(seconds=seconds))
+        lines.append(f"{index}\t{label}\t{prediction}\t{shown}\t{int(prediction == label)}\t{time}")
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write("\n".join(lines) + "\n")
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def accuracy(frame: pd.DataFrame, radii: Sequence[float]) -> dict[str, Any]:
+    """The numbers of a table: certified accuracy at r is the share right with radius ≥ r (not >).
+
+    Keys: n, certified_accuracy {r: share}, interval {r: [low, high]} (95 % Clopper–Pearson, over the choice
+    of images), acr (mean of radius where right, else 0), abstentions (share), max_radius. Raises ValueError
+    for r < 0 or NaN.
+    """
+    certified, n = _certified(frame), len(frame)
+    counts = {r: int((certified >= _asked(r)).sum()) for r in radii}
+    return {
+        "n": n,
+        "certified_accuracy": {r: count / n for r, count in counts.items()},
+        "interval": {r: [float(end) for end in share_interval(count, n)] for r, count in counts.items()},
+        "acr": float(certified.clip(min=0).mean()),
+        "abstentions": float((frame["prediction"] == -1).mean()),
+        "max_radius": float(frame["radius"].max()),
+    }
+
+
+def _certified(frame: pd.DataFrame) -> Floats:
+    """The radius where the prediction is right; −1, which is below any radius, where it is not."""
+    return np.where(frame["prediction"] == frame["label"], frame["radius"], -1.0)
+
+
+def _asked(r: float) -> float:
+    if not r >= 0:
+        raise ValueError(f"certified accuracy is asked at a radius ≥ 0, got {r}")
+    return r
+
+
+def audit(
+    radii: ArrayLike,
+    sigma: float | None = None,
+    alphas: Sequence[float] = (0.001, 0.0001, 0.01, 0.05, 0.1),
+    ns: Sequence[int] = (100_000, 10_000, 1000, 500, 2000, 5000, 20_000, 50_000, 200_000, 500_000, 1_000_000),
+    sigmas: Sequence[float] = (0.12, 0.25, 0.5, 0.75, 1.0, 2.0),
+) -> pd.DataFrame:
+    """Which (alpha, n, sigma) could have produced these printed radii by Clopper–Pearson at one fixed n?
+
+    A candidate is consistent when no radius exceeds its saturated radius and each radius is, within the
+    print, one of those that some number of failures gives. The print is taken to be rounded to nearest or
+    down, to as many significant digits or decimals as the radii show. Verdicts, best first: "saturates"
+    (consistent, and the largest radius is the saturated one: the only strong evidence), "possible"
+    (consistent, but a larger n always is), "unattainable" (some radii lie between attainable ones),
+    "exceeded".
+
+    Columns: alpha, n, sigma, saturated (radius), at_top (radii equal to it), above, unattainable, verdict.
+    """
+    all_radii = np.asarray(radii, np.float64)
+    shown, times = np.unique(all_radii[all_radii > 0], return_counts=True)
+    if not shown.size:
+        raise ValueError(f"an audit needs radii > 0, got {len(all_radii)} radii, none of them positive")
+    unit = _print_unit(shown)
+    low, high = shown - unit / 2 * (1 + 1e-9), shown + unit * (1 + 1e-9)
+    rows = []
+    for s in (sigma,) if sigma is not None else sigmas:
+        for alpha in alphas:
+            for n in ns:
+                saturated = float(max_radius(n, alpha, s))
+                above = low > saturated
+                # The most failures that reach `low` give the smallest attainable radius there.
+                most = max_failures(low[~above], n, alpha, s)
+                between = radius(most, n, alpha, s) > high[~above]
+                top = ~above & (high >= saturated)
+                counts = [int(times[top].sum()), int(times[above].sum()), int(times[~above][between].sum())]
+                verdict = (
+                    "exceeded"
+                    if counts[1]
+                    else "unattainable"
+                    if counts[2]
+                    else "saturates"
+                    if counts[0]
+                    else "possible"
+                )
+                rows.append([alpha, n, s, saturated, *counts, verdict])
+    frame = pd.DataFrame(
+        rows, columns=["alpha", "n", "sigma", "saturated", "at_top", "above", "unattainable", "verdict"]
+    )
+    rank = frame["verdict"].map({"saturates": 0, "possible": 1, "unattainable": 2, "exceeded": 3})
+    order = frame.assign(rank=rank, wrong=frame["above"] + frame["unattainable"])
+    order = order.sort_values(["rank", "wrong", "at_top"], ascending=[True, True, False], kind="stable")
+    return frame.loc[order.index].reset_index(drop=True)
+
+
+def _print_unit(shown: Floats) -> Floats:
+    """The last printed place of each radius.
+
+    The coarser of "as many significant digits as the longest shows" ("{:.3}", Cohen's) and "as many
+    decimals", since one of the two is how they were printed.
+    """
+    digits = [Decimal(repr(float(r))).normalize() for r in shown]
+    decimals = max(-int(d.as_tuple().exponent) for d in digits)
+    significant = max(len(d.as_tuple().digits) for d in digits)
+    return np.array([10.0 ** max(-decimals, d.adjusted() + 1 - significant) for d in digits])
+
+
+def compare(a: pd.DataFrame, b: pd.DataFrame, at: float) -> dict[str, Any]:
+    """Compare two logs of the same images, pair by pair (a − b), at radius `at` and in ACR.
+
+    Keys: n, difference (of certified accuracies), interval (95 %, Newcombe 1998, method 10), p_value (exact
+    McNemar), only_a and only_b (images certified in one alone), acr_difference, acr_interval and acr_p_value
+    (paired t). Raises ValueError when indices or labels differ.
+    """
+    first, second = a.set_index("index")["label"], b.set_index("index")["label"]
+    alone = sorted(first.index.symmetric_difference(second.index))
+    if alone or not len(first):
+        raise ValueError(
+            f"both logs must hold the same images, got {len(alone)} in one alone, such as {alone[:10]}"
+        )
+    b = b.set_index("index").loc[first.index].reset_index()
+    other = first.index[first.to_numpy() != b["label"].to_numpy()].tolist()
+    if other:
+        raise ValueError(f"both logs must have the same labels, got others for images {other[:10]}")
+
+    of_a, of_b, n = _certified(a), _certified(b), len(a)
+    in_a, in_b = of_a >= _asked(at), of_b >= at
+    both, only_a, only_b = int((in_a & in_b).sum()), int((in_a & ~in_b).sum()), int((in_b & ~in_a).sum())
+    gain = of_a.clip(min=0) - of_b.clip(min=0)
+    mean, error = float(gain.mean()), float(gain.std(ddof=1)) / math.sqrt(n) if n > 1 else math.inf
+    half = float(stdtrit(n - 1, 0.975)) * error if n > 1 else math.inf
+    tail = (
+        float(stdtr(n - 1, -abs(mean) / error))
+        if 0 < error < math.inf
+        else 0.5
+        if mean == 0 or n == 1
+        else 0.0
+    )
+    return {
+        "n": n,
+        "difference": (only_a - only_b) / n,
+        "interval": _newcombe(both, only_a, only_b, n - both - only_a - only_b),
+        "p_value": min(1.0, 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5))),
+        "only_a": only_a,
+        "only_b": only_b,
+        "acr_difference": mean,
+        "acr_interval": [mean - half, mean + half],
+        "acr_p_value": 2 * tail,
+    }
+
+
+def _newcombe(both: int, only_a: int, only_b: int, neither: int) -> list[float]:
+    """95 % interval for a paired difference of shares (Newcombe 1998, method 10).
+
+    Wilson intervals of the two shares, joined with their correlation φ; unlike Wald's it has a width when no
+    pair disagrees.
+    """
+    n = both + only_a + only_b + neither
+    in_a, in_b = both + only_a, both + only_b
+    (low_a, high_a), (low_b, high_b) = _wilson(in_a, n), _wilson(in_b, n)
+    p_a, p_b = in_a / n, in_b / n
+    product = both * neither - only_a * only_b
+    spread = math.sqrt(in_a * (n - in_a) * in_b * (n - in_b))
+    phi = (max(product - n / 2, 0) if product > 0 else product) / spread if spread else 0.0
+
+    def reach(x: float, y: float) -> float:
+        return math.sqrt(max(x * x - 2 * phi * x * y + y * y, 0.0))
+
+    return [p_a - p_b - reach(p_a - low_a, high_b - p_b), p_a - p_b + reach(high_a - p_a, p_b - low_b)]
+
+
+def _wilson(k: int, n: int) -> tuple[float, float]:
+    z = float(ndtri(0.975))
+    centre, half = (k + z * z / 2) / (n + z * z), z / (n + z * z) * math.sqrt(k * (n - k) / n + z * z / 4)
+    return centre - half, centre + half
