@@ -1,9 +1,9 @@
 """transmooth: every table and figure of a study, from images to numbers.
 
-    snakemake                          the smoke study
-    snakemake --config study=paper     another one: params/paper.yaml
-    snakemake table1                   one table and what it needs
-    snakemake -n                       what would run, and why
+snakemake                          the smoke study
+snakemake --config study=paper     another one: params/paper.yaml
+snakemake table1                   one table and what it needs
+snakemake -n                       what would run, and why
 """
 
 import os
@@ -17,8 +17,10 @@ min_version("9.20")
 # commands over others, so that no environment has to be activated.
 SRC = f"{workflow.basedir}/src"
 sys.path.insert(0, SRC)
-os.environ["PYTHONPATH"] = SRC
-os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+os.environ.update(
+    PYTHONPATH=SRC,
+    PATH=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")]),
+)
 
 config.setdefault("study", "smoke")
 
@@ -47,6 +49,10 @@ rule all:
     input:
         expand("tables/{table}.md", table=PLAN.tables),
         expand("figures/{figure}.svg", figure=PLAN.figures),
+
+
+onstart:
+    start_warm_server()
 
 
 onsuccess:

@@ -21,8 +21,7 @@ from scipy.special import bdtrc, ndtr
 from transmooth import logs
 from transmooth.certify import adaptive, sequential
 from transmooth.certify.bounds import Floats, Ints, max_failures, radius
-from transmooth.certify.decision import ABSTAIN, Decisions
-from transmooth.certify.sequential import SELECTION, Counts
+from transmooth.certify.decision import ABSTAIN, SELECTION, Counts, Decisions
 
 SIGMA, ALPHA, RADII, N0 = 0.5, 0.001, (0.0, 0.25, 0.5, 0.75, 1.0), 100
 AT_A_TIME = 250_000
@@ -108,9 +107,7 @@ def replay(path: Path, sigma: float, n: int, seed: int) -> dict[str, Any]:
         decisions(other, other > 0),
     )
     wrong = len(frame) - len(ids)
-    cost = {
-        name: (float(d.evaluations.sum()) + N0 * wrong) / len(frame) for name, d in (("s", got), ("a", real))
-    }
+    cost = {name: (float(d.evaluations.sum()) + N0 * wrong) / len(frame) for name, d in (("s", got), ("a", real))}
     full = (float(N0 + n) * len(ids) + N0 * wrong) / len(frame)
     return {
         "log": path.name,
@@ -129,9 +126,7 @@ def replay(path: Path, sigma: float, n: int, seed: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=1_000_000)
     parser.add_argument("--n", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)

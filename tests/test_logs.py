@@ -55,13 +55,14 @@ def test_dialects(tmp_path: Path, separator: str, newline: str, mark: str, words
 
 
 def test_column_order_and_extra_columns(tmp_path: Path) -> None:
-    read = logs.read(
-        log(tmp_path, "radius\tpA\tpredict\tlabel\tidx", "0.5\t0.84\t1\t1\t4", "0.1\t0.6\t0\t1\t5")
-    )
+    read = logs.read(log(tmp_path, "radius\tpA\tpredict\tlabel\tidx", "0.5\t0.84\t1\t1\t4", "0.1\t0.6\t0\t1\t5"))
     assert list(read.columns) == [*logs.COLUMNS, "pa"]
-    assert read["index"].tolist() == [4, 5] and read["radius"].tolist() == [0.5, 0.1]
-    assert read["correct"].tolist() == [True, False] and read["pa"].tolist() == ["0.84", "0.6"]
-    assert read["seconds"].isna().all() and "time" in read.attrs["notes"][0]
+    assert read["index"].tolist() == [4, 5]
+    assert read["radius"].tolist() == [0.5, 0.1]
+    assert read["correct"].tolist() == [True, False]
+    assert read["pa"].tolist() == ["0.84", "0.6"]
+    assert read["seconds"].isna().all()
+    assert "time" in read.attrs["notes"][0]
 
 
 @pytest.mark.parametrize("separator", ["\t", " ", ","])
@@ -96,7 +97,8 @@ def test_correct_is_recomputed(tmp_path: Path, stated: list[str], note: str) -> 
 def test_a_last_line_cut_off_is_dropped(tmp_path: Path, last: str) -> None:
     read = logs.read(log(tmp_path, HEADER, *ROWS, last, end=""))
     assert read["index"].tolist() == [0, 7, 9]
-    assert len(read.attrs["notes"]) == 1 and "dropped the last line" in read.attrs["notes"][0]
+    assert len(read.attrs["notes"]) == 1
+    assert "dropped the last line" in read.attrs["notes"][0]
 
 
 @pytest.mark.parametrize(
@@ -126,15 +128,14 @@ def test_written_radii_are_never_rounded_up(tmp_path: Path) -> None:
     radii = [*np.random.default_rng(0).uniform(0, 4, 2000).tolist(), 0.9999999, 5e-7, 3.8114565633899518, 0.0]
     logs.write(frame(radii), tmp_path / "log.tsv")
     back = logs.read(tmp_path / "log.tsv")["radius"].to_numpy()
-    assert (back <= radii).all() and (back > np.array(radii) - 1e-6).all()
+    assert (back <= radii).all()
+    assert (back > np.array(radii) - 1e-6).all()
     assert back[-4:].tolist() == [0.999999, 0.0, 3.811456, 0.0]
 
 
 def test_round_trip(tmp_path: Path) -> None:
     """Every radius of six decimals is kept, 0.29 and its like included."""
-    read = logs.read(
-        log(tmp_path, HEADER, *ROWS, *[f"{i}\t1\t1\t{i / 1000}\t1\t0:00:01" for i in range(10, 990)])
-    )
+    read = logs.read(log(tmp_path, HEADER, *ROWS, *[f"{i}\t1\t1\t{i / 1000}\t1\t0:00:01" for i in range(10, 990)]))
     logs.write(read, tmp_path / "again.tsv")
     pd.testing.assert_frame_equal(logs.read(tmp_path / "again.tsv"), read)
     assert (tmp_path / "again.tsv").read_text().splitlines()[:2] == [
@@ -168,7 +169,9 @@ def test_accuracy_by_hand() -> None:
     table.loc[4, ["prediction", "correct"]] = [-1, False]
     got = logs.accuracy(table, [0, 0.25, 0.5, 0.6, 2.0])
     assert got["certified_accuracy"] == {0: 0.6, 0.25: 0.6, 0.5: 0.4, 0.6: 0.2, 2.0: 0.0}  # >=, not >
-    assert got["n"] == 5 and got["abstentions"] == 0.2 and got["max_radius"] == 1.0
+    assert got["n"] == 5
+    assert got["abstentions"] == 0.2
+    assert got["max_radius"] == 1.0
     assert got["acr"] == pytest.approx(1.75 / 5)
     assert got["interval"][2.0] == pytest.approx([0, 1 - 0.025 ** (1 / 5)])
     with pytest.raises(ValueError, match="radius ≥ 0, got nan"):
@@ -188,9 +191,12 @@ def test_audit_finds_the_run(text: str, n: int, alpha: float, sigma: float) -> N
     verdicts = logs.audit(printed(n, alpha, sigma, text), sigma)
     best = verdicts.iloc[0]
     assert (best["alpha"], best["n"], best["verdict"]) == (alpha, n, "saturates")
-    assert best["at_top"] == 50 and best["saturated"] == max_radius(n, alpha, sigma)
+    assert best["at_top"] == 50
+    assert best["saturated"] == max_radius(n, alpha, sigma)
     smaller = verdicts[verdicts["saturated"] < best["saturated"] * 0.99]
-    assert len(smaller) and (smaller["verdict"] == "exceeded").all() and (smaller["above"] >= 50).all()
+    assert len(smaller)
+    assert (smaller["verdict"] == "exceeded").all()
+    assert (smaller["above"] >= 50).all()
 
 
 def test_audit_sees_a_radius_between_attainable_ones() -> None:
@@ -213,7 +219,8 @@ def test_compare_reproduces_newcombes_example() -> None:
     in_a, in_b = [True] * 48 + [False] * 2, [True] * 36 + [False] * 12 + [True] * 2
     got = logs.compare(frame([0.5] * 50, in_a), frame([0.5] * 50, in_b), 0.25)
     assert got["interval"] == pytest.approx([0.0569, 0.3404], abs=5e-5)
-    assert got["difference"] == pytest.approx(0.2) and (got["only_a"], got["only_b"]) == (12, 2)
+    assert got["difference"] == pytest.approx(0.2)
+    assert (got["only_a"], got["only_b"]) == (12, 2)
     assert got["p_value"] == pytest.approx(2 * (1 + 14 + 91) / 2**14)  # exact McNemar
     other = logs.compare(frame([0.5] * 50, in_b), frame([0.5] * 50, in_a), 0.25)
     assert other["interval"] == pytest.approx([-end for end in got["interval"][::-1]])
@@ -223,9 +230,7 @@ def test_compare_acr_is_a_paired_t_test() -> None:
     """Differences 0.1, 0.2, 0.3: mean 0.2, standard error 0.1/√3, t = 3.4641 with two degrees of freedom."""
     got = logs.compare(frame([0.6, 0.7, 0.8]), frame([0.5, 0.5, 0.5]), 0.75)
     assert got["acr_difference"] == pytest.approx(0.2)
-    assert got["acr_interval"] == pytest.approx(
-        [0.2 - 4.302653 * 0.1 / 3**0.5, 0.2 + 4.302653 * 0.1 / 3**0.5]
-    )
+    assert got["acr_interval"] == pytest.approx([0.2 - 4.302653 * 0.1 / 3**0.5, 0.2 + 4.302653 * 0.1 / 3**0.5])
     assert got["acr_p_value"] == pytest.approx(0.0741799, abs=1e-6)
     assert got["difference"] == pytest.approx(1 / 3)
 
@@ -233,8 +238,11 @@ def test_compare_acr_is_a_paired_t_test() -> None:
 def test_compare_pairs_by_index_and_knows_equals() -> None:
     a = frame([0.1, 0.2, 0.3])
     same = logs.compare(a, a.iloc[::-1], 0.15)
-    assert same["difference"] == 0 and same["p_value"] == 1 and same["acr_p_value"] == 1
-    assert same["acr_interval"] == [0, 0] and same["interval"][0] < 0 < same["interval"][1]
+    assert same["difference"] == 0
+    assert same["p_value"] == 1
+    assert same["acr_p_value"] == 1
+    assert same["acr_interval"] == [0, 0]
+    assert same["interval"][0] < 0 < same["interval"][1]
 
 
 def test_compare_refuses_other_images() -> None:

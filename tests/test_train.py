@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 import os
@@ -14,7 +15,6 @@ from tests.conftest import NETWORK, ROOT
 from transmooth import checkpoint
 from transmooth import train as training
 from transmooth.train import learning_rate, train
-
 
 # A sum in another order differs in its last bits, and training multiplies that: compare after few steps.
 FEW_STEPS: dict[str, Any] = {"epochs": 1, "warmup_epochs": 0, "batch": 512, "optimizer": "sgd", "lr": [0.01]}
@@ -41,9 +41,11 @@ def spec(**changes: Any) -> dict[str, Any]:
         "network": NETWORK,
         "seed": 0,
     }
-    return made | {"training": schedule | {k: v for k, v in changes.items() if k in schedule}} | {
-        k: v for k, v in changes.items() if k not in schedule
-    }
+    return (
+        made
+        | {"training": schedule | {k: v for k, v in changes.items() if k in schedule}}
+        | {k: v for k, v in changes.items() if k not in schedule}
+    )
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -61,7 +63,7 @@ def test_schedule_warms_up_to_one_and_cools_to_zero() -> None:
     assert factors[10] == 1
     assert factors[55] == pytest.approx(0.5)
     assert 0 < factors[-1] < 0.001
-    assert all(a >= b for a, b in zip(factors[10:], factors[11:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(factors))
 
 
 def test_it_learns_and_leaves_a_card_and_metrics(digits: Path, tmp_path: Path) -> None:
@@ -92,8 +94,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
             raise KeyboardInterrupt
         return real(*arguments)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training, "train_step", killed)
+    monkeypatch.setattr(training, "train_step", killed)
+    with pytest.raises(KeyboardInterrupt):
         train(made, digits, tmp_path / "stopped", checkpoint_seconds=0)
     assert (tmp_path / "stopped" / "resume.pt").exists()
     assert not (tmp_path / "stopped" / "model.json").exists()

@@ -1,5 +1,13 @@
-"""`python -m transmooth`, which is also what `accelerate launch -m transmooth` runs."""
+"""`python -m transmooth`: what the workflow's rules and `accelerate launch -m transmooth` run."""
 
-from transmooth.cli import app
+import sys
+
+from transmooth import warm
+
+status = warm.run(sys.argv[1:])
+if status is not None:
+    sys.exit(status)
+
+from transmooth.cli import app  # noqa: E402  (the client of a warm server imports no more than it needs)
 
 app()

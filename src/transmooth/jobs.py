@@ -19,7 +19,7 @@ def certify(spec: dict[str, Any], data: Path, checkpoint: Path, out: Path, shard
 
     from transmooth import checkpoint as checkpoints
     from transmooth import provenance, records
-    from transmooth.certify import certify_chunks
+    from transmooth.certify.chunks import certify_chunks
     from transmooth.data import open_split
 
     state = PartialState(cpu=not torch.cuda.is_available())

@@ -49,9 +49,7 @@ def read(path: str | os.PathLike[str]) -> pd.DataFrame:
     names = [NAMES.get(name.lower(), name.lower()) for name in _split(rows[0][1], separator)]
     missing = [name for name in ("index", "label", "prediction", "radius") if name not in names]
     if missing or len(set(names)) < len(names):
-        raise ValueError(
-            f"{path}: the header must name idx, label, predict and radius, each once, got {rows[0][1]!r}"
-        )
+        raise ValueError(f"{path}: the header must name idx, label, predict and radius, each once, got {rows[0][1]!r}")
 
     notes, table = [], []
     for number, line in rows[1:]:
@@ -96,10 +94,7 @@ def _row(names: list[str], fields: list[str]) -> dict[str, Any]:
         "correct": _flag,
         "seconds": _seconds,
     }
-    return {
-        name: parse[name](field) if name in parse else field
-        for name, field in zip(names, fields, strict=True)
-    }
+    return {name: parse[name](field) if name in parse else field for name, field in zip(names, fields, strict=True)}
 
 
 def _whole(field: str) -> int:
@@ -118,9 +113,7 @@ def _seconds(field: str) -> float:
     if not match:
         return float(field)
     days, hours, minutes, seconds = match.groups(default="0")
-    return timedelta(
-        int(days), hours=int(hours), minutes=int(minutes), seconds=float(seconds)
-    ).total_seconds()
+    return timedelta(int(days), hours=int(hours), minutes=int(minutes), seconds=float(seconds)).total_seconds()
 
 
 def _told(correct: NDArray[np.bool_], stated: Floats) -> list[str]:
@@ -135,9 +128,7 @@ def _told(correct: NDArray[np.bool_], stated: Floats) -> list[str]:
     if any((np.abs(stated - scale * share) <= 0.0051 * scale).all() for scale in (1, 100)):
         return ["the correct column is a running accuracy; recomputed as prediction = label"]
     wrong = int((stated != correct).sum())
-    return [
-        f"the correct column disagrees with prediction = label in {wrong} of {len(stated)} rows; recomputed"
-    ]
+    return [f"the correct column disagrees with prediction = label in {wrong} of {len(stated)} rows; recomputed"]
 
 
 def _check(frame: pd.DataFrame, where: str) -> None:
@@ -294,9 +285,7 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, at: float) -> dict[str, Any]:
     first, second = a.set_index("index")["label"], b.set_index("index")["label"]
     alone = sorted(first.index.symmetric_difference(second.index))
     if alone or not len(first):
-        raise ValueError(
-            f"both logs must hold the same images, got {len(alone)} in one alone, such as {alone[:10]}"
-        )
+        raise ValueError(f"both logs must hold the same images, got {len(alone)} in one alone, such as {alone[:10]}")
     b = b.set_index("index").loc[first.index].reset_index()
     other = first.index[first.to_numpy() != b["label"].to_numpy()].tolist()
     if other:
@@ -308,13 +297,7 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, at: float) -> dict[str, Any]:
     gain = of_a.clip(min=0) - of_b.clip(min=0)
     mean, error = float(gain.mean()), float(gain.std(ddof=1)) / math.sqrt(n) if n > 1 else math.inf
     half = float(stdtrit(n - 1, 0.975)) * error if n > 1 else math.inf
-    tail = (
-        float(stdtr(n - 1, -abs(mean) / error))
-        if 0 < error < math.inf
-        else 0.5
-        if mean == 0 or n == 1
-        else 0.0
-    )
+    tail = float(stdtr(n - 1, -abs(mean) / error)) if 0 < error < math.inf else 0.5 if mean == 0 or n == 1 else 0.0
     return {
         "n": n,
         "difference": (only_a - only_b) / n,

@@ -10,9 +10,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-# What a certification sample is for.  Each has noise of its own: samples that choose the class never estimate it.
-SELECTION, ESTIMATION, PILOT = 0, 1, 2
-
 
 def draw_sigmas(sigmas: Sequence[float], count: int, generator: torch.Generator) -> Tensor:
     """Draw one sigma per image, uniformly from the set S (mixed-noise paper, Section 3.2).
@@ -34,7 +31,7 @@ def add_noise(images: Tensor, sigma: Tensor, generator: torch.Generator) -> Tens
 
 
 def block_key(seed: int, index: int, stream: int, block: int) -> int:
-    """The generator seed of one block of one image's certification noise: a 64-bit integer.
+    """The generator seed of one block of one image's certification noise, in a stream below 8: a 64-bit integer.
 
     Blocks of the same image get distinct seeds even on the CPU, whose generator reads the low 32 bits alone:
     (stream, block) are added to a hash of (seed, index), so they cannot collide for fewer than 2^28 blocks.

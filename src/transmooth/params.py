@@ -311,9 +311,9 @@ def _validate(model: type[_M], content: Mapping[str, Any], file: str) -> _M:
 
 
 def _explain(detail: Any, file: str) -> str:
-    # A discriminated union puts its tag into the location, a checked mapping a marker: neither is in the file.
-    tags = ("torchvision", "imagefolder", "characters", "digits", "textures", "[key]")
-    places = [part for part in detail["loc"] if part not in tags]
+    # The union of sources puts its tag into the location, a checked mapping a marker: neither is in the file.
+    loc = detail["loc"]
+    places = [part for before, part in zip((None, *loc), loc, strict=False) if before != "source" and part != "[key]"]
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in places).lstrip(".")
     message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
     if detail["type"] == "extra_forbidden":

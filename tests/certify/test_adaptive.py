@@ -63,11 +63,12 @@ def test_columns_agree_with_each_other_and_with_one_image_at_a_time() -> None:
     assert (together.radius == radius(together.n - together.top_count, together.n, 0.001, 0.5)).all()
     assert ((together.prediction == ABSTAIN) == (together.radius == 0)).all()
     # The last one is selected wrongly: it stops after the selection.
-    assert (
-        together.selected[-1] == 1 and together.evaluations[-1] == 100 and together.prediction[-1] == ABSTAIN
-    )
+    assert together.selected[-1] == 1
+    assert together.evaluations[-1] == 100
+    assert together.prediction[-1] == ABSTAIN
     tried = together.selected == 0
-    assert (together.evaluations[tried] == 100 + 1000 + together.n[tried]).all() and together.n[tried].all()
+    assert (together.evaluations[tried] == 100 + 1000 + together.n[tried]).all()
+    assert together.n[tried].all()
 
 
 def test_streams_are_kept_apart() -> None:
@@ -81,7 +82,8 @@ def test_a_higher_price_buys_fewer_samples() -> None:
     failures = [0, 3, 30, 200, 400]
     sizes = np.stack([RadiusPlan(0.5, gain=gain).samples(failures) for gain in (0, 0.0005, 0.002, 0.01)])
     assert (sizes[0] == 100_000).all()
-    assert (np.diff(sizes, axis=0) <= 0).all() and (sizes[-1] < 20_000).all()
+    assert (np.diff(sizes, axis=0) <= 0).all()
+    assert (sizes[-1] < 20_000).all()
 
 
 def test_the_price_keeps_its_promise() -> None:
@@ -112,7 +114,8 @@ def test_hopeless_pilot_abstains() -> None:
 @pytest.mark.parametrize("n_max", [1, 100, 700])
 def test_small_budgets(n_max: int) -> None:
     menu = RadiusPlan(0.5, n_max=n_max).menu
-    assert menu[-1] == n_max and (np.diff(menu) > 0).all()
+    assert menu[-1] == n_max
+    assert (np.diff(menu) > 0).all()
 
 
 @pytest.mark.parametrize(

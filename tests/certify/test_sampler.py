@@ -10,9 +10,9 @@ from scipy.special import ndtr, ndtri
 from torch import Tensor, nn
 
 from transmooth.certify import cohen
+from transmooth.certify.decision import ESTIMATION, SELECTION
 from transmooth.certify.sampler import BLOCK, Sampler
 from transmooth.models import Network
-from transmooth.noise import ESTIMATION, SELECTION
 
 
 class Linear(nn.Module):
@@ -116,5 +116,5 @@ def test_bad_input_is_refused(network: Network) -> None:
         def forward(self, images: Tensor) -> Tensor:
             return torch.full((len(images), 2), math.nan)
 
-    with pytest.raises(ValueError, match="image 4: the model's logits are NaN or infinite at sigma = 0.5"):
+    with pytest.raises(ValueError, match="image 4: the model's logits are NaN or infinite"):
         Sampler(Broken().eval(), image, 0.5)(ESTIMATION, *requests((4, 0, 10)))

@@ -53,12 +53,7 @@ def test_recursion_against_every_path() -> None:
     """Three looks of 4, small enough to sum over all paths."""
     looks, bounds, q = [4, 8, 12], [0, 1, 3], 0.3
     step = binom.pmf(np.arange(5), 4, q)
-    paths = [
-        (a, a + b, a + b + c, step[a] * step[b] * step[c])
-        for a in range(5)
-        for b in range(5)
-        for c in range(5)
-    ]
+    paths = [(a, a + b, a + b + c, step[a] * step[b] * step[c]) for a in range(5) for b in range(5) for c in range(5)]
     want = sum(p for *f, p in paths if any(x <= bound for x, bound in zip(f, bounds, strict=True)))
     assert crossing_probability(looks, bounds, q) == pytest.approx(want, rel=1e-12)
 
@@ -78,7 +73,8 @@ def test_tables_are_nested() -> None:
         assert (np.diff(plan.give_up_at, axis=0) <= 0).all()
         reachable = plan.certify_at[:, -1] >= 0
         assert (plan.give_up_at > plan.certify_at)[reachable].all()
-        assert plan.looks[-1] == 100_000 and (np.diff(plan.looks) > 0).all()
+        assert plan.looks[-1] == 100_000
+        assert (np.diff(plan.looks) > 0).all()
 
 
 @pytest.mark.parametrize("j", range(4))
@@ -125,7 +121,8 @@ def test_together_equals_one_at_a_time() -> None:
         assert together.radius[i] == (RADII[certified - 1] if certified else 0)
         assert together.prediction[i] == (together.selected[i] if certified else ABSTAIN)
     assert (together.evaluations == 50 + together.n).all()
-    assert set(together.radius) >= {0.0, 0.25, 0.5, 1.0} and ABSTAIN in together.prediction
+    assert set(together.radius) >= {0.0, 0.25, 0.5, 1.0}
+    assert ABSTAIN in together.prediction
 
 
 def test_decisions_are_right_and_cheap() -> None:
@@ -135,7 +132,9 @@ def test_decisions_are_right_and_cheap() -> None:
     decided = certify(counts, np.arange(6), GridPlan(0.5, RADII), labels=np.zeros(6, int))
     assert decided.radius.tolist() == [0, 0, 0.25, 0.5, 0.75, 1.0]
     assert decided.prediction.tolist() == [ABSTAIN, 0, 0, 0, 0, 0]
-    assert decided.selected[0] != 0 and decided.n[0] == 0 and decided.evaluations[0] == 100
+    assert decided.selected[0] != 0
+    assert decided.n[0] == 0
+    assert decided.evaluations[0] == 100
     assert decided.n.max() < 10_000
 
 
@@ -143,7 +142,9 @@ def test_selection_samples_are_never_counted() -> None:
     counts = Stored(np.array([0.1, 0.3]))
     certify(counts, np.arange(2), GridPlan(0.5, RADII, n_max=20_000))
     (stream, *_), *rest = counts.requests
-    assert stream == 0 and rest and {request[0] for request in rest} == {1}
+    assert stream == 0
+    assert rest
+    assert {request[0] for request in rest} == {1}
     for image in (0, 1):  # estimation samples follow one another from 0: none twice, none skipped
         at = 0
         for _, images, start, n in rest:
@@ -154,12 +155,15 @@ def test_selection_samples_are_never_counted() -> None:
 
 def test_an_uncertifiable_radius_costs_nothing() -> None:
     decided = certify(Stored(np.array([0.0])), [0], GridPlan(0.25, (1.0,)))
-    assert decided.n[0] == 0 and decided.evaluations[0] == 100 and decided.prediction[0] == ABSTAIN
+    assert decided.n[0] == 0
+    assert decided.evaluations[0] == 100
+    assert decided.prediction[0] == ABSTAIN
     with_others = GridPlan(0.25, RADII)
     without = GridPlan(0.25, RADII[:4])
     rates = np.array([0.0, 0.01, 0.2])
     a, b = (certify(Stored(rates), np.arange(3), plan) for plan in (with_others, without))
-    assert (a.n == b.n).all() and (a.radius == b.radius).all()
+    assert (a.n == b.n).all()
+    assert (a.radius == b.radius).all()
 
 
 def test_no_images() -> None:

@@ -13,7 +13,14 @@ rule certify:
         batch=STUDY.certify.batch,
     params:
         spec=PLAN.certify(),
-        code=code("noise.py", "models/*.py", "certify/*.py", "data/loader.py", "data/augment.py", "jobs.py"),
+        code=code(
+            "noise.py",
+            "models/*.py",
+            "certify/*.py",
+            "data/loader.py",
+            "data/augment.py",
+            "jobs.py",
+        ),
         launch=launch(STUDY.certify.processes),
     shell:
         "{params.launch} job certify --spec {params.spec:q} --data $(dirname {input.data}) --batch {resources.batch}"

@@ -1,9 +1,15 @@
+import atexit
 import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from transmooth import params
+from transmooth import params, warm
 from transmooth.plan import Plan, Run
 
 ROOT = Path(workflow.basedir)
@@ -37,12 +43,34 @@ def code(*patterns):
 
 
 TRAIN_CODE = code(
-    "train.py", "noise.py", "checkpoint.py", "models/*.py", "objectives/*.py", "data/augment.py", "data/loader.py", "data/order.py"
+    "train.py",
+    "noise.py",
+    "checkpoint.py",
+    "models/*.py",
+    "objectives/*.py",
+    "data/augment.py",
+    "data/loader.py",
+    "data/order.py",
 )
 
 
 def run_of(wildcards):
     return Run(wildcards.pretrain, wildcards.dataset, wildcards.finetune, int(wildcards.seed))
+
+
+def start(wildcards):
+    """The pretrained weights, or nothing for a network that is trained from scratch."""
+    if PLAN.pretrained(run_of(wildcards)):
+        return f"pretrain/{wildcards.pretrain}/{wildcards.seed}/model.safetensors"
+    return []
+
+
+def records_of(report):
+    return [f"certify/{run.path}/records.parquet" for run in PLAN.runs_of(PLAN.rows(report))]
+
+
+def cards_of(report):
+    return [f"finetune/{run.path}/model.json" for run in PLAN.runs_of(PLAN.rows(report))]
 
 
 def launch(processes):
@@ -56,13 +84,25 @@ def launch(processes):
 
 
 def gpus():
-    """GPUs that jobs may share out; without any, the cores are the only limit."""
-    found = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
-    return found or workflow.cores or 1
+    """GPUs that jobs share out; without any, the cores are the only limit."""
+    if shutil.which("nvidia-smi"):
+        listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True).stdout
+        if count := len(listed.splitlines()):
+            return count
+    return workflow.cores or 1
 
 
 if "gpu" not in workflow.global_resources:
     workflow.global_resources["gpu"] = gpus()
+
+
+def start_warm_server():
+    """Import torch once for all jobs on this machine; the server ends with this process (see transmooth.warm)."""
+    folder = tempfile.mkdtemp(prefix="transmooth-")
+    atexit.register(shutil.rmtree, folder)
+    address = Path(folder, "warm")
+    subprocess.Popen([sys.executable, "-m", "transmooth.warm", address], stdin=subprocess.PIPE)
+    os.environ[warm.ADDRESS] = str(address)
 
 
 def show_results():

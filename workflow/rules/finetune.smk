@@ -1,10 +1,3 @@
-def start(wildcards):
-    """The pretrained weights, or nothing for a network that is trained from scratch."""
-    if PLAN.pretrained(run_of(wildcards)):
-        return f"pretrain/{wildcards.pretrain}/{wildcards.seed}/model.safetensors"
-    return []
-
-
 rule finetune:
     input:
         data="<data>/{dataset}/manifest.json",
@@ -23,7 +16,7 @@ rule finetune:
         spec=lambda wildcards: PLAN.finetune(run_of(wildcards)),
         code=TRAIN_CODE,
         launch=launch(STUDY.finetune.processes),
-        init=lambda wildcards, input: f"--init $(dirname {input.init})" if input.init else "",
+        init=lambda wildcards, input: (f"--init $(dirname {input.init})" if input.init else ""),
     shell:
         "{params.launch} job train --spec {params.spec:q} --data $(dirname {input.data}) {params.init}"
         " --checkpoint-seconds {resources.checkpoint_seconds} --out $(dirname {output.weights}) >{log} 2>&1"

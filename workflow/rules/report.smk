@@ -1,11 +1,3 @@
-def records_of(report):
-    return [f"certify/{run.path}/records.parquet" for run in PLAN.runs_of(PLAN.rows(report))]
-
-
-def cards_of(report):
-    return [f"finetune/{run.path}/model.json" for run in PLAN.runs_of(PLAN.rows(report))]
-
-
 rule table:
     input:
         records=lambda wildcards: records_of(wildcards.table),
@@ -50,9 +42,9 @@ for name in PLAN.tables:
     rule:
         name:
             name
-        localrule: True
         input:
             f"tables/{name}.md",
+        localrule: True
 
 
 for name in PLAN.figures:
@@ -60,6 +52,6 @@ for name in PLAN.figures:
     rule:
         name:
             name
-        localrule: True
         input:
             f"figures/{name}.svg",
+        localrule: True

@@ -1,6 +1,1 @@
-"""Certification: `sampler` counts noisy predictions, a certifier draws conclusions from the counts alone."""
-
-from transmooth.certify.chunks import certify_chunks
-from transmooth.certify.decision import ABSTAIN, Decisions
-
-__all__ = ["ABSTAIN", "Decisions", "certify_chunks"]
+"""Certification: `sampler` counts noisy predictions, a certifier concludes from the counts alone."""

@@ -15,8 +15,7 @@ from numpy.typing import ArrayLike
 from scipy.special import betaincinv
 
 from transmooth.certify.bounds import Floats, Ints, check_probability, check_sigma, radius
-from transmooth.certify.decision import ABSTAIN, Decisions
-from transmooth.certify.sequential import ESTIMATION, PILOT, Counts, draw, select
+from transmooth.certify.decision import ABSTAIN, ESTIMATION, PILOT, Counts, Decisions, draw, select
 
 
 @dataclass(frozen=True)
@@ -50,16 +49,12 @@ class RadiusPlan:
                 f"n_max, pilot and batch must be at least 1, got {self.n_max}, {self.pilot} and {self.batch}"
             )
         if not 0 <= self.gain < math.inf:
-            raise ValueError(
-                f"gain (radius in sigmas worth 1000 samples) must be ≥ 0 and finite, got {self.gain}"
-            )
+            raise ValueError(f"gain (radius in sigmas worth 1000 samples) must be ≥ 0 and finite, got {self.gain}")
 
     @cached_property
     def menu(self) -> Ints:
         """Sample sizes to choose from."""
-        sizes = (
-            np.ceil(np.geomspace(min(2 * self.batch, self.n_max), self.n_max, 48) / self.batch) * self.batch
-        )
+        sizes = np.ceil(np.geomspace(min(2 * self.batch, self.n_max), self.n_max, 48) / self.batch) * self.batch
         return np.unique(np.minimum(sizes.astype(np.int64), self.n_max))
 
     def samples(self, failures: ArrayLike) -> Ints:

@@ -2,10 +2,8 @@
 
 import numpy as np
 
-from transmooth.certify.bounds import radius
-from transmooth.certify.decision import ABSTAIN, Decisions
-from transmooth.certify.sampler import Counts, Ints
-from transmooth.noise import ESTIMATION, SELECTION
+from transmooth.certify.bounds import Ints, radius
+from transmooth.certify.decision import ABSTAIN, ESTIMATION, Counts, Decisions, draw, select
 
 
 def certify(counts: Counts, images: Ints, *, sigma: float, n0: int, n: int, alpha: float) -> Decisions:
@@ -17,8 +15,8 @@ def certify(counts: Counts, images: Ints, *, sigma: float, n0: int, n: int, alph
     Per image, P[R exceeds the true radius] <= alpha.
     """
     zeros = np.zeros_like(images)
-    selected = counts(SELECTION, images, zeros, zeros + n0).argmax(1)
-    top_count = np.take_along_axis(counts(ESTIMATION, images, zeros, zeros + n), selected[:, None], 1)[:, 0]
+    selected = select(counts, images, n0)
+    top_count = draw(counts, ESTIMATION, images, zeros, zeros + n)[np.arange(len(images)), selected]
     certified = radius(n - top_count, n, alpha, sigma)
     return Decisions(
         selected=selected,

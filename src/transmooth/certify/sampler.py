@@ -7,25 +7,15 @@ shard, rank or batch.  Samples of many images share one batch of one static shap
 """
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from transmooth.certify.bounds import Ints
 from transmooth.noise import block_key
-
-Ints = npt.NDArray[np.int64]
 
 BLOCK = 64  # samples drawn from one generator state; changing it changes every record
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-
-class Counts(Protocol):
-    """Counts of predicted classes, int64 [M, K], for M requests: images [M], start [M], n [M]."""
-
-    def __call__(self, stream: int, images: Ints, start: Ints, n: Ints) -> Ints: ...
 
 
 class Sampler:

@@ -21,7 +21,6 @@ thresholds are those of Cohen et al. (2019).
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -30,11 +29,7 @@ from numpy.typing import ArrayLike
 from scipy.special import gammaln, ndtr, ndtri, xlog1py, xlogy
 
 from transmooth.certify.bounds import Floats, Ints, check_probability, check_sigma
-from transmooth.certify.decision import ABSTAIN, Decisions
-
-# (stream, images, start, n) → class counts [images, K] of samples start … start + n of each image's stream.
-Counts = Callable[[int, Ints, Ints, Ints], Ints]
-SELECTION, ESTIMATION, PILOT = 0, 1, 2
+from transmooth.certify.decision import ABSTAIN, ESTIMATION, Counts, Decisions, draw, select
 
 _CUT = 1e-18  # tail mass the recursion may drop at a look; it is booked as spent, so dropping is safe
 
@@ -68,13 +63,10 @@ class GridPlan:
         rising = grid.ndim == 1 and grid.size > 0 and grid[0] >= 0 and bool((np.diff(grid) > 0).all())
         if not (rising and np.isfinite(grid).all()):
             raise ValueError(
-                "radii must be a non-empty list of finite numbers ≥ 0 in increasing order, each once, "
-                f"got {self.radii}"
+                f"radii must be a non-empty list of finite numbers ≥ 0 in increasing order, each once, got {self.radii}"
             )
         if self.n_max < 1 or self.batch < 1:
-            raise ValueError(
-                f"n_max and batch must be at least 1, got n_max {self.n_max} and batch {self.batch}"
-            )
+            raise ValueError(f"n_max and batch must be at least 1, got n_max {self.n_max} and batch {self.batch}")
         if not 1 <= self.ratio < math.inf:
             raise ValueError(f"ratio (growth from look to look) must be at least 1, got {self.ratio}")
         if not 0 < self.final <= 1:
@@ -111,9 +103,7 @@ class GridPlan:
     def give_up_at(self) -> Ints:
         """F [J, K] > C: the fewest failures that give a radius up; 0 for a radius out of reach."""
         last = self.certify_at[:, -1:]
-        bounds = np.where(
-            last < 0, 0, np.maximum(futility(self.looks, last, self.futility), self.certify_at + 1)
-        )
+        bounds = np.where(last < 0, 0, np.maximum(futility(self.looks, last, self.futility), self.certify_at + 1))
         return np.minimum.accumulate(bounds, axis=0)
 
 
@@ -181,24 +171,6 @@ def futility(looks: Ints, last: Ints, eps: float) -> Ints:
         high = np.where(hopeless, f, high)
         low = np.where(hopeless | (low >= high), low, f + 1)
     return np.concatenate([low, last + 1], axis=1)
-
-
-def draw(counts: Counts, stream: int, images: Ints, start: Ints, n: Ints) -> Ints:
-    """counts(...), checked: one row per image, and each row adds up to its n (a lost sample would void α)."""
-    got = np.asarray(counts(stream, images, start, n))
-    if got.ndim != 2 or len(got) != len(images) or (got < 0).any() or (got.sum(1) != n).any():
-        raise ValueError(
-            f"class counts must be [{len(images)}, K], ≥ 0, each row adding up to n, got {got.shape}: {got}"
-        )
-    return got
-
-
-def select(counts: Counts, images: Ints, n0: int) -> Ints:
-    """The class each image is certified for: the most frequent of n0 selection samples, lowest on ties."""
-    if n0 < 1:
-        raise ValueError(f"n0 (selection samples) must be at least 1, got {n0}")
-    every = np.full(len(images), n0)
-    return np.asarray(draw(counts, SELECTION, images, np.zeros_like(every), every).argmax(1), np.int64)
 
 
 def certify(

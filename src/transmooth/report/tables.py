@@ -37,10 +37,9 @@ def markdown(spec: Mapping[str, Any], lines: pd.DataFrame, published: pd.DataFra
         f"# {spec['title']}",
         spec["caption"],
         "## Here: the largest over σ at each ε",
-        f"Clean accuracy and certified accuracy in percent; in front, in brackets, that curve at ε = 0; behind, the 95 % "
-        f"interval over {images} certified test images"
+        f"Clean and certified accuracy in percent: (curve at ε = 0) value [95 % interval over {images} test images]"
         + (f", mean of {seeds} seeds ± their standard deviation" if seeds > 1 else ", one seed")
-        + ". Picking σ after seeing the results is an oracle's choice, not a certificate: the numbers per σ stand below.",
+        + ". Picking σ after seeing the results is an oracle, not a certificate: the numbers per σ stand below.",
         _table(["", "Clean", *head], _our_rows(oracle, spec["radii"], sigma=False)),
         "## Here: at each σ",
         _table(["", "σ", "ACR", *head], _our_rows(lines[~lines["oracle"]], spec["radii"], sigma=True)),
@@ -109,7 +108,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def summary(spec: Mapping[str, Any], lines: pd.DataFrame) -> dict[str, Any]:
-    """Row -> clean accuracy, and certified accuracy (oracle) by radius, to four digits; keys without dots, as DVC wants."""
+    """Row -> clean accuracy, and certified accuracy (oracle) by radius; keys without dots, which DVC would split."""
     oracle, result = lines[lines["oracle"]], dict[str, Any]()
     for row, (_, group) in zip(spec["rows"], oracle.groupby(["block", "row"], sort=False), strict=True):
         run = row["runs"][0]

@@ -1,0 +1,91 @@
+"""Start jobs warm: one process imports torch and timm, every job is a fork of it.
+
+Those imports cost some 9 s of CPU time a process (torch 2.15), more than a small job.  The Snakefile starts the server
+for a run and it ends with the run; a job asks it through a socket, and starts by itself when there is none, as on the
+nodes of a cluster.  A job of the server has the client's arguments, folder, environment and standard streams; it ends
+when the client does.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+ADDRESS = "TRANSMOOTH_WARM"  # the environment variable that names the socket
+
+
+def run(arguments: list[str]) -> int | None:
+    """Have the server run `transmooth ARGUMENTS`; its exit status, or None when no server answers."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(os.environ.get(ADDRESS, ""))
+        except OSError:
+            return None
+        request = json.dumps({"arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ)})
+        socket.send_fds(connection, [len(request.encode()).to_bytes(8, "little")], [0, 1, 2])
+        connection.sendall(request.encode())
+        status = connection.recv(1)
+    return status[0] if status else 1  # no status: the job was killed
+
+
+def serve(address: Path) -> None:
+    """Answer requests until standard input closes, which happens when the process that started the server ends."""
+    threading.Thread(target=_end_with, args=(sys.stdin.buffer.read,), daemon=True).start()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(address))
+        server.listen(64)  # who comes during the imports waits in line
+        import transmooth.certify.chunks
+        import transmooth.train  # noqa: F401
+
+        while True:
+            connection, _ = server.accept()
+            if os.fork() == 0:
+                server.close()
+                _job(connection)
+            connection.close()
+
+
+def _job(connection: socket.socket) -> None:
+    """In a fork of its own: become the client's process, tell it the exit status, and end."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    size, streams, _, _ = socket.recv_fds(connection, 8, 3)
+    with connection.makefile("rb") as stream:
+        request = json.loads(stream.read(int.from_bytes(size, "little")))
+    for target, source in enumerate(streams):
+        os.dup2(source, target)
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    threading.Thread(target=_end_with, args=(lambda: connection.recv(1),), daemon=True).start()
+
+    from transmooth.cli import app
+
+    status = 1
+    try:
+        app(request["arguments"])
+        status = 0
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    sys.stdout.flush()
+    sys.stderr.flush()
+    connection.sendall(bytes([status]))
+    os._exit(status)
+
+
+def _end_with(block: object) -> None:
+    """End this process once `block()` returns: whoever held the other end is gone."""
+    assert callable(block)
+    block()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]))

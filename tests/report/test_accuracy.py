@@ -1,0 +1,117 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.test_records import row
+from transmooth import records
+from transmooth.report.accuracy import (
+    RowResult,
+    average_certified_radius,
+    certified_accuracy,
+    certified_radius,
+    read_row,
+    tidy,
+)
+from transmooth.report.figures import curves
+from transmooth.report.tables import markdown, read_published, summary
+
+
+def test_accuracy_counts_right_images_with_at_least_the_radius() -> None:
+    frame = pd.DataFrame(
+        {"label": [1, 1, 1, 1, 2], "prediction": [1, 2, -1, 1, 2], "radius": [0.5, 0.9, 0.0, 0.25, 0.0]}
+    )
+    radii = certified_radius(frame)
+    # Right at 0.5, 0.25 and 0; wrong at 0.9; one abstains.
+    assert certified_accuracy(radii, [0, 0.25, 0.2500001, 0.5, 0.9]).tolist() == pytest.approx([0.6, 0.4, 0.2, 0.2, 0])
+    assert average_certified_radius(radii) == pytest.approx(0.75 / 5)
+
+
+@given(st.lists(st.floats(0, 4) | st.just(-np.inf), min_size=1), st.floats(0, 4))
+def test_accuracy_is_the_plain_count(radii: list[float], at: float) -> None:
+    assert certified_accuracy(np.array(radii), [at])[0] == pytest.approx(sum(r >= at for r in radii) / len(radii))
+
+
+def result(curves: dict[float, list[list[float]]], clean: list[float]) -> RowResult:
+    return RowResult("ours", "", "method=ours", {s: np.array(c) for s, c in curves.items()}, np.array(clean), 400)
+
+
+# Two seeds, four images; the small sigma wins at 0.25, the large one at 0.75.
+TWO = result(
+    {0.25: [[0.5, 0.5, 0.5, -np.inf], [0.5, 0.5, -np.inf, -np.inf]], 1.0: [[1.0, 1.0, -np.inf, -np.inf]] * 2},
+    [0.9, 0.8],
+)
+
+
+def test_oracle_takes_the_best_sigma_at_each_radius_and_brackets_its_own_curve() -> None:
+    lines = tidy([TWO], [0.25, 0.75])
+    oracle = lines[lines["oracle"]].set_index("radius")
+    assert oracle["sigma"].tolist() == [0.25, 1.0]
+    assert oracle["certified_accuracy"].tolist() == [0.625, 0.5]
+    assert oracle["natural_certified_accuracy"].tolist() == [0.625, 0.5]
+    assert oracle.loc[0.25, "seed_sd"] == pytest.approx(np.std([0.75, 0.5], ddof=1))
+    by_sigma = lines[~lines["oracle"]]
+    assert len(by_sigma) == 4
+    assert by_sigma[by_sigma["sigma"] == 1.0]["acr"].tolist() == [0.5, 0.5]
+    assert (lines["images"] == 4).all()
+    assert (lines["seeds"] == 2).all()
+
+
+def test_interval_is_clopper_pearson_over_the_images() -> None:
+    row = result({0.5: [[1.0] * 50 + [-np.inf] * 50]}, [0.5])
+    line = tidy([row], [0.5]).iloc[0]
+    assert (line["low"], line["high"]) == pytest.approx((0.39832, 0.60168), abs=1e-5)  # the textbook value
+
+
+def test_markdown_has_ours_per_sigma_and_the_papers_block(tmp_path: Path) -> None:
+    published = tmp_path / "published.csv"
+    published.write_text(
+        "paper,table,block,row,dataset,metric,radius,sigma,value,unit,method,note\n"
+        "mixed-noise,Table 3,,method=ours,CIFAR-10,certified_acc,0.25,,80.1,percent,Ours,\n"
+        "mixed-noise,Table 3,,method=ours,CIFAR-10,natural_certified_acc,0.25,,90.2,percent,Ours,\n"
+        "mixed-noise,Table 3,,method=ours,CIFAR-10,clean_acc,,,98.0,percent,Ours,\n"
+        "mixed-noise,Table 3,,method=other,CIFAR-10,certified_acc,0.25,,60.0,percent,Other 2021,\n"
+        "mixed-noise,Table 4,,method=no,CIFAR-10,certified_acc,0.25,,1.0,percent,No,\n"
+    )
+    spec = {"title": "Title", "caption": "Caption.", "paper": "Table 3", "radii": [0.25, 0.75]}
+    text = markdown(spec, tidy([TWO], spec["radii"]), read_published(published, "Table 3"))
+    assert "| ours | **85.0 ± 7.1** | (62.5) **62.5** ± 17.7 [12, 97] | (50.0) **50.0** ± 0.0 [7, 93] |" in text
+    assert "| ours | 1 | 0.500 | (50.0) 50.0" in text
+    assert "| ours | 98.0 | (90.2) 80.1 | – |" in text
+    assert "| Other 2021 | – | 60.0 | – |" in text
+    assert "mean of 2 seeds" in text
+    assert "No" not in text.split("In the paper")[1]
+
+
+def test_summary_has_keys_that_dvc_can_nest() -> None:
+    runs = [{"pretrain": "mixed", "dataset": "digits", "finetune": "clean"}]
+    made = summary({"rows": [{"runs": runs}]}, tidy([TWO], [0.25]))
+    assert made == {"mixed-digits-clean": {"clean_accuracy": 0.85, "certified_accuracy_0_25": 0.625}}
+
+
+def test_one_row_draws_its_sigmas_and_an_oracle_above_them() -> None:
+    frame = curves([TWO])
+    assert list(dict.fromkeys(frame["curve"])) == ["σ = 0.25", "σ = 1", "oracle over σ"]
+    wide = frame.pivot(index="radius", columns="curve", values="certified_accuracy")
+    assert (wide["oracle over σ"] == wide[["σ = 0.25", "σ = 1"]].max(axis=1)).all()
+    assert list(dict.fromkeys(curves([TWO, TWO])["curve"])) == ["ours"]
+
+
+def test_a_row_is_read_from_records_and_cards(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        folder = tmp_path / "certify" / f"run/{seed}"
+        rows = [row(i, s, radius=s, prediction=3 if i else 9) for i in range(4) for s in (0.25, 1.0)]
+        records.write(pa.Table.from_pylist(rows, records.SCHEMA), folder / "records.parquet")
+        card = tmp_path / "finetune" / f"run/{seed}"
+        card.mkdir(parents=True)
+        (card / "model.json").write_text(json.dumps({"test": {"images": 10, "correct": 9 - seed}}))
+    spec = {"label": "a", "block": "b", "published": None, "runs": [{"path": f"run/{s}"} for s in (0, 1)]}
+    read = read_row(spec, tmp_path)
+    assert read.clean.tolist() == [0.9, 0.8]
+    assert (read.images, read.seeds) == (4, 2)
+    assert read.accuracy(1.0, [0.0, 1.0, 1.1]).tolist() == [[0.75, 0.75, 0.0]] * 2

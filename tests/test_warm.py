@@ -1,0 +1,100 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from transmooth import warm
+
+# A server whose jobs are told what to do by a tiny command line of their own: no torch, so the test is fast.
+SERVER = """
+import sys, types, time, os
+def app(arguments):
+    what = arguments[0]
+    if what == "say":
+        print(os.environ["WORD"], os.getcwd(), flush=True)
+    if what == "exit":
+        sys.exit(int(arguments[1]))
+    if what == "fail":
+        raise ValueError("this went wrong")
+    if what == "sleep":
+        open(arguments[1], "w").write(str(os.getpid()))
+        time.sleep(60)
+for name, content in {"cli": {"app": app}, "train": {}, "certify.chunks": {}}.items():
+    module = types.ModuleType(f"transmooth.{name}")
+    vars(module).update(content)
+    sys.modules[f"transmooth.{name}"] = module
+from pathlib import Path
+from transmooth.warm import serve
+serve(Path(sys.argv[1]))
+"""
+CLIENT = "import sys; from transmooth import warm; sys.exit(warm.run(sys.argv[1:]))"
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
+    address = tmp_path / "socket"
+    made = os.environ | {"PYTHONPATH": str(ROOT / "src"), warm.ADDRESS: str(address)}
+    with subprocess.Popen([sys.executable, "-c", SERVER, str(address)], stdin=subprocess.PIPE, env=made) as server:
+        while not address.exists():
+            time.sleep(0.01)
+        yield made
+        assert server.stdin
+        server.stdin.close()
+        assert server.wait(10) == -signal.SIGTERM  # it ends with the process that started it
+
+
+def client(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", CLIENT, *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def gone(pid: int) -> bool:
+    for _ in range(500):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_a_job_has_the_environment_folder_and_streams_of_its_client(environment: dict[str, str]) -> None:
+    with client(environment | {"WORD": "hello"}, "say") as process:
+        out, _ = process.communicate(timeout=20)
+    assert out.split() == ["hello", os.getcwd()]
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(("arguments", "status"), [(["exit", "3"], 3), (["exit", "0"], 0), (["fail"], 1)])
+def test_the_exit_status_and_the_traceback_arrive(
+    environment: dict[str, str], arguments: list[str], status: int
+) -> None:
+    with client(environment, *arguments) as process:
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == status
+    assert ("this went wrong" in err) == (arguments == ["fail"])
+
+
+@pytest.mark.parametrize("victim", ["client", "job"])
+def test_job_and_client_do_not_outlive_each_other(environment: dict[str, str], tmp_path: Path, victim: str) -> None:
+    with client(environment, "sleep", str(tmp_path / "pid")) as process:
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+            time.sleep(0.01)
+        job = int((tmp_path / "pid").read_text())
+        os.kill(process.pid if victim == "client" else job, signal.SIGKILL)
+        process.communicate(timeout=20)
+    assert process.returncode == (-signal.SIGKILL if victim == "client" else 1)
+    assert gone(job)
+
+
+def test_without_a_server_the_job_starts_by_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv(warm.ADDRESS, raising=False)
+    assert warm.run(["say"]) is None
+    monkeypatch.setenv(warm.ADDRESS, str(tmp_path / "nobody"))
+    assert warm.run(["say"]) is None

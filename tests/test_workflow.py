@@ -1,0 +1,178 @@
+"""The workflow itself: what Snakemake plans, and a small study run for real in a copy of the project."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+from transmooth.params import load
+from transmooth.plan import Plan
+
+BIN = Path(sys.executable).parent
+
+
+def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = [str(BIN / "snakemake"), *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+
+
+def planned(folder: Path, *arguments: str) -> dict[str, int]:
+    """Job counts of a dry run, by rule."""
+    done = snakemake(folder, "-n", *arguments)
+    assert done.returncode == 0, done.stderr + done.stdout
+    stats = re.search(r"job +count\n[- ]+\n(.*?)\n\n", done.stdout + done.stderr, re.DOTALL)
+    if stats is None:
+        assert "Nothing to be done" in done.stdout + done.stderr
+        return {}
+    return {line.split()[0]: int(line.split()[1]) for line in stats[1].splitlines() if not line.startswith("total")}
+
+
+def copy(to: Path) -> Path:
+    for name in ("Snakefile", "params", "profiles", "src", "workflow"):
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, to / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, to / name)
+    return to
+
+
+def edit(folder: Path, file: str, old: str, new: str) -> None:
+    path = folder / "params" / file
+    text = path.read_text()
+    assert text.count(old) >= 1, old
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_a_dry_run_has_the_jobs_of_the_plan(tmp_path: Path) -> None:
+    expected = Plan(load("smoke", ROOT)).jobs()
+    assert planned(copy(tmp_path)) == expected | {"all": 1}
+
+
+def test_one_table_needs_only_its_own_runs(tmp_path: Path) -> None:
+    assert planned(copy(tmp_path), "table3") == {
+        "prepare": 2,
+        "pretrain": 1,
+        "finetune": 1,
+        "certify": 1,
+        "merge": 1,
+        "table": 1,
+        "table3": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "edits", "message"),
+    [
+        (["--config", "study=nowhere"], [], "params/nowhere.yaml: no such study"),
+        (["--config", "stduy=smoke"], [], "--config takes study=NAME alone, found stduy"),
+        ([], [("smoke.yaml", "epochs: ", "epochs: -")], r"params/smoke.yaml: pretrain.epochs: .*found -\d"),
+        ([], [("tables.yaml", "pretrain: mixed\n", "pretrain: mixt\n")], "recipe 'mixt' is not in params/recipes.yaml"),
+    ],
+)
+def test_bad_params_end_it_with_one_message_and_nothing_started(
+    tmp_path: Path, arguments: list[str], edits: list[tuple[str, str, str]], message: str
+) -> None:
+    copy(tmp_path)
+    for file, old, new in edits:
+        edit(tmp_path, file, old, new)
+    done = snakemake(tmp_path, *arguments)
+    assert done.returncode != 0
+    assert re.search(message, done.stderr + done.stdout)
+    assert "Traceback" not in done.stderr + done.stdout
+    assert not (tmp_path / "data").exists()
+
+
+def test_lint_finds_nothing_but_the_environment_that_pyproject_defines() -> None:
+    done = snakemake(ROOT, "--lint")
+    lints = {line.strip(" *:") for line in (done.stdout + done.stderr).splitlines() if line.startswith("    * ")}
+    assert lints <= {"Specify a conda environment or container for each rule."}
+
+
+TINY = {
+    "roles": {"upstream": "characters", "downstream": "digits"},
+    "seeds": [0],
+    "network": {
+        "name": "resnet18",
+        "stem": "cifar",
+        "groups": 4,
+        "options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 16], "stem_type": "deep", "stem_width": 4},
+    },
+    "pretrain": {"epochs": 1, "warmup_epochs": 0, "batch": 64, "lr": [0.003], "weight_decay": 0.0},
+    "finetune": {"epochs": 1, "warmup_epochs": 0, "batch": 64, "lr": [0.003], "weight_decay": 0.0},
+    "certify": {"sigmas": [0.25, 0.5], "n0": 20, "n": 100, "alpha": 0.01, "images": 20, "shards": 2},
+    "report": ["table3", "pair", "figure1"],
+}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of two runs that was run once: one from scratch, one transferred."""
+    folder = copy(tmp_path_factory.mktemp("project"))
+    (folder / "params" / "smoke.yaml").write_text(yaml.safe_dump(TINY, sort_keys=False))
+    edit(folder, "datasets.yaml", "train: 12000", "train: 620")
+    edit(folder, "datasets.yaml", "test: 1240", "test: 62")
+    for text in ("sha256:",):
+        datasets = (folder / "params" / "datasets.yaml").read_text()
+        kept = [line for line in datasets.splitlines() if text not in line]
+        (folder / "params" / "datasets.yaml").write_text("\n".join(kept) + "\n")
+    tables = yaml.safe_load((folder / "params" / "tables.yaml").read_text())
+    rows = [{"label": p, "pretrain": p, "finetune": "clean"} for p in ("scratch", "mixed")]
+    tables["tables"]["pair"] = {"title": "Pair", "caption": "Two.", "radii": [0.0, 0.25], "rows": rows}
+    panels = [{"title": "One", "rows": rows[1:]}, {"title": "Two", "rows": rows}]
+    tables["figures"]["figure1"] = {"title": "Figure", "caption": "Curves.", "panels": panels}
+    (folder / "params" / "tables.yaml").write_text(yaml.safe_dump(tables, sort_keys=False, allow_unicode=True))
+    done = snakemake(folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Pair" in done.stdout  # the tables, on the terminal
+    assert "figures/figure1.svg" in done.stdout.replace("\n", "")
+    return folder
+
+
+def test_a_study_leaves_tables_figures_and_metrics(study: Path) -> None:
+    results = study / "results" / "smoke"
+    table = pd.read_csv(results / "tables" / "pair.csv")
+    assert set(table["row"]) == {"scratch", "mixed"}
+    assert set(table["images"]) == {20}
+    assert table["certified_accuracy"].between(0, 1).all()
+    assert "## In the paper (Table 3, CIFAR-10)" in (results / "tables" / "table3.md").read_text()
+    assert (results / "figures" / "figure1.svg").read_text().startswith("<?xml")
+    assert (results / "figures" / "figure1.png").read_bytes().startswith(b"\x89PNG")
+    metrics = json.loads((results / "metrics" / "pair.json").read_text())
+    assert set(metrics) == {"scratch-digits-clean", "mixed-digits-clean"}
+    assert not list(results.glob("certify/**/*-of-2.parquet"))
+    assert planned(study) == {}
+
+
+def test_a_change_re_runs_what_it_concerns(study: Path) -> None:
+    def after(file: str, old: str, new: str) -> dict[str, int]:
+        edit(study, file, old, new)
+        try:
+            return planned(study)
+        finally:
+            edit(study, file, new, old)
+
+    below = {"certify": 4, "merge": 2, "table": 2, "figure": 1, "all": 1}
+    smoke = (study / "params" / "smoke.yaml").read_text()
+    learning = smoke[smoke.index("finetune:") : smoke.index("certify:")]
+    assert after("smoke.yaml", learning, learning.replace("0.003", "0.004")) == below | {"finetune": 2}
+    assert after("tables.yaml", "Two.", "Two, in other words.") == {"table": 1, "all": 1}
+    assert after("tables.yaml", "title: Figure", "title: Curves") == {"figure": 1, "all": 1}
+    assert after("smoke.yaml", "n: 100", "n: 110") == below
+    assert after("smoke.yaml", "shards: 2", "shards: 3") == {}
+    assert (
+        after(
+            "recipes.yaml", "    sigma_100:\n      sigmas:\n      - 1.0", "    sigma_100:\n      sigmas:\n      - 2.0"
+        )
+        == {}
+    )
+    assert planned(study) == {}
