@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import NETWORK, ROOT
 from tests.test_train import spec
 from transmooth import checkpoint, jobs, records
-from transmooth.certify import chunks
+from transmooth.certify import chunks, methods
 from transmooth.models import Network
 from transmooth.train import train
 
@@ -74,7 +74,7 @@ def test_an_interrupted_job_goes_on_where_it_was(
     digits: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = certified(digits, model, tmp_path / "whole")
-    real, tried = chunks.cohen.certify, []
+    real, tried = methods.cohen.certify, []
 
     def killed(counts: Any, images: Any, **settings: Any) -> Any:
         if len(tried) == 2:
@@ -83,12 +83,12 @@ def test_an_interrupted_job_goes_on_where_it_was(
         return real(counts, images, **settings)
 
     out = tmp_path / "again" / "0.parquet"
-    monkeypatch.setattr(chunks.cohen, "certify", killed)
+    monkeypatch.setattr(methods.cohen, "certify", killed)
     with pytest.raises(KeyboardInterrupt):
         jobs.certify(SPEC, digits, model, out, 0, 1, 256)
     assert not out.exists()
     tried.clear()
-    monkeypatch.setattr(chunks.cohen, "certify", lambda c, images, **s: tried.append(images) or real(c, images, **s))
+    monkeypatch.setattr(methods.cohen, "certify", lambda c, images, **s: tried.append(images) or real(c, images, **s))
     jobs.certify(SPEC, digits, model, out, 0, 1, 256)
     assert sum(map(len, tried)) == 2 * 45 - 2 * chunks.CHUNK
     pd.testing.assert_frame_equal(observed(out), whole)

@@ -25,7 +25,7 @@ def app(arguments):
     if what == "sleep":
         open(arguments[1], "w").write(str(os.getpid()))
         time.sleep(60)
-for name, content in {"cli": {"app": app}, "train": {}, "certify.chunks": {}}.items():
+for name, content in {"cli": {"app": app}, "train": {}, "records": {}, "certify.chunks": {}}.items():
     module = types.ModuleType(f"transmooth.{name}")
     vars(module).update(content)
     sys.modules[f"transmooth.{name}"] = module

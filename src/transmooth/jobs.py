@@ -1,11 +1,14 @@
 """The jobs of the workflow: each reads a spec and files, calls one library function, and writes files."""
 
-import json
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from transmooth.loading import ImageSet, LoadedModel
 
 
 def certify(spec: dict[str, Any], data: Path, checkpoint: Path, out: Path, shard: int, shards: int, batch: int) -> None:
@@ -13,7 +16,6 @@ def certify(spec: dict[str, Any], data: Path, checkpoint: Path, out: Path, shard
 
     Images that the journals of an interrupted run hold are not certified again.
     """
-    import pyarrow as pa
     import torch
     from accelerate import PartialState
 
@@ -48,14 +50,81 @@ def certify(spec: dict[str, Any], data: Path, checkpoint: Path, out: Path, shard
         journal.append([row | {"model": card["weights_sha256"]} for row in rows])
     state.wait_for_everyone()
     if state.is_main_process:
-        table = pa.Table.from_pylist(journal.finished(), records.SCHEMA)
-        if table.num_rows != len(wanted):
-            raise SystemExit(f"{out}: {table.num_rows} rows for {len(wanted)} images and sigmas")
+        rows = journal.finished()
+        if len(rows) != len(wanted):
+            raise SystemExit(f"{out}: {len(rows)} rows for {len(wanted)} images and sigmas")
         made = {"spec": spec, "versions": provenance.versions(), "commit": provenance.commit()}
-        table = table.replace_schema_metadata({"transmooth": json.dumps(made, sort_keys=True)})
-        records.write(table, out)
+        records.write(records.from_rows(rows, made), out)
         journal.remove()
     state.wait_for_everyone()
+
+
+def certify_anything(
+    spec: dict[str, Any],
+    model: "LoadedModel",
+    images: "ImageSet",
+    out: Path,
+    batch: int,
+    progress: Callable[[list[dict[str, Any]], int], None],
+) -> None:
+    """Certify images of a set by anyone's model, in this process, and write records (.parquet) or a log (.tsv).
+
+    spec: as of the job, for one sigma. An interrupted call goes on where it was; a finished one has nothing left to do.
+    progress: called with the rows that are new, and the number of all; at the start with those of an earlier call.
+    Raises ValueError before any work, for settings, model and images that do not fit, and for an `out` of another job.
+    """
+    import torch
+
+    from transmooth import logs, provenance, records
+    from transmooth.certify.chunks import certify_chunks
+    from transmooth.certify.methods import check
+    from transmooth.loading import check_classes
+    from transmooth.smoothed import check_model
+
+    if out.suffix not in (".parquet", ".tsv"):
+        raise ValueError(f"{out}: should end in .parquet (records) or .tsv (log)")
+    (sigma,) = spec["sigmas"]
+    check(spec, sigma)
+    network = model.module.to("cuda" if torch.cuda.is_available() else "cpu")
+    check_classes(model, check_model(network, images.fetch(0)), images)
+    header = {"spec": spec, "model": model.sha256, "data": images.description}
+    journal = records.Journal(out, header)
+    indices = test_indices(len(images), spec["images"]).tolist()
+    if out.exists():
+        if out.suffix == ".tsv":
+            raise ValueError(f"{out}: is there already; remove it or choose another name")
+        _same_job(records.made_with(out), header, out)
+        return progress(records.read(out).to_pylist(), len(indices))
+    if other := journal.foreign():
+        _same_job(other, header, journal.path)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    finished = journal.finished()
+    journal.restart(finished)  # without a line that was torn
+    progress(finished, len(indices))
+    done = {row["index"] for row in finished}
+    todo = [(sigma, index, int(images.labels[index])) for index in indices if index not in done]
+    for rows in certify_chunks(network, images.fetch, todo, spec, batch):
+        named = [row | {"model": model.sha256} for row in rows]
+        journal.append(named)
+        progress(named, len(indices))
+    made = header | {"versions": provenance.versions(), "commit": provenance.commit()}
+    table = records.from_rows(journal.finished(), made)
+    if out.suffix == ".tsv":
+        logs.write(table.to_pandas().sort_values("index"), out)
+    else:
+        records.write(table, out)
+    journal.remove()
+    return None
+
+
+def _same_job(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path) -> None:
+    """Raise ValueError, naming what differs, unless the file at `path` is of the job that is asked for."""
+    there, ours = (
+        {**job.get("spec", {}), "model": job.get("model"), "data": job.get("data")} for job in (found, asked)
+    )
+    if differing := sorted(key for key in there.keys() | ours.keys() if there.get(key) != ours.get(key)):
+        shown = "; ".join(f"{key}: {there.get(key)} there, {ours.get(key)} asked for" for key in differing)
+        raise ValueError(f"{path}: is of another job ({shown}); remove it or choose another --out")
 
 
 def merge(spec: dict[str, Any], data: Path, parts: list[Path], out: Path) -> None:

@@ -17,10 +17,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import bdtr, ndtri, stdtr, stdtrit
 
-from transmooth.certify.bounds import Floats, max_failures, max_radius, radius, share_interval
+from transmooth import records
+from transmooth.certify.bounds import (
+    Floats,
+    certified_accuracy_lower,
+    max_failures,
+    max_radius,
+    radius,
+    share_interval,
+)
 
 COLUMNS = ["index", "label", "prediction", "radius", "correct", "seconds"]
 # What other repositories call them.
@@ -74,6 +83,72 @@ def read(path: str | os.PathLike[str]) -> pd.DataFrame:
     frame = frame[COLUMNS + [name for name in names if name not in COLUMNS]]
     frame.attrs["notes"] = notes
     return frame
+
+
+def read_any(path: str | os.PathLike[str], sigma: float | None = None) -> pd.DataFrame:
+    """Read a log, or Parquet records as if they were one, whatever the file's name is.
+
+    sigma: which records to take, needed if the file has those of several. Records keep all their columns, which tell
+    alpha. Raises ValueError as `read` does, and for a sigma that the file does not have.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    with path.open("rb") as file:
+        if file.read(4) != b"PAR1":
+            return read(path)
+    frame: pd.DataFrame = records.read(path).to_pandas()
+    there = sorted(set(frame["sigma"]))
+    if sigma is None and len(there) > 1:
+        raise ValueError(f"{path}: holds records of several sigmas; choose one: {', '.join(map(str, there))}")
+    if sigma is not None and sigma not in there:
+        raise ValueError(f"{path}: holds no records of sigma = {sigma}; there are: {', '.join(map(str, there))}")
+    frame = frame[frame["sigma"] == (there[0] if sigma is None else sigma)].reset_index(drop=True)
+    if not len(frame) or frame["label"].isna().any():
+        raise ValueError(f"{path}: {'some labels are unknown' if len(frame) else 'there are no records in it'}")
+    _check(frame, str(path))
+    frame["correct"] = frame["prediction"] == frame["label"]
+    frame.attrs["notes"] = _limits(frame, records.made_with(path).get("spec", {}).get("radii"))
+    return frame
+
+
+def _limits(frame: pd.DataFrame, grid: Sequence[float] | None) -> list[str]:
+    """What the methods that save samples leave out."""
+    notes = []
+    if grid is not None:
+        notes.append(
+            f"decided at the radii {', '.join(map(str, grid))} only: at others, and for the ACR, these are lower bounds"
+        )
+    # Not those that the plan could not have certified anyway: they chose the right class.
+    if stopped := int(((frame["n"] == 0) & (frame["selected"] != frame["label"])).sum()):
+        notes.append(
+            f"{stopped} images were given up after the selection, which chose a wrong class; they count as abstentions"
+        )
+    return notes
+
+
+def to_records(frame: pd.DataFrame, sigma: float, alpha: float, n: int, source: str) -> pa.Table:
+    """A log of Cohen's procedure as records; what it does not tell (counts, seed, dtype, model) stays empty.
+
+    Radii stay as printed. Raises ValueError where they are not those of (sigma, alpha, n) by Clopper–Pearson.
+    """
+    if (frame["radius"] > 0).any():
+        found = audit(frame["radius"], sigma, [alpha], [n]).iloc[0]
+        if found["verdict"] in ("exceeded", "unattainable"):
+            raise ValueError(
+                f"{source}: {found['above'] + found['unattainable']} radii are not those of sigma = {sigma}, alpha = "
+                f"{alpha}, n = {n} (at most {found['saturated']:.4f}); `transmooth audit` tells which they could be"
+            )
+    rows = [
+        {"index": index, "label": label, "prediction": prediction, "radius": certified}
+        | ({} if prediction == -1 else {"selected": prediction})
+        | ({} if math.isnan(seconds) else {"seconds": seconds})
+        | {"method": "cohen", "sigma": sigma, "alpha": alpha, "n": n}
+        for index, label, prediction, certified, seconds in zip(
+            *(frame[name].tolist() for name in ("index", "label", "prediction", "radius", "seconds")), strict=True
+        )
+    ]
+    return records.from_rows(rows, {"imported": source, "notes": frame.attrs.get("notes", [])})
 
 
 def _split(line: str, separator: str | None) -> list[str]:
@@ -207,6 +282,15 @@ def _asked(r: float) -> float:
     if not r >= 0:
         raise ValueError(f"certified accuracy is asked at a radius ≥ 0, got {r}")
     return r
+
+
+def lower_bounds(frame: pd.DataFrame, radii: Sequence[float], alpha: float, delta: float = 0.001) -> dict[float, float]:
+    """What the TRUE certified accuracy of these images is at least, but for probability delta, at each radius.
+
+    Each image's certificate may be false with probability alpha; see `bounds.certified_accuracy_lower`.
+    """
+    certified, n = _certified(frame), len(frame)
+    return {r: certified_accuracy_lower(int((certified >= _asked(r)).sum()), n, alpha, delta) for r in radii}
 
 
 def audit(

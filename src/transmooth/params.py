@@ -17,8 +17,10 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     StringConstraints,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
@@ -225,7 +227,10 @@ class TrainParams(_Model):
 
 
 class CertifyParams(_Model):
-    method: Literal["cohen"] = "cohen"
+    """`n` is the most samples of an image where the method may stop earlier (see certify/methods.py)."""
+
+    method: Literal["cohen", "cohen_two_sided", "sequential", "adaptive"] = "cohen"
+    radii: Radii | None = None
     sigmas: Annotated[tuple[Positive, ...], Field(min_length=1), AfterValidator(_increasing)]
     n0: Count
     n: Count
@@ -238,13 +243,27 @@ class CertifyParams(_Model):
     processes: Count = 1
 
     @model_validator(mode="after")
+    def _radii_of_sequential(self) -> "CertifyParams":
+        if self.method == "sequential" and self.radii is None:
+            raise ValueError("radii: missing: method sequential decides a grid of radii, the ones that tables show")
+        if self.method != "sequential" and self.radii is not None:
+            raise ValueError(f"radii: only for method sequential, found {list(self.radii)} with {self.method}")
+        return self
+
+    @model_validator(mode="after")
     def _n_can_certify(self) -> "CertifyParams":
-        if self.alpha ** (1 / self.n) <= 0.5:
+        alpha = self.alpha / 2 if self.method == "cohen_two_sided" else self.alpha
+        if alpha ** (1 / self.n) <= 0.5:
             raise ValueError(
                 f"n: {self.n} samples can never certify at alpha = {self.alpha}: even without a failure the bound "
-                f"alpha^(1/n) = {self.alpha ** (1 / self.n):.3f} stays at or below 1/2"
+                f"alpha^(1/n) = {alpha ** (1 / self.n):.3f} stays at or below 1/2"
             )
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_absent_radii(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A spec holds what can change its job's output: a method without radii has no such key.
+        return {key: value for key, value in handler(self).items() if key != "radii" or value is not None}
 
 
 class Study(_Model):

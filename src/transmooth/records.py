@@ -8,6 +8,8 @@
     sigma        standard deviation of the noise         seed, dtype  of the noise, of the network
     seconds      time spent on this row                  model        SHA-256 of the weights
 
+A label that nobody knows, and what an imported log does not tell, is null.
+
 Files are Parquet; their metadata hold the spec, the versions and the commit.  While a job runs, each process keeps a
 journal (JSON lines), so that a killed job loses at most the images it was on.
 """
@@ -75,6 +77,19 @@ def write(table: pa.Table, path: Path) -> None:
         pq.write_table(table, temporary)
 
 
+def made_with(path: Path) -> dict[str, Any]:
+    """What the file says it was made with: the spec, the versions, the commit; empty if it does not say."""
+    text = (pq.read_schema(path).metadata or {}).get(b"transmooth", b"{}")
+    made: dict[str, Any] = json.loads(text)
+    return made
+
+
+def from_rows(rows: Sequence[Mapping[str, Any]], made: Mapping[str, Any]) -> pa.Table:
+    """Rows as a table that says what it was made with."""
+    table = pa.Table.from_pylist(list(rows), SCHEMA)
+    return table.replace_schema_metadata({"transmooth": json.dumps(made, sort_keys=True)})
+
+
 def merge(parts: Sequence[Path], out: Path, indices: Iterable[int], sigmas: Iterable[float]) -> None:
     """Join shards.  Raises RecordError unless every image is there exactly once at every sigma, and nothing else."""
     table = pa.concat_tables([read(part) for part in parts])
@@ -97,11 +112,16 @@ class Journal:
     def finished(self) -> list[dict[str, Any]]:
         """The rows of all processes' journals with this header; a torn last line and other headers are left out."""
         rows = []
-        for path in sorted(self.out.parent.glob(f"{self.out.name}.rank*.journal")):
+        for path in self._paths():
             header, *lines = path.read_text(encoding="utf-8").split("\n")
             if header == self.header:
                 rows += [json.loads(line) for line in lines[:-1]]  # what follows the last newline is torn, or nothing
         return rows
+
+    def foreign(self) -> dict[str, Any] | None:
+        """The header of a journal that another job left under this name, if there is one."""
+        headers = [path.read_text(encoding="utf-8").split("\n")[0] for path in self._paths()]
+        return next((json.loads(header) for header in headers if header != self.header), None)
 
     def restart(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Begin this process's journal anew with these rows."""
@@ -116,6 +136,9 @@ class Journal:
 
     def remove(self, but: Path | None = None) -> None:
         """Remove the journals of all processes, but for one."""
-        for path in self.out.parent.glob(f"{self.out.name}.rank*.journal"):
+        for path in self._paths():
             if path != but:
                 path.unlink()
+
+    def _paths(self) -> list[Path]:
+        return sorted(self.out.parent.glob(f"{self.out.name}.rank*.journal"))

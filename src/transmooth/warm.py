@@ -39,6 +39,7 @@ def serve(address: Path) -> None:
         server.bind(str(address))
         server.listen(64)  # who comes during the imports waits in line
         import transmooth.certify.chunks
+        import transmooth.records
         import transmooth.train  # noqa: F401
 
         while True:

@@ -65,6 +65,59 @@ def test_a_real_network_counts_alike_at_every_batch(network: Network, dtype: str
     assert (counts[0].sum(1) == 1000).all()
 
 
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_a_folded_network_counts_alike_in_any_company(dtype: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)
+    ).eval()
+    together = Sampler(model, image, 0.5, dtype=dtype)(ESTIMATION, *requests((0, 0, 500), (5, 100, 300), (7, 64, 900)))
+    for row, request in zip(together, ((0, 0, 500), (5, 100, 300), (7, 64, 900)), strict=True):
+        alone = Sampler(model, image, 0.5, dtype=dtype, batch=100)(ESTIMATION, *requests(request))
+        assert np.array_equal(alone[0], row)
+    assert (together > 0).sum() > 3  # not a network that always says the same
+
+
+def test_every_batch_has_one_shape_in_one_place() -> None:
+    """Memory does not grow with the samples asked for, and compiled kernels and CUDA graphs are made once."""
+    seen: list[tuple[torch.Size, int]] = []
+
+    class Spy(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            seen.append((images.shape, images.data_ptr()))
+            return torch.stack([images[:, 0, 0, 0], images[:, 1, 0, 0]], 1)
+
+    sampler = Sampler(Spy().eval(), image, 0.5, batch=100)
+    tracemalloc.start()
+    sampler(ESTIMATION, *requests((0, 0, 64)))
+    few = tracemalloc.get_traced_memory()[1]
+    tracemalloc.reset_peak()
+    seen.clear()
+    with torch.profiler.profile(profile_memory=True) as profile:
+        counts = sampler(ESTIMATION, *requests((0, 0, 10_010), (1, 30, 9_980)))
+    del profile
+    tracemalloc.stop()
+    assert few > 0
+    assert (counts.sum(1) == [10_010, 9_980]).all()
+    assert len(seen) == 200
+    assert len(set(seen)) == 1
+
+
+def test_samples_asked_for_do_not_cost_memory() -> None:
+    class Watch(nn.Module):
+        alive: ClassVar[list[weakref.ref[Tensor]]] = []
+        most = 0
+
+        def forward(self, images: Tensor) -> Tensor:
+            logits = images[:, :2, 0, 0].clone()
+            Watch.alive = [old for old in Watch.alive if old() is not None] + [weakref.ref(logits)]
+            Watch.most = max(Watch.most, len(Watch.alive))
+            return logits
+
+    Sampler(Watch().eval(), image, 0.5, batch=64)(ESTIMATION, *requests((0, 0, 20_000)))
+    assert Watch.most <= 2
+
+
 def test_noise_is_gaussian_and_fresh_in_every_stream_and_block() -> None:
     seen: list[Tensor] = []
 

@@ -211,6 +211,9 @@ class TestAtomic:
         (tmp_path / "out").mkdir()
         prepare(spec, tmp_path / "out", tmp_path)
         verify(tmp_path / "out")
+        (tmp_path / "out" / "manifest.json").unlink()  # as Snakemake does before it prepares anew
+        prepare(spec, tmp_path / "out", tmp_path)
+        verify(tmp_path / "out")
         with pytest.raises(FileExistsError, match="raw is not a prepared set"):
             prepare(spec, tmp_path / "raw", tmp_path)
 

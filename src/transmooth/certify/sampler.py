@@ -12,19 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from transmooth.certify.bounds import Ints
+from transmooth.certify.deploy import deploy
 from transmooth.noise import block_key
 
 BLOCK = 64  # samples drawn from one generator state; changing it changes every record
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Sampler:
     """Counts for one base classifier at one sigma.
 
-    model: images [B, 3, H, W] in [0, 1] -> logits [B, K], in eval mode, normalisation inside.
+    model: images [B, 3, H, W] in [0, 1] -> logits [B, K], in eval mode, normalisation inside: a copy of it is
+    deployed.  Or what `deploy` made of one, which samplers at several sigmas can share.
     fetch: image index -> float32 [3, H, W] in [0, 1].
     dtype: `bf16` casts the network and the noisy image, after the noise was added in float32; the certificate is then
     for the network in bf16, which is why records name the dtype.
+    compile: pays from about a million evaluations on; see `deploy`.
 
     Raises ValueError for sigma <= 0, a model in train mode, an image outside [0, 1], or logits that are not finite.
     """
@@ -38,45 +40,48 @@ class Sampler:
         seed: int = 0,
         batch: int = 256,
         dtype: str = "fp32",
+        compile: bool = False,
     ) -> None:
         if not 0 < sigma < float("inf"):
             raise ValueError(f"sigma must be positive and finite, found {sigma}")
-        if any(module.training for module in model.modules()):
-            raise ValueError("the model is in train mode: its BatchNorm or dropout would void the theorem; call eval()")
         self.device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-        self.model = model.to(dtype=DTYPES[dtype], memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.fetch, self.sigma, self.seed, self.dtype = fetch, sigma, seed, DTYPES[dtype]
-        self.batch = batch
+        self.network = deploy(model, dtype, compile=compile)
+        self.fetch, self.sigma, self.seed, self.batch = fetch, sigma, seed, batch
         self.generator = torch.Generator(self.device)
 
     @torch.inference_mode()
     def __call__(self, stream: int, images: Ints, start: Ints, n: Ints) -> Ints:
-        requests = len(images)
-        predictions, owners = [], []
-        # Height x width x channels in memory: contiguous for the generator, channels-last for the convolutions.
+        counts: Tensor | None = None
+        ones = torch.ones(self.batch, dtype=torch.int64, device=self.device)
         for noisy, owner in self._batches(stream, images, start, n):
-            logits = self.model(noisy.permute(0, 3, 1, 2).to(self.dtype))
-            predictions.append(torch.where(torch.isfinite(logits).all(1), logits.argmax(1), -1))
-            owners.append(owner)
+            logits = self.network(noisy)
             classes = logits.shape[1]
-        if not predictions:
+            if counts is None:
+                # A row more for the padding and a column more for logits that are not finite: counted on the device
+                # and looked at once, at the end.
+                counts = torch.zeros((len(images) + 1) * (classes + 1), dtype=torch.int64, device=self.device)
+            predicted = torch.where(torch.isfinite(logits).all(1), logits.argmax(1), classes)
+            counts.index_add_(0, owner * (classes + 1) + predicted, ones)
+        if counts is None:
             raise ValueError("no samples asked for")
-        predicted, owner = torch.cat(predictions), torch.cat(owners).to(self.device)
-        predicted, owner = predicted[owner >= 0], owner[owner >= 0]
-        if (predicted < 0).any():
-            broken = images[int(owner[predicted < 0][0])]
+        table = counts.view(len(images) + 1, -1)[:-1].cpu().numpy()
+        if table[:, -1].any():
+            broken = images[int(table[:, -1].argmax())]
             raise ValueError(f"image {broken}: the model's logits are NaN or infinite at sigma = {self.sigma}")
-        counts = torch.bincount(owner * classes + predicted, minlength=requests * classes)
-        return counts.view(requests, classes).cpu().numpy()
+        return table[:, :-1]
 
     def _batches(self, stream: int, images: Ints, start: Ints, n: Ints) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of noisy images [batch, H, W, 3] and the request that each belongs to; -1 pads the last one."""
+        """Batches of noisy images [batch, H, W, 3] and the request that each belongs to; len(images) pads the last.
+
+        Both are overwritten for the next batch.
+        """
         buffer: Tensor | None = None
-        owner = torch.full((self.batch,), -1)
+        owner = torch.full((self.batch,), len(images), device=self.device)
         filled = 0
         for request, (index, first, count) in enumerate(zip(images, start, n, strict=True)):
             image = self._image(int(index))
             if buffer is None:
+                # Contiguous for the generator: filling a channels-last view is serial and 10 times slower on a CPU.
                 buffer = torch.zeros(self.batch, *image.shape, device=self.device)
                 noise = torch.empty(BLOCK, *image.shape, device=self.device)
             for block in range(first // BLOCK, -(-(first + count) // BLOCK)):
@@ -86,15 +91,15 @@ class Sampler:
                 high = min(first + count - block * BLOCK, BLOCK)
                 while low < high:
                     room = min(high - low, self.batch - filled)
-                    part = buffer[filled : filled + room]
-                    torch.add(image, noise[low : low + room], alpha=self.sigma, out=part)
+                    torch.add(image, noise[low : low + room], alpha=self.sigma, out=buffer[filled : filled + room])
                     owner[filled : filled + room] = request
                     low, filled = low + room, filled + room
                     if filled == self.batch:
                         yield buffer, owner
-                        owner, filled = torch.full((self.batch,), -1), 0
+                        filled = 0
         if filled:
             assert buffer is not None
+            owner[filled:] = len(images)
             yield buffer, owner
 
     def _image(self, index: int) -> Tensor:

@@ -48,7 +48,8 @@ def prepare(
     """
     if spec["stored"] < spec["size"]:
         raise ValueError(f"stored ({spec['stored']}) must be at least size ({spec['size']})")
-    if out.exists() and not (out / "manifest.json").exists() and (not out.is_dir() or any(out.iterdir())):
+    # Snakemake removes the manifest, a rule's output, before it runs the rule anew: the labels tell a set as well.
+    if out.exists() and not (out / "train.labels.npy").exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} is not a prepared set; move it away or prepare into another folder")
     source = open_source(spec["source"], base)
     splits = _with_validation(source.splits, spec["validation"], spec["seed"])
