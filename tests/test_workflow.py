@@ -107,7 +107,7 @@ TINY = {
         "groups": 4,
         "options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 16], "stem_type": "deep", "stem_width": 4},
     },
-    "pretrain": {"epochs": 1, "warmup_epochs": 0, "batch": 64, "lr": [0.003], "weight_decay": 0.0},
+    "pretrain": {"epochs": 1, "warmup_epochs": 0, "batch": 64, "lr": [0.003], "weight_decay": 0.0, "processes": 2},
     "finetune": {"epochs": 1, "warmup_epochs": 0, "batch": 64, "lr": [0.003], "weight_decay": 0.0},
     "certify": {"sigmas": [0.25, 0.5], "n0": 20, "n": 100, "alpha": 0.01, "images": 20, "shards": 2},
     "report": ["table3", "pair", "figure1"],
@@ -149,6 +149,7 @@ def test_a_study_leaves_tables_figures_and_metrics(study: Path) -> None:
     assert (results / "figures" / "figure1.png").read_bytes().startswith(b"\x89PNG")
     metrics = json.loads((results / "metrics" / "pair.json").read_text())
     assert set(metrics) == {"scratch-digits-clean", "mixed-digits-clean"}
+    assert json.loads((results / "pretrain/mixed/0/model.json").read_text())["spec"]["training"]["processes"] == 2
     assert not list(results.glob("certify/**/*-of-2.parquet"))
     assert planned(study) == {}
 
