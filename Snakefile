@@ -49,6 +49,7 @@ rule all:
     input:
         expand("tables/{table}.md", table=PLAN.tables),
         expand("figures/{figure}.svg", figure=PLAN.figures),
+        "metrics/training.csv",
 
 
 onstart:

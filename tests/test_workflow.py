@@ -165,7 +165,7 @@ def test_a_change_re_runs_what_it_concerns(study: Path) -> None:
     below = {"certify": 4, "merge": 2, "table": 2, "figure": 1, "all": 1}
     smoke = (study / "params" / "smoke.yaml").read_text()
     learning = smoke[smoke.index("finetune:") : smoke.index("certify:")]
-    assert after("smoke.yaml", learning, learning.replace("0.003", "0.004")) == below | {"finetune": 2}
+    assert after("smoke.yaml", learning, learning.replace("0.003", "0.004")) == below | {"finetune": 2, "training": 1}
     assert after("tables.yaml", "Two.", "Two, in other words.") == {"table": 1, "all": 1}
     assert after("tables.yaml", "title: Figure", "title: Curves") == {"figure": 1, "all": 1}
     assert after("smoke.yaml", "n: 100", "n: 110") == below

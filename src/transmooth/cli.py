@@ -392,5 +392,13 @@ def figure(
     write_figure(spec, results, out)
 
 
+@job.command()
+def training(runs: list[Path], out: Out) -> None:
+    """Collect the training curves of checkpoint folders."""
+    from transmooth.report.training import write_training
+
+    write_training(runs, out)
+
+
 if __name__ == "__main__":
     app()

@@ -84,7 +84,7 @@ def load_model(text: str) -> LoadedModel:
 
 def _script(path: Path) -> nn.Module:
     module: nn.Module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
-    return module.eval()
+    return module.eval().requires_grad_(False)  # copies of its parameters are no leaves: torch would warn
 
 
 class _Exported(nn.Module):

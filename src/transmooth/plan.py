@@ -75,6 +75,12 @@ class Plan:
         """Whether the run starts from a pretrained network rather than from a random one."""
         return self.params.recipes.pretrain[run.pretrain].start == "train"
 
+    @cached_property
+    def trainings(self) -> list[str]:
+        """The folder of every training, below the study's results."""
+        pretrained = dict.fromkeys(f"pretrain/{r.pretrain}/{r.seed}" for r in self.runs if self.pretrained(r))
+        return [*pretrained, *(f"finetune/{run.path}" for run in self.runs)]
+
     def jobs(self) -> dict[str, int]:
         """How many jobs of each kind the study needs, shared ones counted once."""
         return {
@@ -85,6 +91,7 @@ class Plan:
             "merge": len(self.runs),
             "table": len(self.tables),
             "figure": len(self.figures),
+            "training": 1,
         }
 
     # ------------------------------------------------------------------------------------------- jobs -> specs

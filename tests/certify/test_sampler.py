@@ -1,4 +1,5 @@
 import copy
+import gc
 import math
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from transmooth.certify import cohen
 from transmooth.certify.decision import ESTIMATION, SELECTION
+from transmooth.certify.deploy import deploy
 from transmooth.certify.sampler import BLOCK, Sampler
 from transmooth.models import Network
 
@@ -78,44 +80,33 @@ def test_a_folded_network_counts_alike_in_any_company(dtype: str) -> None:
     assert (together > 0).sum() > 3  # not a network that always says the same
 
 
-def test_every_batch_has_one_shape_in_one_place() -> None:
-    """Memory does not grow with the samples asked for, and compiled kernels and CUDA graphs are made once."""
-    seen: list[tuple[torch.Size, int]] = []
+def test_every_batch_has_one_shape_and_nothing_is_kept() -> None:
+    """So that kernels are compiled and graphs captured once, and memory does not grow with the samples asked for."""
+    shapes: list[torch.Size] = []
+    alive: list[int] = []
 
     class Spy(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
-            seen.append((images.shape, images.data_ptr()))
-            return torch.stack([images[:, 0, 0, 0], images[:, 1, 0, 0]], 1)
+            shapes.append(images.shape)
+            if len(shapes) % 100 == 50:
+                alive.append(sum(type(thing) is Tensor for thing in gc.get_objects()))
+            return images[:, :2, 0, 0]
 
-    sampler = Sampler(Spy().eval(), image, 0.5, batch=100)
-    tracemalloc.start()
-    sampler(ESTIMATION, *requests((0, 0, 64)))
-    few = tracemalloc.get_traced_memory()[1]
-    tracemalloc.reset_peak()
-    seen.clear()
-    with torch.profiler.profile(profile_memory=True) as profile:
-        counts = sampler(ESTIMATION, *requests((0, 0, 10_010), (1, 30, 9_980)))
-    del profile
-    tracemalloc.stop()
-    assert few > 0
-    assert (counts.sum(1) == [10_010, 9_980]).all()
-    assert len(seen) == 200
-    assert len(set(seen)) == 1
+    counts = Sampler(Spy().eval(), image, 0.5, batch=100)(ESTIMATION, *requests((0, 0, 20_010), (1, 30, 19_980)))
+    assert (counts.sum(1) == [20_010, 19_980]).all()
+    assert shapes == [(100, 3, 4, 4)] * 400
+    assert alive == alive[:1] * 4
 
 
-def test_samples_asked_for_do_not_cost_memory() -> None:
-    class Watch(nn.Module):
-        alive: ClassVar[list[weakref.ref[Tensor]]] = []
-        most = 0
-
-        def forward(self, images: Tensor) -> Tensor:
-            logits = images[:, :2, 0, 0].clone()
-            Watch.alive = [old for old in Watch.alive if old() is not None] + [weakref.ref(logits)]
-            Watch.most = max(Watch.most, len(Watch.alive))
-            return logits
-
-    Sampler(Watch().eval(), image, 0.5, batch=64)(ESTIMATION, *requests((0, 0, 20_000)))
-    assert Watch.most <= 2
+def test_one_deployed_network_serves_several_sigmas(network: Network) -> None:
+    deployed = deploy(network, "fp32")
+    for sigma in (0.25, 1.0):
+        shared, own = (
+            Sampler(model, image, sigma)(ESTIMATION, *requests((3, 0, 100))) for model in (deployed, network)
+        )
+        assert np.array_equal(shared, own)
+    with pytest.raises(ValueError, match="deployed in fp32, not bf16"):
+        Sampler(deployed, image, 0.5, dtype="bf16")
 
 
 def test_noise_is_gaussian_and_fresh_in_every_stream_and_block() -> None:
@@ -171,3 +162,17 @@ def test_bad_input_is_refused(network: Network) -> None:
 
     with pytest.raises(ValueError, match="image 4: the model's logits are NaN or infinite"):
         Sampler(Broken().eval(), image, 0.5)(ESTIMATION, *requests((4, 0, 10)))
+
+    class SometimesBroken(nn.Module):
+        """NaN for a bright image alone: the one to be named."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            logits = images.flatten(1)[:, :2]
+            return torch.where(images.mean((1, 2, 3))[:, None] > 0.7, math.nan, logits)
+
+    bright = Sampler(SometimesBroken().eval(), lambda i: torch.full((3, 4, 4), 0.9 if i == 8 else 0.1), 0.1, batch=64)
+    with pytest.raises(ValueError, match="image 8: the model's logits"):
+        bright(ESTIMATION, *requests((4, 0, 100), (8, 0, 100), (9, 0, 100)))
+    assert bright(ESTIMATION, *requests((4, 0, 100), (9, 0, 100))).sum() == 200
+    with pytest.raises(ValueError, match="no samples"):
+        bright(ESTIMATION, *requests((4, 0, 0)))

@@ -18,8 +18,9 @@ from transmooth.report.accuracy import (
     read_row,
     tidy,
 )
-from transmooth.report.figures import curves
+from transmooth.report.figures import curves, wide
 from transmooth.report.tables import markdown, read_published, summary
+from transmooth.report.training import write_training
 
 
 def test_accuracy_counts_right_images_with_at_least_the_radius() -> None:
@@ -95,11 +96,27 @@ def test_summary_has_keys_that_dvc_can_nest() -> None:
 
 
 def test_one_row_draws_its_sigmas_and_an_oracle_above_them() -> None:
-    frame = curves([TWO])
+    grid = np.linspace(0, 1.1, 12)
+    frame = curves([TWO], grid)
     assert list(dict.fromkeys(frame["curve"])) == ["σ = 0.25", "σ = 1", "oracle over σ"]
-    wide = frame.pivot(index="radius", columns="curve", values="certified_accuracy")
-    assert (wide["oracle over σ"] == wide[["σ = 0.25", "σ = 1"]].max(axis=1)).all()
-    assert list(dict.fromkeys(curves([TWO, TWO])["curve"])) == ["ours"]
+    table = wide([("Panel", frame, 4)])
+    assert table.index.name == "radius"
+    oracle = table[["Panel: σ = 0.25", "Panel: σ = 1"]].max(axis=1)
+    assert (table["Panel: oracle over σ"] == oracle).all()
+    assert (table["Panel: σ = 1 low"] <= table["Panel: σ = 1"]).all()
+    assert list(dict.fromkeys(curves([TWO, TWO], grid)["curve"])) == ["ours"]
+
+
+def test_training_curves_are_those_of_the_kept_learning_rate(tmp_path: Path) -> None:
+    for run, kept in (("a", 0.1), ("b", 0.2)):
+        lines = [{"lr": lr, "epoch": e, "validation_accuracy": lr + e} for lr in (0.1, 0.2) for e in (1, 2)]
+        (tmp_path / run).mkdir()
+        (tmp_path / run / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        (tmp_path / run / "model.json").write_text(json.dumps({"lr": kept}))
+    write_training([tmp_path / "a", tmp_path / "b"], tmp_path / "out.csv")
+    read = pd.read_csv(tmp_path / "out.csv", index_col="epoch")
+    assert read[str(tmp_path / "a")].tolist() == [1.1, 2.1]
+    assert read[str(tmp_path / "b")].tolist() == [1.2, 2.2]
 
 
 def test_a_row_is_read_from_records_and_cards(tmp_path: Path) -> None:

@@ -36,6 +36,22 @@ rule figure:
         "python -m transmooth job figure --spec {params.spec:q} --results . --out figures/{wildcards.figure} >{log} 2>&1"
 
 
+rule training:
+    input:
+        metrics=[f"{folder}/metrics.jsonl" for folder in PLAN.trainings],
+        cards=[f"{folder}/model.json" for folder in PLAN.trainings],
+    output:
+        "metrics/training.csv",
+    log:
+        "logs/training.log",
+    localrule: True
+    params:
+        runs=PLAN.trainings,
+        code=code("report/training.py"),
+    shell:
+        "python -m transmooth job training --out {output} {params.runs} >{log} 2>&1"
+
+
 # `snakemake table1` and `snakemake figure2`.
 for name in PLAN.tables:
 

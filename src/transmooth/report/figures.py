@@ -22,11 +22,13 @@ POINTS = 201
 def write_figure(spec: Mapping[str, Any], results: Path, out: Path) -> None:
     """Write `out`.svg, `out`.png and `out`.csv for a figure's spec from the records and cards below `results`."""
     panels = [(panel["title"], [read_row(row, results) for row in panel["rows"]]) for panel in spec["panels"]]
-    frame = pd.concat([curves(rows).assign(panel=title) for title, rows in panels])
-    files.write_text(out.with_suffix(".csv"), frame.to_csv(index=False, float_format="%.6g"))
+    largest = max(float(radii.max()) for _, rows in panels for row in rows for radii in row.curves.values())
+    grid = np.linspace(0, max(largest, 0.25) * 1.02, POINTS)
+    drawn = [(title, curves(rows, grid), rows[0].images) for title, rows in panels]
+    files.write_text(out.with_suffix(".csv"), wide(drawn).to_csv(float_format="%.6g"))
     figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 3.6), squeeze=False, sharey=True)
-    for axis, (title, rows) in zip(axes[0], panels, strict=True):
-        _draw(axis, title, curves(rows), rows[0].images)
+    for axis, (title, frame, images) in zip(axes[0], drawn, strict=True):
+        _draw(axis, title, frame, images)
     axes[0][0].set_ylabel("certified accuracy")
     figure.suptitle(spec["title"])
     figure.tight_layout()
@@ -36,13 +38,11 @@ def write_figure(spec: Mapping[str, Any], results: Path, out: Path) -> None:
     plt.close(figure)
 
 
-def curves(rows: Sequence[RowResult]) -> pd.DataFrame:
+def curves(rows: Sequence[RowResult], grid: Floats) -> pd.DataFrame:
     """Columns curve, oracle, radius, certified_accuracy, low, high.
 
     One row gives a curve for each sigma and the oracle over them; several rows give the oracle of each.
     """
-    largest = max(float(radii.max()) for row in rows for radii in row.curves.values())
-    grid = np.linspace(0, max(largest, 0.25) * 1.02, POINTS)
     frames = []
     for row in rows:
         by_sigma = {sigma: row.accuracy(sigma, grid).mean(0) for sigma in row.curves}
@@ -51,6 +51,17 @@ def curves(rows: Sequence[RowResult]) -> pd.DataFrame:
         name = "oracle over σ" if len(rows) == 1 else row.label
         frames.append(_curve(row, name, True, grid, np.max(list(by_sigma.values()), axis=0)))
     return pd.concat(frames)
+
+
+def wide(panels: Sequence[tuple[str, pd.DataFrame, int]]) -> pd.DataFrame:
+    """By radius, a column for each curve, named `panel: curve`, and its `low` and `high`: what `dvc plots` can read."""
+    columns = {}
+    for title, frame, _ in panels:
+        for name, curve in frame.groupby("curve", sort=False):
+            by_radius = curve.set_index("radius")
+            columns[f"{title}: {name}"] = by_radius["certified_accuracy"]
+            columns |= {f"{title}: {name} {end}": by_radius[end] for end in ("low", "high")}
+    return pd.DataFrame(columns)
 
 
 def _curve(row: RowResult, name: str, oracle: bool, grid: Floats, share: Floats) -> pd.DataFrame:
