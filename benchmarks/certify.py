@@ -159,7 +159,7 @@ def failure_rates(log: Path | None, sigma: float) -> tuple[Floats, np.ndarray[An
 
 
 def drawn(q: Floats, network: Counts | None = None) -> Counts:
-    """Counts at failure rates q, always the same for the same request; `network` is asked too, for the time it takes."""
+    """Counts at failure rates q, equal for equal requests; `network` is asked too, for the time it takes."""
 
     def counts(stream: int, images: Ints, start: Ints, n: Ints) -> Ints:
         if network is not None:

@@ -211,6 +211,8 @@ def test_audit_and_compare(tmp_path: Path) -> None:
     best = json.loads(call("audit", a, "--json").stdout)["candidates"][0]
     assert (best["alpha"], best["n"], best["sigma"], best["verdict"]) == (0.001, 100_000, 0.25, "saturates")
     assert "saturates" in call("audit", a).stdout
+    records.write(table(row(0, method="adaptive")), tmp_path / "c.parquet")
+    assert "an audit is of radii by Cohen's procedure, these are by adaptive" in fault("audit", tmp_path / "c.parquet")
     found = json.loads(call("compare", a, b, "--radius", 0.5, "--json").stdout)
     assert (found["n"], found["difference"], found["only_a"], found["only_b"]) == (20, 1.0, 20, 0)
     assert "+100.00%" in call("compare", a, b, "--radius", 0.5).stdout

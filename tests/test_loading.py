@@ -168,6 +168,14 @@ def test_a_folder_of_images_with_and_without_splits(inner: str, tmp_path: Path) 
     assert load_images(str(tmp_path), split="val", size=4).fetch(0).shape == (3, 4, 4)
 
 
+def test_images_of_different_sizes_need_one(tmp_path: Path) -> None:
+    pictures(tmp_path)
+    Image.new("RGB", (20, 30)).save(tmp_path / "b" / "2.png")
+    with pytest.raises(ValueError, match=r"images 0 and 4 differ in size, \(16, 16\) and \(20, 30\): give a size"):
+        load_images(str(tmp_path)).fetch(4)
+    assert load_images(str(tmp_path), size=8).fetch(4).shape == (3, 8, 8)
+
+
 def test_what_are_no_images_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no/where: no such folder, and no name of a torchvision dataset"):
         load_images("no/where")

@@ -208,7 +208,8 @@ def accuracy(
         from transmooth import logs
 
         frame = logs.read_any(file, sigma)
-        alpha = alpha or (float(frame["alpha"].max()) if "alpha" in frame else 0.001)
+        if alpha is None:
+            alpha = float(frame["alpha"].max()) if "alpha" in frame else 0.001
         found = logs.accuracy(frame, list(radii.values()))
         found["lower_bound"] = logs.lower_bounds(frame, list(radii.values()), alpha)
         for key in ("certified_accuracy", "interval", "lower_bound"):
@@ -230,7 +231,7 @@ def accuracy(
 @app.command()
 def audit(
     file: Log,
-    sigma: OneSigma = None,
+    sigma: Annotated[float | None, typer.Option(help="Of the log, if known: else several are tried.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Tell with which alpha, n and sigma the radii of a log can have been made by Cohen's procedure.
@@ -243,9 +244,11 @@ def audit(
     with _faults_in_one_line():
         from transmooth import logs
 
-        frame = logs.read_any(file)
-        if sigma is None and "sigma" in frame:
+        frame = logs.read_any(file, sigma)
+        if "sigma" in frame:
             sigma = float(frame["sigma"][0])
+        if others := sorted(set(frame.get("method", ["cohen"])) - {"cohen"}):
+            raise ValueError(f"{file}: an audit is of radii by Cohen's procedure, these are by {', '.join(others)}")
         found = logs.audit(frame["radius"], sigma)
     if as_json:
         return typer.echo(json.dumps({"candidates": found.to_dict("records"), "notes": frame.attrs["notes"]}))

@@ -84,7 +84,9 @@ def load_model(text: str) -> LoadedModel:
 
 def _script(path: Path) -> nn.Module:
     module: nn.Module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
-    return module.eval().requires_grad_(False)  # copies of its parameters are no leaves: torch would warn
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)  # copies of scripted parameters are no leaves: torch would warn of gradients
+    return module.eval()
 
 
 class _Exported(nn.Module):
@@ -196,9 +198,12 @@ def load_images(text: str, split: str = "test", size: int | None = None) -> Imag
     if part not in source.splits:
         raise ValueError(f"{text} has no split {split!r}; there is: {', '.join(source.splits)}")
     images = source.splits[part]
+    first = images.load(0).size
 
     def fetch(index: int) -> Tensor:
         picture = to_rgb(images.load(index))
+        if size is None and picture.size != first:
+            raise ValueError(f"{text}: images 0 and {index} differ in size, {first} and {picture.size}: give a size")
         pixels = np.asarray(picture if size is None else to_square(picture, size))
         return torch.from_numpy(pixels.astype(np.float32) / 255).permute(2, 0, 1)
 

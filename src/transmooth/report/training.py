@@ -10,7 +10,7 @@ from transmooth import files
 
 
 def write_training(runs: Sequence[Path], out: Path) -> None:
-    """Validation accuracy by epoch: `epoch`, then one column for each checkpoint folder, at the learning rate it kept."""
+    """Validation accuracy by `epoch`, a column for each checkpoint folder, at the learning rate that it kept."""
     columns = {}
     for run in runs:
         lines = pd.read_json(run / "metrics.jsonl", lines=True)
