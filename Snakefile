@@ -31,7 +31,6 @@ workdir: f"{workflow.basedir}/results/{config['study']}"
 
 
 pathvars:
-    data="../../data",
     params="../../params",
     workflow="../../workflow",
 

@@ -160,8 +160,8 @@ def test_a_dataset_that_is_not_there_is_told_before_any_work(base: Path) -> None
     check_sources(params, ["characters"], base)
     with pytest.raises(ParamsError, match=r"datasets.digits.source.root: no such folder: .*pictures/of/nothing"):
         check_sources(params, ["characters", "digits"], base)
-    (base / "data" / "digits").mkdir(parents=True)
-    (base / "data" / "digits" / "manifest.json").touch()
+    (base / "external" / "digits").mkdir(parents=True)
+    (base / "external" / "digits" / "manifest.json").touch()
     check_sources(params, ["digits"], base)  # prepared once, the source may go
 
 

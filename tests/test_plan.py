@@ -29,7 +29,7 @@ def specs(plan: Plan) -> dict[str, str]:
         "prepare": plan.prepare("digits"),
         "pretrain": plan.pretrain("mixed", 0),
         "finetune": plan.finetune(run),
-        "certify": plan.certify(),
+        "certify": plan.certify("digits"),
         "table6": plan.table("table6"),
         "table5": plan.table("table5"),
         "figure2": plan.figure("figure2"),
@@ -85,6 +85,24 @@ def test_scratch_brings_its_network_and_needs_no_pretraining() -> None:
     assert not plan.pretrained(scratch)
     assert json.loads(plan.finetune(scratch))["network"]["norm"] == "layer"
     assert "network" not in json.loads(plan.finetune(transferred))
+
+
+def test_a_recipe_may_bring_its_own_network_and_upstream() -> None:
+    official = {"start": "official", "norm": "batch", "network": "resnet50.tv_in1k"}
+    content = BASE.model_dump(mode="python")
+    content["recipes"]["pretrain"] |= {"official": official, "large": {"upstream": "second", "stem": "imagenet"}}
+    rows = tuple({"label": "x", "pretrain": name, "finetune": "clean"} for name in ("official", "large"))
+    content["reports"] = {"tables": {"t": {"title": "", "caption": "", "radii": (0.0,), "rows": rows}}, "figures": {}}
+    content["study"] |= {"report": ("t",), "certify": content["study"]["certify"] | {"images": None}}
+    content["datasets"]["digits"]["images"] = 77
+    plan = Plan(Params.model_validate(content))
+    assert plan.datasets == ["textures", "digits"]
+    assert plan.jobs()["pretrain"] == 1
+    network = json.loads(plan.finetune(Run("official", "digits", "clean", 0)))["network"]
+    assert (network["name"], network["official"], network["stem"]) == ("resnet50.tv_in1k", True, "imagenet")
+    assert json.loads(plan.pretrain("large", 0))["network"]["stem"] == "imagenet"
+    assert json.loads(plan.certify("digits"))["images"] == 77
+    assert plan.prepared("digits") == "data/digits/manifest.json"
 
 
 row = st.builds(

@@ -74,10 +74,24 @@ class Training(_Model):
 
 
 class PretrainRecipe(Training):
-    """`start: random` does not pretrain at all: the finetune recipe then trains a random network from scratch."""
+    """What a network is before finetuning.
 
-    start: Literal["train", "random"] = "train"
+    start: `train` pretrains it on the dataset of the role `upstream`; `random` and `official` (the weights that timm
+    serves for `network`, such as resnet152.tv_in1k) do not: the finetune recipe then starts from that.
+    network, stem: in place of the study's.
+    """
+
+    start: Literal["train", "random", "official"] = "train"
     norm: Literal["batch", "instance", "group", "layer"] = "layer"
+    upstream: Name = "upstream"
+    network: str | None = None
+    stem: Literal["cifar", "imagenet"] | None = None
+
+    @model_validator(mode="after")
+    def _official_is_as_published(self) -> "PretrainRecipe":
+        if self.start == "official" and (self.norm != "batch" or self.network is None or self.stem == "cifar"):
+            raise ValueError("start: official needs `network`, `norm: batch` and the imagenet stem of its weights")
+        return self
 
 
 class FinetuneRecipe(Training):
@@ -138,7 +152,11 @@ class TexturesSource(_Model):
 
 
 class Dataset(_Model):
-    """`stored` is the side of the prepared images, `size` that of the network's input: a crop of it."""
+    """`stored` is the side of the prepared images, `size` that of the network's input: a crop of it.
+
+    images: how many test images, evenly spaced, are certified where the study does not say.
+    fetch: how to get the pictures and where to put them, told to whom they are missing.
+    """
 
     source: Annotated[
         TorchvisionSource | ImageFolderSource | CharactersSource | DigitsSource | TexturesSource,
@@ -149,7 +167,14 @@ class Dataset(_Model):
     augment: tuple[Literal["flip", "crop", "resized_crop"], ...] = ()
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
     seed: Whole = 0
+    images: Count | Literal["all"] = "all"
+    fetch: str = ""
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+
+    @property
+    def home(self) -> str:
+        """The folder of its prepared form: `data` for what anybody can make again, `external` for users' pictures."""
+        return "external" if isinstance(self.source, ImageFolderSource | TorchvisionSource) else "data"
 
     @model_validator(mode="after")
     def _stored_holds_size(self) -> "Dataset":
@@ -235,7 +260,7 @@ class CertifyParams(_Model):
     n0: Count
     n: Count
     alpha: Annotated[float, Field(gt=0, lt=0.5)]
-    images: Count | Literal["all"]
+    images: Count | Literal["all"] | None = None
     batch: Count = 256
     dtype: Literal["fp32", "bf16"] = "fp32"
     seed: Whole = 0
@@ -387,8 +412,6 @@ def _unknown_names(params: Params) -> list[str]:
     file = f"params/{params.name}.yaml"
     for role, dataset in study.roles.items():
         check(dataset, params.datasets, f"{file}: roles.{role}", "dataset", "params/datasets.yaml")
-    if "upstream" not in study.roles:
-        faults.append(f"{file}: roles.upstream: missing")
     for index, name in enumerate(study.report):
         check(name, reports.tables | reports.figures, f"{file}: report[{index}]", "report", "params/tables.yaml")
     rows = [(f"tables.{t}.rows[{i}]", r) for t, table in reports.tables.items() for i, r in enumerate(table.rows)]
@@ -401,6 +424,9 @@ def _unknown_names(params: Params) -> list[str]:
         check(row.finetune, recipes.finetune, f"{where}.finetune", "recipe", "params/recipes.yaml: recipes.finetune")
         if where.split(": ")[1].split(".")[1] in study.report:
             check(row.dataset, study.roles, f"{where}.dataset", "role", f"{file}: roles")
+            recipe = recipes.pretrain.get(row.pretrain)
+            if recipe and recipe.start == "train" and recipe.upstream not in study.roles:
+                faults.append(f"{file}: roles.{recipe.upstream}: missing, {where} is pretrained on it")
     return faults
 
 
@@ -417,15 +443,17 @@ def _bad_groups(params: Params) -> list[str]:
 
 
 def check_sources(params: Params, datasets: Iterable[str], base: Path) -> None:
-    """Raise ParamsError for a dataset that is neither prepared below base/data nor to be found at its source."""
+    """Raise ParamsError for a dataset that is neither prepared (below its `home`) nor to be found at its source."""
     faults = []
     for name in datasets:
-        source = params.datasets[name].source
+        dataset = params.datasets[name]
+        source = dataset.source
         if not isinstance(source, ImageFolderSource | TorchvisionSource):
             continue
         root = base / Path(source.root).expanduser()
+        hint = f"\n  {dataset.fetch}" if dataset.fetch else ""
         download = isinstance(source, TorchvisionSource) and source.download
-        if not download and not root.is_dir() and not (base / "data" / name / "manifest.json").is_file():
-            faults.append(f"params/datasets.yaml: datasets.{name}.source.root: no such folder: {root}")
+        if not download and not root.is_dir() and not (base / dataset.home / name / "manifest.json").is_file():
+            faults.append(f"params/datasets.yaml: datasets.{name}.source.root: no such folder: {root}{hint}")
     if faults:
         raise ParamsError("\n".join(faults))

@@ -68,11 +68,19 @@ class Plan:
     @cached_property
     def datasets(self) -> list[str]:
         """Every dataset that some run needs, upstream first."""
-        upstream = [self.study.roles["upstream"]] if any(map(self.pretrained, self.runs)) else []
+        upstream = [self.upstream(run.pretrain) for run in self.runs if self.pretrained(run)]
         return list(dict.fromkeys([*upstream, *(run.dataset for run in self.runs)]))
 
+    def upstream(self, recipe: str) -> str:
+        """The dataset that a pretraining recipe trains on."""
+        return self.study.roles[self.params.recipes.pretrain[recipe].upstream]
+
+    def prepared(self, dataset: str) -> str:
+        """The manifest of a prepared dataset, below the checkout."""
+        return f"{self.params.datasets[dataset].home}/{dataset}/manifest.json"
+
     def pretrained(self, run: Run) -> bool:
-        """Whether the run starts from a pretrained network rather than from a random one."""
+        """Whether the run starts from a network that the study pretrains, not from a random or an official one."""
         return self.params.recipes.pretrain[run.pretrain].start == "train"
 
     @cached_property
@@ -98,15 +106,16 @@ class Plan:
     def prepare(self, dataset: str) -> str:
         """How a dataset is made, and the hash that it must have."""
         entry = self.params.datasets[dataset]
-        spec = entry.model_dump(mode="json", exclude={"augment"})
+        spec = entry.model_dump(mode="json", exclude={"augment", "images", "fetch"})
         return canonical(spec | {"stored": entry.stored or entry.size})
 
     def pretrain(self, recipe: str, seed: int) -> str:
         """Objective, noise, network and schedule of a pretraining."""
         entry = self.params.recipes.pretrain[recipe]
-        dataset = self.params.datasets[self.study.roles["upstream"]]
+        dataset = self.params.datasets[self.upstream(recipe)]
+        what = entry.model_dump(mode="json", include={"objective", "options", "sigmas"})
         return canonical(
-            self._training(entry.model_dump(mode="json", exclude={"start", "norm"}), self.study.pretrain, dataset)
+            self._training(what, self.study.pretrain, dataset)
             | {"network": self._network(recipe), "trainable": "all", "seed": seed}
         )
 
@@ -126,9 +135,10 @@ class Plan:
             | {"seed": run.seed}
         )
 
-    def certify(self) -> str:
+    def certify(self, dataset: str) -> str:
         """Method, sigmas and sample sizes.  Batch, shards and processes are absent: records do not depend on them."""
-        return canonical(self.study.certify.model_dump(mode="json", exclude={"batch", "shards", "processes"}))
+        spec = self.study.certify.model_dump(mode="json", exclude={"batch", "shards", "processes"})
+        return canonical(spec | {"images": self.study.certify.images or self.params.datasets[dataset].images})
 
     def table(self, name: str) -> str:
         """What a table shows and how."""
@@ -142,10 +152,12 @@ class Plan:
         return canonical({"name": name, "title": figure.title, "caption": figure.caption, "panels": panels})
 
     def _network(self, recipe: str) -> dict[str, Any]:
-        norm = self.params.recipes.pretrain[recipe].norm
+        entry = self.params.recipes.pretrain[recipe]
         network = self.study.network.model_dump(mode="json")
+        network |= {"name": entry.network or network["name"], "stem": entry.stem or network["stem"]}
         # Only group norm reads `groups`: a change of it must not retrain the others.
-        return network | {"norm": norm, "groups": network["groups"] if norm == "group" else 1}
+        network |= {"norm": entry.norm, "groups": network["groups"] if entry.norm == "group" else 1}
+        return network | ({"official": True, "stem": "imagenet", "options": {}} if entry.start == "official" else {})
 
     @staticmethod
     def _training(recipe: dict[str, Any], training: TrainParams, dataset: Dataset) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 rule certify:
     input:
-        data="<data>/{dataset}/manifest.json",
+        data=lambda wildcards: prepared(wildcards.dataset),
         weights="finetune/{pretrain}/{dataset}/{finetune}/{seed}/model.safetensors",
     output:
         temp("certify/{pretrain}/{dataset}/{finetune}/{seed}/{scatteritem}.parquet"),
@@ -12,7 +12,7 @@ rule certify:
         # Not a param: records do not depend on it.
         batch=STUDY.certify.batch,
     params:
-        spec=PLAN.certify(),
+        spec=lambda wildcards: PLAN.certify(wildcards.dataset),
         code=code(
             "noise.py",
             "models/*.py",
@@ -29,7 +29,7 @@ rule certify:
 
 rule merge:
     input:
-        data="<data>/{dataset}/manifest.json",
+        data=lambda wildcards: prepared(wildcards.dataset),
         parts=gather.shards("certify/{{pretrain}}/{{dataset}}/{{finetune}}/{{seed}}/{scatteritem}.parquet"),
     output:
         "certify/{pretrain}/{dataset}/{finetune}/{seed}/records.parquet",
@@ -37,7 +37,7 @@ rule merge:
         "logs/merge/{pretrain}-{dataset}-{finetune}-{seed}.log",
     localrule: True
     params:
-        spec=PLAN.certify(),
+        spec=lambda wildcards: PLAN.certify(wildcards.dataset),
         code=code("records.py"),
     shell:
         "python -m transmooth job merge --spec {params.spec:q} --data $(dirname {input.data}) --out {output}"

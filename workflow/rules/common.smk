@@ -42,16 +42,23 @@ def code(*patterns):
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
 
 
-TRAIN_CODE = code(
-    "train.py",
-    "noise.py",
-    "checkpoint.py",
-    "models/*.py",
-    "objectives/*.py",
-    "data/augment.py",
-    "data/loader.py",
-    "data/order.py",
-)
+def train_code(objective):
+    """Of a training; a new objective is a new file and re-runs nothing."""
+    return code(
+        "train.py",
+        "noise.py",
+        "checkpoint.py",
+        "models/*.py",
+        "objectives/__init__.py",
+        f"objectives/{objective}.py",
+        "data/augment.py",
+        "data/loader.py",
+        "data/order.py",
+    )
+
+
+def prepared(dataset):
+    return f"../../{PLAN.prepared(dataset)}"
 
 
 def run_of(wildcards):
@@ -112,6 +119,7 @@ def show_results():
 
 
 wildcard_constraints:
+    home="data|external",
     pretrain="[a-z0-9_]+",
     dataset="[a-z0-9_]+",
     finetune="[a-z0-9_]+",

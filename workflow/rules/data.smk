@@ -1,13 +1,13 @@
 rule data:
     input:
-        expand("<data>/{dataset}/manifest.json", dataset=PLAN.datasets),
+        [prepared(dataset) for dataset in PLAN.datasets],
 
 
 rule prepare:
     output:
-        "<data>/{dataset}/manifest.json",
+        "../../{home}/{dataset}/manifest.json",
     log:
-        "logs/prepare/{dataset}.log",
+        "logs/prepare/{home}-{dataset}.log",
     params:
         spec=lambda wildcards: PLAN.prepare(wildcards.dataset),
         code=code("data/prepare.py", "data/picture.py", "data/split.py", "data/sources/*.py"),

@@ -1,6 +1,6 @@
 rule finetune:
     input:
-        data="<data>/{dataset}/manifest.json",
+        data=lambda wildcards: prepared(wildcards.dataset),
         init=start,
     output:
         weights="finetune/{pretrain}/{dataset}/{finetune}/{seed}/model.safetensors",
@@ -14,7 +14,7 @@ rule finetune:
         checkpoint_seconds=int(STUDY.finetune.checkpoint_seconds),
     params:
         spec=lambda wildcards: PLAN.finetune(run_of(wildcards)),
-        code=TRAIN_CODE,
+        code=lambda wildcards: train_code(PLAN.params.recipes.finetune[wildcards.finetune].objective),
         launch=launch(STUDY.finetune.processes),
         init=lambda wildcards, input: (f"--init $(dirname {input.init})" if input.init else ""),
     shell:

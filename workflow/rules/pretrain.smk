@@ -1,6 +1,6 @@
 rule pretrain:
     input:
-        data=f"<data>/{STUDY.roles['upstream']}/manifest.json",
+        data=lambda wildcards: prepared(PLAN.upstream(wildcards.pretrain)),
     output:
         weights="pretrain/{pretrain}/{seed}/model.safetensors",
         card="pretrain/{pretrain}/{seed}/model.json",
@@ -14,7 +14,7 @@ rule pretrain:
         checkpoint_seconds=int(STUDY.pretrain.checkpoint_seconds),
     params:
         spec=lambda wildcards: PLAN.pretrain(wildcards.pretrain, int(wildcards.seed)),
-        code=TRAIN_CODE,
+        code=lambda wildcards: train_code(PLAN.params.recipes.pretrain[wildcards.pretrain].objective),
         launch=launch(STUDY.pretrain.processes),
     shell:
         "{params.launch} job train --spec {params.spec:q} --data $(dirname {input.data})"

@@ -39,20 +39,24 @@ class Network(nn.Module):
 
 
 def build(network: dict[str, Any], classes: int, mean: Sequence[float], std: Sequence[float]) -> Network:
-    """A randomly initialised network.
+    """A network of random weights, or of the official ones with a new head.
 
     network: `name` (any timm ResNet), `stem` (`cifar`: 3x3 convolution of stride 1 and no max-pool, for 32x32 and
     smaller; `imagenet`: timm's own), `norm` (see `norms`), `groups` (of the `group` norm), `options` (further keywords
-    of the timm model).
+    of the timm model), `official` (fetch the weights that timm serves; mean and std are then theirs).
     Seed torch before the call: initial weights come from the global generator.
     """
-    backbone: nn.Module = timm.create_model(
+    official = network.get("official", False)
+    backbone: Any = timm.create_model(
         network["name"],
+        pretrained=official,
         num_classes=classes,
         norm_layer=create_norm(network["norm"], network["groups"]),
         **network["options"],
     )
     STEMS[network["stem"]](backbone)
+    if official:
+        mean, std = backbone.pretrained_cfg["mean"], backbone.pretrained_cfg["std"]
     return Network(backbone, mean, std)
 
 
