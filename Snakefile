@@ -52,6 +52,7 @@ rule all:
 
 
 onstart:
+    check_fetched()
     start_warm_server()
 
 

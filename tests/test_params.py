@@ -165,6 +165,15 @@ def test_a_dataset_that_is_not_there_is_told_before_any_work(base: Path) -> None
     check_sources(params, ["digits"], base)  # prepared once, the source may go
 
 
+def test_pictures_to_fetch_by_hand_can_be_planned_with(base: Path) -> None:
+    source = {"kind": "imagefolder", "root": "pictures/of/nothing"}
+    edit(base, "datasets", "datasets.digits", {"source": source, "size": 16, "fetch": "Ask the owner."})
+    (line,) = check_sources(load("smoke", base), ["characters", "digits"], base)
+    assert re.fullmatch(
+        r"params/datasets.yaml: datasets.digits.source.root: .*nothing\n  to fetch: Ask the owner.", line
+    )
+
+
 json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),

@@ -7,6 +7,7 @@ tables.yaml     WHICH    tables and figures, as rows of recipe names
 """
 
 from collections.abc import Iterable, Mapping
+from os.path import expanduser, expandvars
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -125,6 +126,22 @@ class ImageFolderSource(_Model):
     splits: dict[Literal["train", "test"], tuple[str, ...]] = {"train": ("train",), "test": ("test",)}
 
 
+class ArraysSource(_Model):
+    """npz files with `data` and `labels`, as ImageNet at 32x32 is published; splits are patterns of file names."""
+
+    kind: Literal["arrays"]
+    root: str
+    splits: dict[Literal["train", "test"], tuple[str, ...]]
+
+
+class ParquetSource(_Model):
+    """Parquet files with columns `image` and `label`; splits are patterns of file names."""
+
+    kind: Literal["parquet"]
+    root: str
+    splits: dict[Literal["train", "test"], tuple[str, ...]]
+
+
 class CharactersSource(_Model):
     """Letters and digits, drawn with the fonts that matplotlib ships."""
 
@@ -151,6 +168,9 @@ class TexturesSource(_Model):
     test: Count
 
 
+ExternalSource = TorchvisionSource | ImageFolderSource | ArraysSource | ParquetSource
+
+
 class Dataset(_Model):
     """`stored` is the side of the prepared images, `size` that of the network's input: a crop of it.
 
@@ -159,7 +179,7 @@ class Dataset(_Model):
     """
 
     source: Annotated[
-        TorchvisionSource | ImageFolderSource | CharactersSource | DigitsSource | TexturesSource,
+        ExternalSource | CharactersSource | DigitsSource | TexturesSource,
         Field(discriminator="kind"),
     ]
     size: Count
@@ -174,7 +194,7 @@ class Dataset(_Model):
     @property
     def home(self) -> str:
         """The folder of its prepared form: `data` for what anybody can make again, `external` for users' pictures."""
-        return "external" if isinstance(self.source, ImageFolderSource | TorchvisionSource) else "data"
+        return "external" if isinstance(self.source, ExternalSource) else "data"
 
     @model_validator(mode="after")
     def _stored_holds_size(self) -> "Dataset":
@@ -442,18 +462,27 @@ def _bad_groups(params: Params) -> list[str]:
     return [f"{where}: should divide every channel count {widths}, found {network.groups}"] if bad else []
 
 
-def check_sources(params: Params, datasets: Iterable[str], base: Path) -> None:
-    """Raise ParamsError for a dataset that is neither prepared (below its `home`) nor to be found at its source."""
-    faults = []
+def check_sources(params: Params, datasets: Iterable[str], base: Path) -> list[str]:
+    """What is said of datasets that are neither prepared (below their `home`) nor to be found at their source.
+
+    A set that its user must fetch by hand (`fetch`) can be planned with: it is returned, a line or two each, and must
+    be there before any work.  Any other one is a fault of the params: raises ParamsError.
+    """
+    faults, to_fetch = [], []
     for name in datasets:
         dataset = params.datasets[name]
         source = dataset.source
-        if not isinstance(source, ImageFolderSource | TorchvisionSource):
+        if not isinstance(source, ExternalSource):
             continue
-        root = base / Path(source.root).expanduser()
-        hint = f"\n  {dataset.fetch}" if dataset.fetch else ""
+        root = base / expanduser(expandvars(source.root))
         download = isinstance(source, TorchvisionSource) and source.download
-        if not download and not root.is_dir() and not (base / dataset.home / name / "manifest.json").is_file():
-            faults.append(f"params/datasets.yaml: datasets.{name}.source.root: no such folder: {root}{hint}")
+        if download or root.is_dir() or (base / dataset.home / name / "manifest.json").is_file():
+            continue
+        fault = f"params/datasets.yaml: datasets.{name}.source.root: no such folder: {root}"
+        if dataset.fetch:
+            to_fetch.append(f"{fault}\n  to fetch: {dataset.fetch}")
+        else:
+            faults.append(fault)
     if faults:
-        raise ParamsError("\n".join(faults))
+        raise ParamsError("\n".join(faults + to_fetch))
+    return to_fetch

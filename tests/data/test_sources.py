@@ -1,10 +1,13 @@
 """Every kind of source: its classes, order, determinism, and the errors that only the disk can cause."""
 
+import io
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -191,6 +194,91 @@ class TestImageFolder:
         source = open_source(FOLDER, tmp_path)  # found lazily
         with pytest.raises(ValueError, match=r"cannot read the image .*train/zèbre/2.png"):
             source.splits["train"].load(1)
+
+
+def shade(value: int, side: int = 4) -> np.ndarray:
+    return np.full((side, side, 3), (value, 2 * value, 255 - value), np.uint8)
+
+
+class TestArrays:
+    SPEC: ClassVar = {"kind": "arrays", "root": "set", "splits": {"train": ["batch_*.npz"], "test": ["val.npz"]}}
+
+    @pytest.fixture
+    def root(self, tmp_path: Path) -> Path:
+        (tmp_path / "set").mkdir()
+        for name, values in (("batch_10", (40, 50)), ("batch_9", (10, 20, 30)), ("val", (60,))):
+            data = np.stack([shade(value).transpose(2, 0, 1).ravel() for value in values])
+            np.savez(tmp_path / "set" / f"{name}.npz", data=data, labels=[value // 10 for value in values])
+        return tmp_path
+
+    def test_files_in_order_of_their_numbers_and_labels_from_one(self, root: Path) -> None:
+        source = open_source(self.SPEC, root)
+        assert source.splits["train"].labels.tolist() == [0, 1, 2, 3, 4]
+        assert source.splits["test"].labels.tolist() == [5]
+        assert source.classes == tuple("012345")
+        for index in range(5):
+            np.testing.assert_array_equal(pixels(source, "train", index), shade(10 * index + 10))
+
+    def test_faults(self, root: Path) -> None:
+        np.savez(root / "set" / "val.npz", data=np.zeros((2, 48), np.uint8), labels=np.array([object()]))
+        with pytest.raises(ValueError, match=r"val.npz: should be an npz file"):  # pickled content stays unread
+            open_source(self.SPEC, root)
+        np.savez(root / "set" / "val.npz", data=np.zeros((2, 47), np.uint8), labels=[1, 1])
+        with pytest.raises(ValueError, match=r"val.npz: `data` should be uint8 .*found uint8 \[2, 47\]"):
+            open_source(self.SPEC, root)
+        (root / "set" / "val.npz").write_bytes(b"no zip")
+        with pytest.raises(ValueError, match=r"val.npz: should be an npz file"):
+            open_source(self.SPEC, root)
+        (root / "set" / "val.npz").unlink()
+        with pytest.raises(FileNotFoundError, match=r"no file val.npz in .*set"):
+            open_source(self.SPEC, root)
+
+
+class TestParquet:
+    SPEC: ClassVar = {"kind": "parquet", "root": "set", "splits": {"train": ["train-*"], "test": ["val.parquet"]}}
+
+    @staticmethod
+    def write(path: Path, values: tuple[int, ...], *, struct: bool) -> None:
+        encoded = []
+        for value in values:
+            stream = io.BytesIO()
+            Image.fromarray(shade(value)).save(stream, "png")
+            encoded.append({"bytes": stream.getvalue(), "path": "x.png"} if struct else stream.getvalue())
+        pq.write_table(pa.table({"image": encoded, "label": [value // 10 for value in values]}), path)
+
+    @pytest.mark.parametrize("struct", [False, True])
+    def test_bytes_and_structs(self, tmp_path: Path, struct: bool) -> None:
+        (tmp_path / "set").mkdir()
+        self.write(tmp_path / "set" / "train-1", (0, 10, 20), struct=struct)
+        self.write(tmp_path / "set" / "train-2", (30, 0), struct=struct)
+        self.write(tmp_path / "set" / "val.parquet", (20,), struct=struct)
+        source = open_source(self.SPEC, tmp_path)
+        assert source.splits["train"].labels.tolist() == [0, 1, 2, 3, 0]
+        assert source.classes == tuple("0123")
+        np.testing.assert_array_equal(pixels(source, "train", 3), shade(30))
+        np.testing.assert_array_equal(pixels(source, "test", 0), shade(20))
+
+    def test_faults(self, tmp_path: Path) -> None:
+        (tmp_path / "set").mkdir()
+        self.write(tmp_path / "set" / "train-1", (0, 10), struct=True)
+        with pytest.raises(FileNotFoundError, match=r"no file val.parquet in .*set"):
+            open_source(self.SPEC, tmp_path)
+        test = tmp_path / "set" / "val.parquet"
+        for table, message in (
+            (pa.table({"picture": [b""], "label": [0]}), "val.parquet: should be Parquet with columns"),
+            (pa.table({"image": ["name"], "label": [0]}), "val.parquet: `image` should be bytes"),
+            (pa.table({"image": [b""], "label": ["cat"]}), "val.parquet: `label` should be an integer"),
+        ):
+            pq.write_table(table, test)
+            with pytest.raises(ValueError, match=message):
+                open_source(self.SPEC, tmp_path)
+        test.write_bytes(b"no Parquet")
+        with pytest.raises(ValueError, match=r"val.parquet: should be Parquet"):
+            open_source(self.SPEC, tmp_path)
+        pq.write_table(pa.table({"image": [b"no picture"], "label": [0]}), test)
+        source = open_source(self.SPEC, tmp_path)
+        with pytest.raises(ValueError, match=r"cannot read picture 0 of val.parquet"):
+            source.splits["test"].load(0)
 
 
 class Boolean:

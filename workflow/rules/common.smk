@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 from transmooth import params, warm
 from transmooth.plan import Plan, Run
@@ -21,13 +22,14 @@ def plan():
         raise WorkflowError(f"--config takes study=NAME alone, found {', '.join(sorted(unknown))}")
     try:
         made = Plan(params.load(str(config["study"]), ROOT))
-        params.check_sources(made.params, made.datasets, ROOT)
+        return made, params.check_sources(made.params, made.datasets, ROOT)
     except params.ParamsError as error:
         raise WorkflowError(str(error))
-    return made
 
 
-PLAN = plan()
+PLAN, TO_FETCH = plan()
+if TO_FETCH:
+    logger.warning("\n".join(TO_FETCH))
 STUDY = PLAN.study
 
 
@@ -101,6 +103,12 @@ def gpus():
 
 if "gpu" not in workflow.global_resources:
     workflow.global_resources["gpu"] = gpus()
+
+
+def check_fetched():
+    """A plan can be looked at without the pictures that users must fetch; no job starts without them."""
+    if TO_FETCH:
+        raise WorkflowError("\n".join(TO_FETCH))
 
 
 def start_warm_server():

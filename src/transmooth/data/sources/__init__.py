@@ -1,18 +1,22 @@
-"""Where raw images come from: one function per kind of source, from its spec to a `Source`."""
+"""Where raw images come from: a file for each kind of source, named like it, with a function from spec to `Source`."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from .arrays import arrays
 from .characters import characters
 from .digits import digits
-from .image_folder import image_folder
+from .imagefolder import image_folder
+from .parquet import parquet
 from .source import Images, Source, Spec
 from .textures import textures
-from .torchvision_set import torchvision_set
+from .torchvision import torchvision_set
 
 SOURCES: Mapping[str, Callable[[Spec, Path], Source]] = {
     "torchvision": torchvision_set,
     "imagefolder": image_folder,
+    "arrays": arrays,
+    "parquet": parquet,
     "characters": characters,
     "digits": digits,
     "textures": textures,
