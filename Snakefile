@@ -46,7 +46,7 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
-        expand("tables/{table}.md", table=PLAN.tables),
+        expand("tables/{table}.md", table=[*PLAN.tables, *PLAN.gaps]),
         expand("figures/{figure}.svg", figure=PLAN.figures),
         "metrics/training.csv",
 

@@ -396,6 +396,22 @@ def figure(
 
 
 @job.command()
+def gap(
+    spec: Spec,
+    results: Annotated[Path, typer.Option(help="Folder of the study.")],
+    data: Annotated[list[Path], typer.Option(help="Folders of the prepared datasets, named as in the params.")],
+    out: Annotated[Path, typer.Option(help="Table to write, without .csv and .md.")],
+    figure: Annotated[Path, typer.Option(help="Figure to write, without .svg and .png.")],
+) -> None:
+    """Measure how far normalised features move between pretraining and finetuning."""
+    from transmooth.gap import write_gap
+    from transmooth.jobs import threads_per_process
+
+    threads_per_process()
+    write_gap(spec, results, {folder.name: folder for folder in data}, out, figure)
+
+
+@job.command()
 def training(runs: list[Path], out: Out) -> None:
     """Collect the training curves of checkpoint folders."""
     from transmooth.report.training import write_training

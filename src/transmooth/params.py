@@ -236,9 +236,20 @@ class Figure(_Model):
     panels: Annotated[tuple[Panel, ...], Field(min_length=1)]
 
 
+class Gap(_Model):
+    """A distribution gap, see gap.py: a table and a figure of how far each row's normalised features move."""
+
+    title: str
+    caption: str
+    sigmas: Levels
+    images: Count
+    rows: Annotated[tuple[Row, ...], Field(min_length=1)]
+
+
 class Reports(_Model):
     tables: dict[Name, Table]
     figures: dict[Name, Figure]
+    gaps: dict[Name, Gap] = {}
 
 
 # ---------------------------------------------------------------------------------------------- <study>.yaml
@@ -432,9 +443,11 @@ def _unknown_names(params: Params) -> list[str]:
     file = f"params/{params.name}.yaml"
     for role, dataset in study.roles.items():
         check(dataset, params.datasets, f"{file}: roles.{role}", "dataset", "params/datasets.yaml")
+    known = reports.tables | reports.figures | reports.gaps
     for index, name in enumerate(study.report):
-        check(name, reports.tables | reports.figures, f"{file}: report[{index}]", "report", "params/tables.yaml")
+        check(name, known, f"{file}: report[{index}]", "report", "params/tables.yaml")
     rows = [(f"tables.{t}.rows[{i}]", r) for t, table in reports.tables.items() for i, r in enumerate(table.rows)]
+    rows += [(f"gaps.{g}.rows[{i}]", row) for g, gap in reports.gaps.items() for i, row in enumerate(gap.rows)]
     for name, figure in reports.figures.items():
         for p, panel in enumerate(figure.panels):
             rows += [(f"figures.{name}.panels[{p}].rows[{i}]", r) for i, r in enumerate(panel.rows)]

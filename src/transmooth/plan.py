@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from transmooth.params import Dataset, Figure, Params, Row, Table, TrainParams
+from transmooth.params import Dataset, Figure, Gap, Params, Row, Table, TrainParams
 
 # How a training run is carried out, not what it computes: never in a spec.
 _NOT_SPEC = {"checkpoint_seconds"}
@@ -46,12 +46,13 @@ class Plan:
         reports = params.reports
         self.tables: dict[str, Table] = {n: reports.tables[n] for n in self.study.report if n in reports.tables}
         self.figures: dict[str, Figure] = {n: reports.figures[n] for n in self.study.report if n in reports.figures}
+        self.gaps: dict[str, Gap] = {n: reports.gaps[n] for n in self.study.report if n in reports.gaps}
 
     # ------------------------------------------------------------------------------------------ tables -> runs
     def rows(self, report: str) -> tuple[Row, ...]:
         """The rows of a table, or of all panels of a figure."""
-        if report in self.tables:
-            return self.tables[report].rows
+        if report in self.tables or report in self.gaps:
+            return (self.tables | self.gaps)[report].rows
         return tuple(row for panel in self.figures[report].panels for row in panel.rows)
 
     def runs_of(self, rows: Iterable[Row]) -> list[Run]:
@@ -99,6 +100,7 @@ class Plan:
             "merge": len(self.runs),
             "table": len(self.tables),
             "figure": len(self.figures),
+            "gap": len(self.gaps),
             "training": 1,
         }
 
@@ -150,6 +152,11 @@ class Plan:
         figure = self.figures[name]
         panels = [{"title": panel.title, "rows": list(self._report_rows(panel.rows))} for panel in figure.panels]
         return canonical({"name": name, "title": figure.title, "caption": figure.caption, "panels": panels})
+
+    def gap(self, name: str) -> str:
+        """What a distribution gap compares."""
+        gap = self.gaps[name].model_dump(mode="json")
+        return canonical({"name": name, **gap, "rows": list(self._report_rows(self.gaps[name].rows))})
 
     def _network(self, recipe: str) -> dict[str, Any]:
         entry = self.params.recipes.pretrain[recipe]

@@ -123,7 +123,7 @@ def start_warm_server():
 def show_results():
     from transmooth.report.terminal import show
 
-    show(Path.cwd(), PLAN.tables, PLAN.figures)
+    show(Path.cwd(), [*PLAN.tables, *PLAN.gaps], [*PLAN.figures, *PLAN.gaps])
 
 
 wildcard_constraints:
@@ -134,6 +134,7 @@ wildcard_constraints:
     seed=r"\d+",
     table="|".join(PLAN.tables) or "none",
     figure="|".join(PLAN.figures) or "none",
+    gap="|".join(PLAN.gaps) or "none",
 
 
 scattergather:

@@ -36,6 +36,33 @@ rule figure:
         "python -m transmooth job figure --spec {params.spec:q} --results . --out figures/{wildcards.figure} >{log} 2>&1"
 
 
+def networks_of(gap):
+    """The weights before and after each finetuning."""
+    runs = PLAN.runs_of(PLAN.rows(gap))
+    before = dict.fromkeys(f"pretrain/{run.pretrain}/{run.seed}" for run in runs)
+    return [f"{folder}/model.safetensors" for folder in [*before, *(f"finetune/{run.path}" for run in runs)]]
+
+
+rule gap:
+    input:
+        weights=lambda wildcards: networks_of(wildcards.gap),
+        data=lambda wildcards: sorted({prepared(run.dataset) for run in PLAN.runs_of(PLAN.rows(wildcards.gap))}),
+    output:
+        csv="tables/{gap}.csv",
+        markdown=report("tables/{gap}.md", category="Tables", labels={"table": "{gap}"}),
+        svg=report("figures/{gap}.svg", category="Figures", labels={"figure": "{gap}"}),
+        png="figures/{gap}.png",
+    log:
+        "logs/gap/{gap}.log",
+    params:
+        spec=lambda wildcards: PLAN.gap(wildcards.gap),
+        code=code("gap.py", "noise.py", "models/*.py", "data/loader.py"),
+        data=lambda wildcards, input: [f"--data {os.path.dirname(path)}" for path in input.data],
+    shell:
+        "python -m transmooth job gap --spec {params.spec:q} --results . {params.data}"
+        " --out tables/{wildcards.gap} --figure figures/{wildcards.gap} >{log} 2>&1"
+
+
 rule training:
     input:
         metrics=[f"{folder}/metrics.jsonl" for folder in PLAN.trainings],
@@ -53,7 +80,7 @@ rule training:
 
 
 # `snakemake table1` and `snakemake figure2`.
-for name in PLAN.tables:
+for name in [*PLAN.tables, *PLAN.gaps]:
 
     rule:
         name:

@@ -30,7 +30,25 @@ def write_figure(spec: Mapping[str, Any], results: Path, out: Path) -> None:
     for axis, (title, frame, images) in zip(axes[0], drawn, strict=True):
         _draw(axis, title, frame, images)
     axes[0][0].set_ylabel("certified accuracy")
-    figure.suptitle(spec["title"])
+    _save(figure, spec["title"], out)
+
+
+def line_chart(title: str, panels: Sequence[tuple[str, pd.DataFrame]], x: str, y: str, out: Path) -> None:
+    """Write `out`.svg and `out`.png: a panel for each (title, frame), a line over the frame's index for each column."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 3.6), squeeze=False, sharey=True)
+    for axis, (panel, frame) in zip(axes[0], panels, strict=True):
+        for column, color in zip(frame, COLORS * len(frame.columns), strict=False):
+            axis.plot(frame.index, frame[column], color=color, marker="o", markersize=3, label=column)
+        axis.set_title(panel, fontsize=10)
+        axis.set(xlabel=x, ylim=(0, None))
+        axis.grid(alpha=0.25)
+        axis.legend(frameon=False, fontsize=8)
+    axes[0][0].set_ylabel(y)
+    _save(figure, title, out)
+
+
+def _save(figure: Any, title: str, out: Path) -> None:
+    figure.suptitle(title)
     figure.tight_layout()
     for suffix, metadata in ((".svg", {"Date": None}), (".png", {"Software": None})):
         with files.replacing(out.with_suffix(suffix)) as temporary:

@@ -40,15 +40,15 @@ def markdown(spec: Mapping[str, Any], lines: pd.DataFrame, published: pd.DataFra
         f"Clean and certified accuracy in percent: (curve at ε = 0) value [95 % interval over {images} test images]"
         + (f", mean of {seeds} seeds ± their standard deviation" if seeds > 1 else ", one seed")
         + ". Picking σ after seeing the results is an oracle, not a certificate: the numbers per σ stand below.",
-        _table(["", "Clean", *head], _our_rows(oracle, spec["radii"], sigma=False)),
+        markdown_table(["", "Clean", *head], _our_rows(oracle, spec["radii"], sigma=False)),
         "## Here: at each σ",
-        _table(["", "σ", "ACR", *head], _our_rows(lines[~lines["oracle"]], spec["radii"], sigma=True)),
+        markdown_table(["", "σ", "ACR", *head], _our_rows(lines[~lines["oracle"]], spec["radii"], sigma=True)),
     ]
     if len(published):
         where = ", ".join(sorted(set(published["dataset"])))
         parts += [
             f"## In the paper ({spec['paper']}, {where})",
-            _table(["", "Clean", *head], _paper_rows(published, labels, spec["radii"])),
+            markdown_table(["", "Clean", *head], _paper_rows(published, labels, spec["radii"])),
         ]
     return "\n\n".join(parts) + "\n"
 
@@ -102,7 +102,8 @@ def _bold(text: str, best: bool) -> str:
     return f"**{text}**" if best else text
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of cells that are Markdown already."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 

@@ -12,7 +12,8 @@ def show(results: Path, tables: Iterable[str], figures: Iterable[str]) -> None:
     console = Console()
     paths = [results / "tables" / f"{name}.md" for name in tables]
     for path in filter(Path.is_file, paths):
-        title, _, _, _, rows, *_ = path.read_text(encoding="utf-8").split("\n\n")
+        title, *parts = path.read_text(encoding="utf-8").split("\n\n")
+        rows = next(part for part in parts if part.startswith("|"))
         console.print(Markdown(f"{title}\n\n{rows}"))
     paths += [results / "figures" / f"{name}.svg" for name in figures]
     console.print(*filter(Path.is_file, paths), sep="\n")
