@@ -130,9 +130,11 @@ def normalised(network: Network, images: Tensor) -> Iterator[tuple[str, Tensor]]
 
 def _markdown(spec: Mapping[str, Any], mean: pd.DataFrame) -> str:
     table = mean.groupby(["row", "cause", "sigma"], sort=False)["gap"].mean()
-    columns = [(cause, sigma) for cause in ("statistics", "finetuning") for sigma in spec["sigmas"]]
-    head = ["", *(f"{cause}, σ = {sigma:g}" for cause, sigma in columns)]
-    labels = [row["label"] for row in spec["rows"]]
-    rows = [[label, *(f"{table[label, cause, sigma]:.3f}" for cause, sigma in columns)] for label in labels]
+    head = ["", "moved by", *(f"σ = {sigma:g}" for sigma in spec["sigmas"])]
+    rows = [
+        [row["label"], cause, *(f"{table[row['label'], cause, sigma]:.3f}" for sigma in spec["sigmas"])]
+        for cause in ("statistics", "finetuning")
+        for row in spec["rows"]
+    ]
     note = f"Mean over the layers, {spec['images']} test images; 0: nothing moves, 1: as much as there is."
     return "\n\n".join([f"# {spec['title']}", spec["caption"], note, markdown_table(head, rows)]) + "\n"

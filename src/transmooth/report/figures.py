@@ -40,10 +40,10 @@ def line_chart(title: str, panels: Sequence[tuple[str, pd.DataFrame]], x: str, y
         for column, color in zip(frame, COLORS * len(frame.columns), strict=False):
             axis.plot(frame.index, frame[column], color=color, marker="o", markersize=3, label=column)
         axis.set_title(panel, fontsize=10)
-        axis.set(xlabel=x, ylim=(0, None))
+        axis.set(xlabel=x)
         axis.grid(alpha=0.25)
         axis.legend(frameon=False, fontsize=8)
-    axes[0][0].set_ylabel(y)
+    axes[0][0].set(ylabel=y, ylim=(0, None))
     _save(figure, title, out)
 
 

@@ -1,0 +1,215 @@
+"""Does the training step use the machine?  Against a plain PyTorch loop, and against the network alone.
+
+    python benchmarks/train.py            # CIFAR-10-sized images made here; about 2 minutes on 2 cores
+    python benchmarks/train.py --json     # ends with one line of JSON
+    python benchmarks/train.py --paper    # also time and memory of the paper study's step: ResNet-152 at 32x32
+
+The same network, images, batch and precision, taking turns in one process; ratios within a round, median (lowest to
+highest).  The plain loop is what most training scripts do: a DataLoader (2 workers) over pictures with torchvision's
+random crop and flip, `x + sigma * torch.randn_like(x)`, autocast, SGD.  `network alone` repeats forward, backward and
+step on one batch that is there: what no input pipeline can beat.
+"""
+
+import argparse
+import json
+import os
+import resource
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.transforms import v2
+
+from transmooth.data import Split
+from transmooth.models import Network, build
+from transmooth.noise import draw_sigmas
+from transmooth.train import train_step
+
+SIGMAS = (0.0, 0.25, 0.5, 1.0)
+IMAGES, CLASSES = 10_000, 10
+SMALL = {"layers": [1, 1, 1, 1], "channels": [16, 32, 64, 128], "stem_type": "deep", "stem_width": 8}
+
+# One step; images in a batch.
+Step = Callable[[], Any]
+
+
+class Pictures(Dataset[tuple[Tensor, int]]):
+    """Pictures in memory with the transforms of the usual training script."""
+
+    def __init__(self, images: np.ndarray[Any, np.dtype[np.uint8]], labels: np.ndarray[Any, Any]) -> None:
+        self.images, self.labels = images, labels
+        self.transform = v2.Compose(
+            [
+                v2.RandomCrop(images.shape[1], padding=4),
+                v2.RandomHorizontalFlip(),
+                v2.ToImage(),
+                v2.ToDtype(torch.float32, scale=True),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(Image.fromarray(self.images[index])), int(self.labels[index])
+
+
+def network(name: str, norm: str, options: dict[str, Any], device: torch.device) -> Network:
+    torch.manual_seed(0)
+    made = build(
+        {"name": name, "stem": "cifar", "norm": norm, "groups": 1, "options": options}, CLASSES, (0.5,) * 3, (0.25,) * 3
+    )
+    return made.to(device, memory_format=torch.channels_last)
+
+
+def sgd(model: torch.nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=1e-4)
+
+
+def ours(model: Network, split: Split, batch: int) -> Step:
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="bf16")
+    prepared, optimizer = accelerator.prepare(model.train(), sgd(model))
+    spec = {
+        "seed": 0,
+        "sigmas": SIGMAS,
+        "augment": ["flip", "crop"],
+        "objective": "cross_entropy",
+        "options": {},
+        "training": {"accumulate": 1},
+    }
+    steps = iter(range(10**9))
+    return lambda: train_step(accelerator, spec, prepared, optimizer, split, batch, next(steps))
+
+
+def plain(model: Network, split: Split, batch: int, device: torch.device) -> Step:
+    pictures = Pictures(split.images, split.labels)
+    loader = DataLoader(pictures, batch, shuffle=True, drop_last=True, num_workers=2, persistent_workers=True)
+
+    def forever() -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            yield from loader
+
+    batches, optimizer = forever(), sgd(model.train())
+    generator = torch.Generator(device).manual_seed(0)
+
+    def step() -> None:
+        images, labels = (tensor.to(device) for tensor in next(batches))
+        sigma = draw_sigmas(SIGMAS, len(images), generator)
+        images = images + sigma[:, None, None, None] * torch.randn_like(images)
+        images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16):
+            logits = model(images)
+        functional.cross_entropy(logits.float(), labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def alone(model: Network, split: Split, batch: int, device: torch.device) -> Step:
+    images, labels = (tensor.to(device) for tensor in split.batch(range(batch)))
+    optimizer = sgd(model.train())
+
+    def step() -> None:
+        with torch.autocast(device.type, torch.bfloat16):
+            logits = model(images)
+        functional.cross_entropy(logits.float(), labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def rate(step: Step, batch: int, seconds: float) -> float:
+    """Images a second over about that many seconds."""
+    started, steps = time.perf_counter(), 0
+    while time.perf_counter() - started < seconds:
+        step()
+        steps += 1
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+    return steps * batch / (time.perf_counter() - started)
+
+
+def spread(values: list[float], digits: int = 2) -> str:
+    return f"{np.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def paper_step(device: torch.device, batch: int = 128) -> dict[str, float]:
+    """Seconds, FLOP and memory of one step of the paper study's pretraining."""
+    model = network("resnet152", "layer", {}, device)
+    with FlopCounterMode(display=False) as counter:
+        model(torch.rand(1, 3, 32, 32, device=device))
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, CLASSES, batch)
+    pixels = rng.integers(0, 256, (batch, 32, 32, 3), np.uint8)
+    split = Split(pixels, labels, tuple(map(str, range(CLASSES))), 32, (0.5,) * 3, (0.25,) * 3)
+    step = ours(model, split, batch)
+    step()
+    seconds = batch / rate(step, batch, 1)
+    found = {"gflop_forward_per_image": counter.get_total_flops() / 1e9, "seconds_per_step": seconds}
+    found["host_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    if device.type == "cuda":
+        found["gpu_gib"] = torch.cuda.max_memory_allocated() / 2**30
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each contestant in a round")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--paper", action="store_true", help="also the paper study's step")
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name, layers = ("resnet50", {}) if device.type == "cuda" else ("resnet18", SMALL)
+    print(f"torch {torch.__version__}, {device}, {os.cpu_count()} cores, 1 thread, load {os.getloadavg()[0]:.1f}")
+    rng = np.random.default_rng(0)
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "train.npy")
+        np.save(path, rng.integers(0, 256, (IMAGES, 32, 32, 3), np.uint8))
+        labels = rng.integers(0, CLASSES, IMAGES)
+        images = np.load(path, mmap_mode="r")
+        split = Split(images, labels, tuple(map(str, range(CLASSES))), 32, (0.5,) * 3, (0.25,) * 3)
+        contestants = {
+            "transmooth": ours(network(name, "layer", layers, device), split, options.batch),
+            "plain PyTorch loop": plain(network(name, "layer", layers, device), split, options.batch, device),
+            "network alone": alone(network(name, "layer", layers, device), split, options.batch, device),
+        }
+        rates: dict[str, list[float]] = {contestant: [] for contestant in contestants}
+        for step in contestants.values():
+            rate(step, options.batch, 1)
+        for _ in range(options.rounds):
+            for contestant, step in contestants.items():
+                rates[contestant].append(rate(step, options.batch, options.seconds))
+    print(f"{name}, batch {options.batch}, bf16, images/s:")
+    for contestant, found in rates.items():
+        print(f"  {contestant:20} {spread(found, 0)}")
+    ratios = {
+        f"vs_{key}": [a / b for a, b in zip(rates["transmooth"], rates[peer], strict=True)]
+        for key, peer in (("plain", "plain PyTorch loop"), ("network_alone", "network alone"))
+    }
+    for key, values in ratios.items():
+        print(f"  transmooth {key.replace('_', ' ')}: {spread(values)}")
+    summary: dict[str, Any] = {key: round(float(np.median(values)), 3) for key, values in ratios.items()}
+    if options.paper:
+        summary["paper_step"] = paper_step(device)
+        print("paper study's step:", summary["paper_step"])
+    if options.json:
+        print(json.dumps(summary | {"rounds": ratios, "images_per_second": rates}))
+
+
+if __name__ == "__main__":
+    main()
