@@ -1,0 +1,105 @@
+"""What does a study cost?  GPU-hours and disk by stage, from the plan and the FLOPs of its networks.
+
+    python benchmarks/cost.py --study paper --tflops 100
+
+Computed, not measured: images of a stage x FLOP an image (three forwards for a training step; one where only the head
+learns) / the FLOP a second that a GPU sustains, which the caller states.  `benchmarks/train.py` measures that for one
+machine.  Sizes of the data sets are those that their authors state.
+"""
+
+import argparse
+import json
+from collections import defaultdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from transmooth.models import build
+from transmooth.params import load
+from transmooth.plan import Plan
+
+# Training and test images.
+SIZES = {
+    "imagenet32": (1_281_167, 50_000),
+    "imagenet": (1_281_167, 50_000),
+    "cifar10": (50_000, 10_000),
+    "cifar10_folder": (50_000, 10_000),
+    "cifar100": (50_000, 10_000),
+    "tinyimagenet32": (100_000, 10_000),
+    "pets": (3_680, 3_669),
+    "food101": (75_750, 25_250),
+    "flowers102": (2_040, 6_149),
+    "dtd": (3_760, 1_880),
+    "digits": (1_297, 500),
+    "characters": (12_000, 1_240),
+    "textures": (3_000, 600),
+}
+
+
+@cache
+def flops(network: str, size: int) -> tuple[float, float]:
+    """FLOP of a forward of one image (2 for a multiplication and an addition), and bytes of the weights."""
+    description = json.loads(network) | {"official": False}
+    # The name of official weights has a tag that builds the same network.
+    with torch.device("meta"):
+        model = build(description, 1000, (0.5,) * 3, (0.25,) * 3)
+    with FlopCounterMode(display=False) as counter:
+        model(torch.empty(1, 3, size, size, device="meta"))
+    return float(counter.get_total_flops()), 4.0 * sum(p.numel() for p in model.parameters())
+
+
+def cost(plan: Plan) -> dict[str, dict[str, float]]:
+    """Stage -> FLOP, bytes on disk and jobs."""
+    found: dict[str, dict[str, float]] = defaultdict(lambda: {"jobs": 0, "flop": 0, "bytes": 0})
+
+    def add(stage: str, flop: float, size: float) -> None:
+        for key, value in (("jobs", 1), ("flop", flop), ("bytes", size)):
+            found[stage][key] += value
+
+    datasets = plan.params.datasets
+    for name in plan.datasets:
+        side = datasets[name].stored or datasets[name].size
+        add("prepare", 0, sum(SIZES[name]) * side * side * 3)
+
+    def training(spec: dict[str, Any], dataset: str, network: str) -> tuple[float, float]:
+        schedule, entry = spec["training"], datasets[dataset]
+        images = SIZES[dataset][0] * (1 - entry.validation) * schedule["epochs"] * len(schedule["lr"])
+        forward, weights = flops(network, entry.size)
+        return images * forward * (3 if spec["trainable"] == "all" else 1), weights
+
+    networks: dict[tuple[str, int], str] = {}
+    for recipe, seed in dict.fromkeys((run.pretrain, run.seed) for run in plan.runs if plan.pretrained(run)):
+        spec = json.loads(plan.pretrain(recipe, seed))
+        networks[recipe, seed] = json.dumps(spec["network"], sort_keys=True)
+        add("pretrain", *training(spec, plan.upstream(recipe), networks[recipe, seed]))
+    for run in plan.runs:
+        spec = json.loads(plan.finetune(run))
+        network = networks.get((run.pretrain, run.seed)) or json.dumps(spec["network"], sort_keys=True)
+        add("finetune", *training(spec, run.dataset, network))
+        certify = json.loads(plan.certify(run.dataset))
+        images = SIZES[run.dataset][1] if certify["images"] == "all" else min(certify["images"], SIZES[run.dataset][1])
+        samples = images * len(certify["sigmas"]) * (certify["n0"] + certify["n"])
+        add("certify", samples * flops(network, datasets[run.dataset].size)[0], images * len(certify["sigmas"]) * 100)
+    return dict(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", default="paper")
+    parser.add_argument("--tflops", type=float, default=100, help="10^12 FLOP a second that one GPU sustains")
+    options = parser.parse_args()
+    plan = Plan(load(options.study, Path(__file__).parents[1]))
+    print(f"study {options.study}, at {options.tflops:g} TFLOP/s a GPU:\n")
+    print("| stage | jobs | EFLOP | GPU-hours | disk, GB |\n|---|---|---|---|---|")
+    for stage, total in cost(plan).items():
+        hours = total["flop"] / (options.tflops * 1e12) / 3600
+        print(
+            f"| {stage} | {total['jobs']:.0f} | {total['flop'] / 1e18:.4g} | {hours:.4g} | {total['bytes'] / 1e9:.3g} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
