@@ -9,6 +9,7 @@ snakemake -n                       what would run, and why
 import os
 import sys
 
+from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 min_version("9.20")
@@ -23,6 +24,11 @@ os.environ.update(
 )
 
 config.setdefault("study", "smoke")
+# Before `workdir`, which makes its folder.
+from transmooth.params import studies
+
+if config["study"] not in (known := studies(f"{workflow.basedir}/params")):
+    raise WorkflowError(f"params/{config['study']}.yaml: no such study; there is {', '.join(known)}")
 
 
 # A study is its own working directory: outputs, logs, lock, and the provenance (.snakemake/metadata) that DVC keeps

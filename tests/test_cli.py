@@ -11,6 +11,7 @@ from tests.test_records import row, table
 from tests.test_train import spec
 from transmooth import checkpoint, jobs, logs, records
 from transmooth.certify import chunks
+from transmooth.certify.bounds import radius
 from transmooth.cli import app
 from transmooth.models import Network
 from transmooth.train import train
@@ -118,7 +119,10 @@ def test_records_of_another_job_are_not_touched(model: Path, digits: Path, netwo
     assert "r.parquet: is of another job (sigmas: [0.5] there, [0.25] asked for)" in message
     other = tmp_path / "other"
     checkpoint.save(other, network, checkpoint.read_card(model))
-    assert re.search(r"another job \(model: \w{64} there, \w{64} asked", fault(*certify(other, digits, out)))
+    assert re.search(
+        r"another job \(model.model: .* there, .*; model.sha256: \w{64} there, \w{64} asked",
+        fault(*certify(other, digits, out)),
+    )
     assert out.read_bytes() == before
 
 
@@ -133,6 +137,23 @@ def test_the_sequential_method_says_where_it_looked(model: Path, digits: Path, t
     notes = json.loads(call("accuracy", out, "--json").stdout)["notes"]
     assert "decided at the radii 0.0, 0.25 only" in notes[0]
     assert f"{len(wrong)} images were given up after the selection" in notes[1]
+    assert notes[2] == "certified by sequential, not by Cohen's procedure"
+    assert "ACR at least" in call("accuracy", out).stdout
+
+    cohen = tmp_path / "cohen.parquet"
+    call(*certify(model, digits, cohen))
+    found = json.loads(call("compare", cohen, out, "--radius", 0.25, "--json").stdout)
+    assert found["notes"] == [f"B: {note}" for note in notes]
+    shown = call("compare", cohen, out, "--radius", 0.3).stdout
+    assert "ACR (a lower bound for B): " in shown
+    assert f"note: B: {notes[0]}\n" in shown
+    assert "note: B: the radius 0.3 is not on its grid" in shown
+
+    done = call("export-log", out, tmp_path / "log.tsv")
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "decided at the radii 0.0, 0.25 only" in done.stderr
+    assert call("export-log", cohen, tmp_path / "cohen.tsv").stderr == ""
 
 
 @pytest.mark.parametrize(
@@ -211,6 +232,23 @@ def test_audit_and_compare(tmp_path: Path) -> None:
     best = json.loads(call("audit", a, "--json").stdout)["candidates"][0]
     assert (best["alpha"], best["n"], best["sigma"], best["verdict"]) == (0.001, 100_000, 0.25, "saturates")
     assert "saturates" in call("audit", a).stdout
+    # No usual alpha and n: radii of 0 to 19 failures, which only these two explain.
+    radii = radius(np.arange(20), 137, 0.02, 0.25).tolist()
+    own = tmp_path / "own.parquet"
+    records.write(table(*(row(i, 0.25, radius=r, alpha=0.02, n=137) for i, r in enumerate(radii))), own)
+    best = json.loads(call("audit", own, "--json").stdout)["candidates"][0]
+    assert (best["alpha"], best["n"], best["verdict"]) == (0.02, 137, "saturates")
+    call("export-log", own, tmp_path / "own.tsv")
+    arguments = ["audit", tmp_path / "own.tsv", "--sigma", 0.25, "--json"]
+    assert json.loads(call(*arguments).stdout)["candidates"][0]["verdict"] != "saturates"
+    best = json.loads(call(*arguments, "--alpha", 0.02, "--n", 137).stdout)["candidates"][0]
+    assert (best["alpha"], best["n"], best["verdict"]) == (0.02, 137, "saturates")
+
+    records.write(table(row(0, label=-1, prediction=-1, radius=0.0)), tmp_path / "c.parquet")
+    assert "c.parquet: labels must be ≥ 0, got [-1] for images [0]" in fault("accuracy", tmp_path / "c.parquet")
+    records.write(table(row(0, method="sequential", radius=0.5)), tmp_path / "c.parquet")
+    (note, _) = json.loads(call("accuracy", tmp_path / "c.parquet", "--json").stdout)["notes"]
+    assert "decided at a few radii, which the file does not tell, only" in note
     records.write(table(row(0, method="adaptive")), tmp_path / "c.parquet")
     assert "an audit is of radii by Cohen's procedure, these are by adaptive" in fault("audit", tmp_path / "c.parquet")
     found = json.loads(call("compare", a, b, "--radius", 0.5, "--json").stdout)

@@ -1,4 +1,10 @@
+import io
+import json
+import os
+import pickle
 import sys
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +17,7 @@ from torch import Tensor, nn
 
 from tests.conftest import NETWORK
 from transmooth import checkpoint
+from transmooth.data import read_manifest
 from transmooth.loading import ImageSet, LoadedModel, check_classes, load_images, load_model
 from transmooth.models import Network
 from transmooth.smoothed import certify, check_model
@@ -38,6 +45,8 @@ def test_a_checkpoint_folder_knows_its_classes(network: Network, tmp_path: Path)
     loaded = load_model(str(tmp_path / "model"))
     same(loaded, network)
     assert loaded.classes == CLASSES
+    identity = {"model": str(tmp_path / "model"), "sha256": loaded.sha256, "mean": [0.5] * 3, "std": [0.25] * 3}
+    assert loaded.identity == identity == json.loads(json.dumps(loaded.identity))
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
@@ -89,6 +98,12 @@ def model():
     return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(), torch.nn.Linear(768, 10))
 def number():
     return 3
+def identity():
+    return torch.nn.Identity()
+def flatten():
+    return torch.nn.Flatten()
+def broken():
+    raise RuntimeError("no GPU")
 """
 
 
@@ -103,10 +118,29 @@ def test_a_factory_is_called_only_when_named(tmp_path: Path, monkeypatch: pytest
     assert load_model("theirs0:model").sha256 == loaded.sha256 != load_model("theirs1:model").sha256
     with pytest.raises(ValueError, match=r"theirs0:number: should return a torch.nn.Module, returned int"):
         load_model("theirs0:number")
-    with pytest.raises(ValueError, match=r"theirs0:gone: module 'theirs0' has no attribute 'gone'"):
+    with pytest.raises(ValueError, match=r"theirs0:gone: AttributeError: module 'theirs0' has no attribute 'gone'"):
         load_model("theirs0:gone")
-    with pytest.raises(ValueError, match="nowhere:model: No module named 'nowhere'"):
+    with pytest.raises(ValueError, match="nowhere:model: ModuleNotFoundError: No module named 'nowhere'"):
         load_model("nowhere:model")
+    with pytest.raises(ValueError, match=r"^theirs0:broken: RuntimeError: no GPU$"):
+        load_model("theirs0:broken")
+    assert sys.path == before
+
+
+def test_models_of_the_same_weights_have_identities_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("theirs2.py").write_text(FACTORY.format(seed=2))
+    one, other = load_model("theirs2:identity"), load_model("theirs2:flatten")
+    assert one.sha256 == other.sha256
+    assert one.identity == {"model": "theirs2:identity", "sha256": one.sha256}
+    assert other.identity == {"model": "theirs2:flatten", "sha256": one.sha256}
+    timm_model = timm.create_model("test_resnet", num_classes=10)
+    safetensors.torch.save_file(timm_model.state_dict(), "w.safetensors")
+    named = load_model("timm:test_resnet@w.safetensors").identity
+    assert named["mean"] == pytest.approx(timm_model.pretrained_cfg["mean"])
+    assert named["std"] == pytest.approx(timm_model.pretrained_cfg["std"])
 
 
 class Evil:
@@ -120,6 +154,90 @@ def test_loading_weights_executes_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(ValueError, match=r"w.pth: not readable as what its name says \(weights\)"):
         load_model("timm:test_resnet@w.pth")
     assert not Path("ran").exists()
+
+
+def saved(content: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def pickled_inputs(members: dict[str, bytes]) -> None:
+    members["m/data/sample_inputs/model.pt"] = saved(({"images": Evil()},))
+
+
+def old_pickled_inputs(members: dict[str, bytes]) -> None:
+    members["m/data/sample_inputs/model.pt"] = pickle.dumps(Evil(), protocol=0)  # begins with a letter
+
+
+def constant(members: dict[str, bytes], name: str, content: bytes) -> None:
+    meta = {"path_name": name, "is_param": False, "use_pickle": True, "tensor_meta": None}
+    members["m/data/constants/model_constants_config.json"] = json.dumps({"config": {"c": meta}}).encode()
+    members[f"m/data/constants/{name}"] = content
+
+
+def pickled_constant(members: dict[str, bytes]) -> None:
+    constant(members, "tensor_0", saved(Evil()))
+
+
+def opaque_constant(members: dict[str, bytes]) -> None:
+    constant(members, "opaque_obj_0", pickle.dumps(Evil()))
+
+
+def compiled_model(members: dict[str, bytes]) -> None:
+    members["m/data/aotinductor/model/model.so"] = b""
+
+
+@pytest.mark.parametrize("change", [pickled_inputs, old_pickled_inputs, pickled_constant, opaque_constant])
+def test_a_program_with_pickled_code_is_refused(
+    change: Callable[[dict[str, bytes]], None], small: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rewrite(small, change)
+    with pytest.raises(ValueError, match=r"^m.pt2: .*: it holds pickled code$"):
+        load_model("m.pt2")
+    assert not Path("ran").exists()
+    assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
+
+
+def test_a_program_with_compiled_code_is_refused(
+    small: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rewrite(small, compiled_model)
+    with pytest.raises(ValueError, match=r"^m.pt2: .*: it holds compiled code$"):
+        load_model("m.pt2")
+
+
+def rewrite(model: nn.Module, change: Callable[[dict[str, bytes]], None]) -> None:
+    """Export the model to m.pt2 and change the members of that archive."""
+    model(BATCH)
+    torch.export.save(torch.export.export(model, (BATCH,)), "m.pt2")
+    with zipfile.ZipFile("m.pt2") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    change(members)
+    with zipfile.ZipFile("m.pt2", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+class Scaled(nn.Module):
+    """A buffer that is not saved becomes a constant of the program, and so does a tensor made in forward()."""
+
+    scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.tensor([0.5, -2.0]), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean((1, 2, 3))[:, None] * self.scale + torch.tensor([1.0, 3.0])
+
+
+def test_a_program_with_constants_is_read(tmp_path: Path) -> None:
+    program = torch.export.export(Scaled().eval(), (BATCH,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.export.save(program, tmp_path / "m.pt2")
+    assert torch.equal(load_model(str(tmp_path / "m.pt2")).module(BATCH), Scaled()(BATCH))
 
 
 @pytest.mark.parametrize(
@@ -150,6 +268,8 @@ def test_a_prepared_folder(digits: Path) -> None:
     assert len(images) == 300
     assert images.classes == tuple("0123456789")
     assert images.fetch(7).shape == (3, 8, 8)
+    assert images.identity == {"split": "test", "checksum": read_manifest(digits)["checksum"]}
+    assert load_images(str(digits), split="train").identity != images.identity
     with pytest.raises(ValueError, match="was prepared at size 8, not 32"):
         load_images(str(digits), size=32)
     with pytest.raises(FileNotFoundError, match="has no split 'val'; there is: test, train, validation"):
@@ -166,6 +286,33 @@ def test_a_folder_of_images_with_and_without_splits(inner: str, tmp_path: Path) 
     assert images.fetch(3).unique().tolist() == pytest.approx([101 / 255])
     assert images.fetch(3).shape == (3, 16, 16)
     assert load_images(str(tmp_path), split="val", size=4).fetch(0).shape == (3, 4, 4)
+
+
+def test_a_folder_of_splits_without_the_one_asked_for_is_refused(tmp_path: Path) -> None:
+    for name in ("train", "validation", "notes"):
+        pictures(tmp_path / name)
+    with pytest.raises(ValueError, match=rf"^{tmp_path} has no split 'test'; there is: train, validation$"):
+        load_images(str(tmp_path))
+
+
+def test_images_are_told_apart(tmp_path: Path) -> None:
+    pictures(tmp_path)
+    identity = load_images(str(tmp_path)).identity
+    assert identity == load_images(str(tmp_path)).identity == json.loads(json.dumps(identity))
+    assert identity["images"] == f"{tmp_path} test as stored"
+    assert identity["number"] == 4
+
+    def changed() -> set[str]:
+        now = load_images(str(tmp_path)).identity
+        return {key for key in identity if now[key] != identity[key]}
+
+    stat = (tmp_path / "b" / "1.png").stat()
+    os.utime(tmp_path / "b" / "1.png", ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    assert changed() == {"files"}
+    (tmp_path / "b" / "1.png").rename(tmp_path / "a" / "2.png")
+    assert changed() == {"files", "labels"}
+    (tmp_path / "b").rename(tmp_path / "c")
+    assert changed() == {"files", "labels", "classes"}
 
 
 def test_images_of_different_sizes_need_one(tmp_path: Path) -> None:
@@ -189,7 +336,7 @@ def test_other_classes_are_refused() -> None:
     def fetch(index: int) -> Tensor:
         return BATCH[index]
 
-    images = ImageSet(fetch, np.array([0, 1]), ("a", "b"), "two")
+    images = ImageSet(fetch, np.array([0, 1]), ("a", "b"), "two", {})
     check_classes(LoadedModel(nn.Identity(), "m", ""), 2, images)
     check_classes(LoadedModel(nn.Identity(), "m", "", ("a", "b")), 2, images)
     with pytest.raises(ValueError, match="m has 10 classes, two has 2: a, b"):

@@ -102,6 +102,36 @@ def test_a_last_line_cut_off_is_dropped(tmp_path: Path, last: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("columns", "kept"),
+    [
+        ("idx label predict radius", False),
+        ("radius idx label predict", False),
+        ("radius idx predict label", False),
+        ("label predict radius idx", False),
+        ("idx label predict radius time", True),
+    ],
+)
+def test_a_last_number_without_a_newline_may_have_lost_digits(tmp_path: Path, columns: str, kept: bool) -> None:
+    lines = [columns, *(" ".join([str(i)] * len(columns.split())) for i in (1, 2))]
+    assert logs.read(log(tmp_path, *lines))["index"].tolist() == [1, 2]
+    read = logs.read(log(tmp_path, *lines, end=""))
+    assert read["index"].tolist() == ([1, 2] if kept else [1])
+    dropped = [note for note in read.attrs["notes"] if "no newline after its" in note]
+    assert len(dropped) == (0 if kept else 1)
+
+
+def test_an_abstention_is_never_right(tmp_path: Path) -> None:
+    read = logs.read(log(tmp_path, HEADER, *ROWS, "11\t-1\t-1\t0.0\t0\t0:00:01"))
+    assert read["correct"].tolist() == [True, False, False, False]
+    assert read.attrs["notes"] == []
+    assert logs.accuracy(read, [0])["certified_accuracy"] == {0: 0.25}
+    logs.write(read, tmp_path / "again.tsv")
+    assert (tmp_path / "again.tsv").read_text().splitlines()[-1] == "11\t-1\t-1\t0.000000\t0\t0:00:01"
+    with pytest.raises(ValueError, match=r"old.tsv: labels must be ≥ 0, got \[-1\] for images \[11\]"):
+        logs.to_records(read.assign(radius=0.0), 0.5, 0.001, 1000, "old.tsv")
+
+
+@pytest.mark.parametrize(
     ("lines", "message"),
     [
         ([""], "got nothing"),
@@ -142,6 +172,12 @@ def test_round_trip(tmp_path: Path) -> None:
         HEADER,
         "0\t3\t3\t0.505000\t1\t0:00:16.602175",
     ]
+
+
+def test_written_files_have_the_usual_mode(tmp_path: Path) -> None:
+    (tmp_path / "any").touch()
+    logs.write(frame([0.5]), tmp_path / "log.tsv")
+    assert (tmp_path / "log.tsv").stat().st_mode == (tmp_path / "any").stat().st_mode
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,3 +287,19 @@ def test_compare_refuses_other_images() -> None:
         logs.compare(a, a.iloc[:2], 0.1)
     with pytest.raises(ValueError, match=r"same labels, got others for images \[0, 1, 2\]"):
         logs.compare(a, a.assign(label=2), 0.1)
+
+
+def test_compare_tells_where_a_grid_gives_lower_bounds() -> None:
+    a, b = frame([0.5, 0.25]), frame([0.6, 0.3])
+    a.attrs |= {"notes": ["decided on a grid"], "grid": [0.0, 0.25, 0.5]}
+    b.attrs |= {"notes": ["no time column"], "grid": None}
+    on = logs.compare(a, b, 0.25)
+    assert on["acr_lower_bound"] == ["A"]
+    assert on["notes"] == ["A: decided on a grid", "B: no time column"]
+    off = logs.compare(b, a, 0.3)
+    assert off["acr_lower_bound"] == ["B"]
+    assert off["notes"][:2] == ["A: no time column", "B: decided on a grid"]
+    assert off["notes"][2:] == [
+        "B: the radius 0.3 is not on its grid: its certified accuracy there is a lower bound only"
+    ]
+    assert logs.compare(b, b, 0.3)["acr_lower_bound"] == []

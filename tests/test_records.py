@@ -98,3 +98,46 @@ def test_a_journal_forgets_a_torn_line_and_what_is_not_its_own(tmp_path: Path) -
     assert [r["index"] for r in first.finished()] == [1, 2]
     first.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_journal_has_one_writer(tmp_path: Path) -> None:
+    out = tmp_path / "records.parquet"
+    with Journal(out, {}) as journal:
+        journal.restart([])
+        with pytest.raises(RecordError, match=r"records.parquet: another process is at work on it"), Journal(out, {}):
+            pass
+        with Journal(out, {}, rank=1):  # another process of the same job
+            pass
+    with Journal(out, {}):
+        assert Journal(out, {}).finished() == []
+
+
+def test_rows_that_two_journals_hold_count_once(tmp_path: Path) -> None:
+    out = tmp_path / "run[1]*.parquet"  # no pattern
+    rows = [{"sigma": 0.5, "index": index} for index in range(3)]
+    first, second = Journal(out, {}, rank=0), Journal(out, {}, rank=1)
+    first.restart(rows)
+    second.restart(rows[1:])
+    assert first.finished() == rows
+    second.remove()
+    assert first.finished() == []
+
+
+def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "records.parquet", {})
+    journal.restart([])
+    with journal.path.open("a") as file:
+        file.write("{]\n")
+    with pytest.raises(RecordError, match=r"records.parquet.rank0.journal: line 2 is damaged"):
+        journal.finished()
+    journal.path.write_text("")
+    assert not journal.foreign()
+    assert journal.finished() == []
+
+
+def test_shards_of_another_spec_are_not_merged(tmp_path: Path) -> None:
+    parts = [tmp_path / "0.parquet", tmp_path / "1.parquet"]
+    for index, (part, alpha) in enumerate(zip(parts, (0.001, 0.1), strict=True)):
+        records.write(records.from_rows([row(index)], {"spec": {"alpha": alpha}}), part)
+    with pytest.raises(RecordError, match=r"1.parquet: certified by another spec than .*0.parquet"):
+        records.merge(parts, tmp_path / "all.parquet", [0, 1], [0.5])

@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from tests.conftest import NETWORK, ROOT
 from transmooth import checkpoint
 from transmooth import train as training
+from transmooth.data import open_split
 from transmooth.train import learning_rate, train
 
 # A sum in another order differs in its last bits, and training multiplies that: compare after few steps.
@@ -57,6 +59,21 @@ def same(first: Path, second: Path) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> Callable[..., torch.Tensor]:
+    """Interrupt every training after so many steps; returns the real step."""
+    real, calls = training.train_step, 0
+
+    def killed(*arguments: Any) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls > steps:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(training, "train_step", killed)
+    return real
+
+
 def test_schedule_warms_up_to_one_and_cools_to_zero() -> None:
     factors = [learning_rate(step, 100, 10) for step in range(100)]
     assert factors[:10] == pytest.approx([0.1 * k for k in range(1, 11)])
@@ -85,16 +102,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 ) -> None:
     made = spec(epochs=2, **changes)
     train(made, digits, tmp_path / "whole")
-    real, calls = training.train_step, 0
-
-    def killed(*arguments: Any) -> torch.Tensor:
-        nonlocal calls
-        calls += 1
-        if calls > stop:
-            raise KeyboardInterrupt
-        return real(*arguments)
-
-    monkeypatch.setattr(training, "train_step", killed)
+    real = stop_after(monkeypatch, stop)
     with pytest.raises(KeyboardInterrupt):
         train(made, digits, tmp_path / "stopped", checkpoint_seconds=0)
     assert (tmp_path / "stopped" / "resume.pt").exists()
@@ -152,15 +160,18 @@ def test_the_wrong_number_of_processes_is_refused(digits: Path, tmp_path: Path) 
         train(spec(processes=2), digits, tmp_path)
 
 
-def test_two_processes_train_what_one_does(digits: Path, tmp_path: Path) -> None:
-    made = spec(**FEW_STEPS, processes=2)
+def launch(made: dict[str, Any], data: Path, out: Path) -> None:
     command = ["accelerate", "launch", "--config_file", str(ROOT / "workflow/accelerate/local.yaml")]
     command += ["--num_processes", "2", "-m", "transmooth", "job", "train", "--spec", json.dumps(made)]
-    command += ["--data", str(digits), "--out", str(tmp_path / "two")]
+    command += ["--data", str(data), "--out", str(out)]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "PATH": path}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
+
+
+def test_two_processes_train_what_one_does(digits: Path, tmp_path: Path) -> None:
+    launch(spec(**FEW_STEPS, processes=2), digits, tmp_path / "two")
     train(spec(**FEW_STEPS), digits, tmp_path / "one")
     one = weights(tmp_path / "one")
     for name, tensor in weights(tmp_path / "two").items():  # clean images: the same batches, summed in another order
@@ -168,3 +179,30 @@ def test_two_processes_train_what_one_does(digits: Path, tmp_path: Path) -> None
     card, other = checkpoint.read_card(tmp_path / "two"), checkpoint.read_card(tmp_path / "one")
     assert card["test"]["images"] == 300
     assert math.isclose(card["test"]["correct"], other["test"]["correct"], abs_tol=1)
+
+
+def test_the_card_of_two_processes_is_of_the_network_that_is_saved(digits: Path, tmp_path: Path) -> None:
+    """Each process's BatchNorm has statistics of its own."""
+    made = spec(**FEW_STEPS, processes=2)
+    made["network"] = made["network"] | {"norm": "batch"}
+    launch(made, digits, tmp_path)
+    network, card = checkpoint.load(tmp_path)
+    images, labels = open_split(digits, "test").batch(range(300))
+    with torch.inference_mode():
+        assert int((network(images).argmax(1) == labels).sum()) == card["test"]["correct"]
+
+
+def test_a_state_of_other_weights_is_not_gone_on_with(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in (1, 2):
+        train(spec(**FEW_STEPS) | {"seed": seed}, digits, tmp_path / f"upstream{seed}")
+    made = spec(trainable="head")
+    del made["network"]
+    with monkeypatch.context() as patched:
+        stop_after(patched, 3)
+        with pytest.raises(KeyboardInterrupt):
+            train(made, digits, tmp_path / "out", tmp_path / "upstream1", checkpoint_seconds=0)
+    train(made, digits, tmp_path / "out", tmp_path / "upstream2")
+    train(made, digits, tmp_path / "whole", tmp_path / "upstream2")
+    assert same(tmp_path / "out", tmp_path / "whole")

@@ -1,5 +1,6 @@
 """DVC round trips, on the small study of test_workflow: what comes back from the cache is up to date as it is."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -30,7 +31,6 @@ def versioned(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  #
     for name in (".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, folder / name)
     dvc = yaml.safe_load((ROOT / "dvc.yaml").read_text())
-    dvc["stages"]["smoke"]["deps"].remove("data/textures")
     dvc["metrics"] = ["results/smoke/metrics/pair.json"]
     (folder / "dvc.yaml").write_text(yaml.safe_dump(dvc, sort_keys=False))
     call(folder, "git", "init", "--quiet", "--initial-branch=main")
@@ -56,6 +56,28 @@ def test_a_clone_after_pull_plans_nothing(versioned: Path, tmp_path: Path) -> No
 
 def remote_of(folder: Path) -> str:
     return call(folder, "dvc", "remote", "list").split()[1]
+
+
+def test_the_cache_survives_a_run_on_what_was_checked_out(versioned: Path, tmp_path: Path) -> None:
+    """Snakemake rewrites its metadata in place, which must not be the cache's own copy."""
+    clone = tmp_path / "clone"
+    call(tmp_path, "git", "clone", "--quiet", str(versioned), str(clone))
+    call(clone, "dvc", "remote", "add", "--local", "--default", "store", remote_of(versioned))
+    call(clone, "dvc", "pull", "--quiet")
+    params = clone / "params" / "tables.yaml"
+    params.write_text(params.read_text().replace("caption: ", "caption: Otherwise, ", 1))
+    call(clone, str(BIN / "snakemake"), "pair")
+    objects = [path for path in (clone / ".dvc" / "cache" / "files" / "md5").glob("??/*") if path.suffix != ".dir"]
+    assert len(objects) > 10
+    for path in objects:
+        assert hashlib.md5(path.read_bytes()).hexdigest() == path.parent.name + path.name
+
+
+def test_a_clone_without_data_and_remote_can_run_an_experiment(versioned: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    call(tmp_path, "git", "clone", "--quiet", str(versioned), str(clone))
+    call(clone, "dvc", "exp", "run", "--quiet", "--name=first", "-S", "params/smoke.yaml:certify.n=200", "smoke")
+    assert "first" in call(clone, "dvc", "exp", "show", "--json")
 
 
 def test_data_rebuilt_from_source_match_the_pinned_hash(versioned: Path, tmp_path: Path) -> None:

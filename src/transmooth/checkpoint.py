@@ -58,13 +58,18 @@ def load(folder: Path) -> tuple[Network, dict[str, Any]]:
     return network.eval(), card
 
 
-def new_state(spec: dict[str, Any]) -> dict[str, Any]:
-    """The state of a training before its first step.  `trial` counts the learning rates that are done."""
+def new_state(job: dict[str, Any]) -> dict[str, Any]:
+    """The state of a training before its first step.
+
+    job: whatever its result depends on.  `trial` counts the learning rates that are done; `sums` and `seconds` are
+    those of the epoch so far.
+    """
     return {
-        "spec": json.dumps(spec, sort_keys=True),
+        "job": json.dumps(job, sort_keys=True),
         "trial": 0,
         "step": 0,
         "sums": [0.0] * 3,
+        "seconds": 0.0,
         "history": [],
         "best": None,
     }
@@ -76,8 +81,8 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
         torch.save(state, temporary)
 
 
-def load_state(path: Path, spec: dict[str, Any]) -> dict[str, Any] | None:
-    """The state to resume from, or None when there is none, or none of this spec, or it is damaged: then start anew."""
+def load_state(path: Path, job: dict[str, Any]) -> dict[str, Any] | None:
+    """The state to resume from, or None when there is none, or none of this job, or it is damaged: then start anew."""
     if not path.is_file():
         return None
     try:
@@ -85,4 +90,4 @@ def load_state(path: Path, spec: dict[str, Any]) -> dict[str, Any] | None:
     except Exception as error:  # torch raises many kinds for a damaged file; whichever it is, the file is of no use
         print(f"{path}: damaged ({type(error).__name__}), starting anew")
         return None
-    return state if state["spec"] == json.dumps(spec, sort_keys=True) else None
+    return state if state.get("job") == json.dumps(job, sort_keys=True) else None

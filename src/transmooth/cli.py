@@ -215,13 +215,14 @@ def accuracy(
         for key in ("certified_accuracy", "interval", "lower_bound"):
             found[key] = {typed: found[key][radius] for typed, radius in radii.items()}
         found |= {"alpha": alpha, "notes": frame.attrs["notes"]}
+        acr = "ACR" if frame.attrs.get("grid") is None else "ACR at least"
     if as_json:
         return typer.echo(json.dumps(found))
     typer.echo("radius  certified  95 % interval    true share at least")
     for typed, share in found["certified_accuracy"].items():
         low, high = found["interval"][typed]
         typer.echo(f"{typed:>6}  {share:>9.2%}  {low:.2%} to {high:.2%}  {found['lower_bound'][typed]:>9.2%}")
-    typer.echo(f"{found['n']} images, ACR {found['acr']:.4f}, abstained {found['abstentions']:.2%}, ", nl=False)
+    typer.echo(f"{found['n']} images, {acr} {found['acr']:.4f}, abstained {found['abstentions']:.2%}, ", nl=False)
     typer.echo(f"largest radius {found['max_radius']:.4f}, alpha {alpha}")
     for note in found["notes"]:
         typer.echo(f"note: {note}")
@@ -232,6 +233,8 @@ def accuracy(
 def audit(
     file: Log,
     sigma: Annotated[float | None, typer.Option(help="Of the log, if known: else several are tried.")] = None,
+    n: Annotated[int | None, typer.Option(min=1, help="To try too: records add their own.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="To try too: records add their own.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Tell with which alpha, n and sigma the radii of a log can have been made by Cohen's procedure.
@@ -249,7 +252,14 @@ def audit(
             sigma = float(frame["sigma"][0])
         if others := sorted(set(frame.get("method", ["cohen"])) - {"cohen"}):
             raise ValueError(f"{file}: an audit is of radii by Cohen's procedure, these are by {', '.join(others)}")
-        found = logs.audit(frame["radius"], sigma)
+        # Own ones first, each once: equal verdicts stay in this order.
+        alphas = [] if alpha is None else [alpha]
+        ns = [] if n is None else [n]
+        if "method" in frame:
+            alphas += sorted(set(frame["alpha"].tolist()))
+            ns += sorted(set(frame["n"].tolist()) - {0})
+        alphas, ns = list(dict.fromkeys([*alphas, *logs.ALPHAS])), list(dict.fromkeys([*ns, *logs.NS]))
+        found = logs.audit(frame["radius"], sigma, alphas, ns)
     if as_json:
         return typer.echo(json.dumps({"candidates": found.to_dict("records"), "notes": frame.attrs["notes"]}))
     likely = found[found["verdict"].isin(["saturates", "possible"])]
@@ -282,8 +292,13 @@ def compare(
     )
     typer.echo(f"p = {found['p_value']:.2g} ({found['only_a']} images in A alone, {found['only_b']} in B alone)")
     low, high = found["acr_interval"]
-    typer.echo(f"ACR: {found['acr_difference']:+.4f}, 95 % {low:+.4f} to {high:+.4f}, p = {found['acr_p_value']:.2g}")
+    bound = f" (a lower bound for {' and '.join(found['acr_lower_bound'])})" if found["acr_lower_bound"] else ""
+    typer.echo(
+        f"ACR{bound}: {found['acr_difference']:+.4f}, 95 % {low:+.4f} to {high:+.4f}, p = {found['acr_p_value']:.2g}"
+    )
     typer.echo(f"{found['n']} images")
+    for note in found["notes"]:
+        typer.echo(f"note: {note}")
     return None
 
 
@@ -298,7 +313,10 @@ def export_log(
     with _faults_in_one_line():
         from transmooth import logs
 
-        logs.write(logs.read_any(records, sigma), log)
+        frame = logs.read_any(records, sigma)
+        logs.write(frame, log)
+    if notes := frame.attrs["notes"]:
+        typer.echo(f"note: {log} cannot say so, but: {'; '.join(notes)}", err=True)
 
 
 @app.command("import-log")

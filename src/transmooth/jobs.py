@@ -32,31 +32,28 @@ def certify(spec: dict[str, Any], data: Path, checkpoint: Path, out: Path, shard
         raise SystemExit(f"{checkpoint}: its classes are not those of {data}")
     indices = test_indices(len(test), spec["images"])[shard::shards]
     header = {"spec": spec, "model": card["weights_sha256"], "shard": shard, "shards": shards}
-    journal = records.Journal(out, header, state.process_index)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    finished = journal.finished()
-    state.wait_for_everyone()  # every process has read the journals: now they may change
-    if state.is_main_process:
-        journal.restart(finished)
-        journal.remove(but=journal.path)
-    state.wait_for_everyone()
-    if not state.is_main_process:
-        journal.restart([])
-    done = {(row["sigma"], row["index"]) for row in finished}
-    wanted = [(sigma, index) for sigma in spec["sigmas"] for index in indices.tolist()]
-    todo = [pair for pair in wanted if pair not in done][state.process_index :: state.num_processes]
-    triples = [(sigma, index, int(test.labels[index])) for sigma, index in todo]
-    for rows in certify_chunks(network, lambda index: test[index][0], triples, spec, batch):
-        journal.append([row | {"model": card["weights_sha256"]} for row in rows])
-    state.wait_for_everyone()
-    if state.is_main_process:
-        rows = journal.finished()
-        if len(rows) != len(wanted):
-            raise SystemExit(f"{out}: {len(rows)} rows for {len(wanted)} images and sigmas")
-        made = {"spec": spec, "versions": provenance.versions(), "commit": provenance.commit()}
-        records.write(records.from_rows(rows, made), out)
-        journal.remove()
-    state.wait_for_everyone()
+    with records.Journal(out, header, state.process_index) as journal:
+        finished = journal.finished()
+        state.wait_for_everyone()  # every process has read the journals: now they may change
+        if state.is_main_process:
+            journal.restart(finished)
+            journal.remove(but=journal.path)
+        state.wait_for_everyone()
+        if not state.is_main_process:
+            journal.restart([])
+        done = {(row["sigma"], row["index"]) for row in finished}
+        wanted = [(sigma, index) for sigma in spec["sigmas"] for index in indices.tolist()]
+        todo = [pair for pair in wanted if pair not in done][state.process_index :: state.num_processes]
+        triples = [(sigma, index, int(test.labels[index])) for sigma, index in todo]
+        for rows in certify_chunks(network, lambda index: test[index][0], triples, spec, batch):
+            journal.append([row | {"model": card["weights_sha256"]} for row in rows])
+        state.wait_for_everyone()
+        if state.is_main_process:
+            made = {"spec": spec, "versions": provenance.versions(), "commit": provenance.commit()}
+            table = records.from_rows(journal.finished(), made)
+            records.write(records.complete(table, out, indices.tolist(), spec["sigmas"]), out)
+            journal.remove()
+        state.wait_for_everyone()
 
 
 def certify_anything(
@@ -87,40 +84,41 @@ def certify_anything(
     check(spec, sigma)
     network = model.module.to("cuda" if torch.cuda.is_available() else "cpu")
     check_classes(model, check_model(network, images.fetch(0)), images)
-    header = {"spec": spec, "model": model.sha256, "data": images.description}
-    journal = records.Journal(out, header)
+    header = {"spec": spec, "model": model.identity, "data": images.identity}
     indices = test_indices(len(images), spec["images"]).tolist()
-    if out.exists():
+    with records.Journal(out, header) as journal:
+        if out.exists():
+            if out.suffix == ".tsv":
+                raise ValueError(f"{out}: is there already; remove it or choose another name")
+            _same_job(records.made_with(out), header, out)
+            return progress(records.read(out).to_pylist(), len(indices))
+        if other := journal.foreign():
+            _same_job(other, header, journal.path)
+        finished = journal.finished()
+        journal.restart(finished)  # without a line that was torn
+        progress(finished, len(indices))
+        done = {row["index"] for row in finished}
+        todo = [(sigma, index, int(images.labels[index])) for index in indices if index not in done]
+        for rows in certify_chunks(network, images.fetch, todo, spec, batch):
+            named = [row | {"model": model.sha256} for row in rows]
+            journal.append(named)
+            progress(named, len(indices))
+        made = header | {"versions": provenance.versions(), "commit": provenance.commit()}
+        table = records.complete(records.from_rows(journal.finished(), made), out, indices, [sigma])
         if out.suffix == ".tsv":
-            raise ValueError(f"{out}: is there already; remove it or choose another name")
-        _same_job(records.made_with(out), header, out)
-        return progress(records.read(out).to_pylist(), len(indices))
-    if other := journal.foreign():
-        _same_job(other, header, journal.path)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    finished = journal.finished()
-    journal.restart(finished)  # without a line that was torn
-    progress(finished, len(indices))
-    done = {row["index"] for row in finished}
-    todo = [(sigma, index, int(images.labels[index])) for index in indices if index not in done]
-    for rows in certify_chunks(network, images.fetch, todo, spec, batch):
-        named = [row | {"model": model.sha256} for row in rows]
-        journal.append(named)
-        progress(named, len(indices))
-    made = header | {"versions": provenance.versions(), "commit": provenance.commit()}
-    table = records.from_rows(journal.finished(), made)
-    if out.suffix == ".tsv":
-        logs.write(table.to_pandas().sort_values("index"), out)
-    else:
-        records.write(table, out)
-    journal.remove()
+            logs.write(table.to_pandas().sort_values("index"), out)
+        else:
+            records.write(table, out)
+        journal.remove()
     return None
 
 
 def _same_job(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path) -> None:
     """Raise ValueError, naming what differs, unless the file at `path` is of the job that is asked for."""
     there, ours = (
-        {**job.get("spec", {}), "model": job.get("model"), "data": job.get("data")} for job in (found, asked)
+        dict(job.get("spec", {}))
+        | {f"{part}.{key}": value for part in ("model", "data") for key, value in dict(job.get(part) or {}).items()}
+        for job in (found, asked)
     )
     if differing := sorted(key for key in there.keys() | ours.keys() if there.get(key) != ours.get(key)):
         shown = "; ".join(f"{key}: {there.get(key)} there, {ours.get(key)} asked for" for key in differing)

@@ -7,14 +7,19 @@ timm's get timm's normalisation, the others have their own inside.
 Images: a prepared folder; a folder of images, one folder per class, below <split>/ or not; the name of a torchvision
 dataset, `CIFAR10` or `CIFAR10@ROOT`.
 
-Nothing is executed but TorchScript and export programs and the function that was named.
+Nothing is executed but TorchScript and export programs and the function that was named. An export program is code as
+much as the function is: pickled and compiled code in a .pt2 is refused, but torch evaluates the Python expressions
+that it holds about sizes. Load none from a stranger.
 """
 
 import hashlib
 import importlib
+import os
+import pickle
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +31,13 @@ import timm
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.export.pt2_archive.constants import AOTINDUCTOR_DIR, OPAQUE_OBJ_FILENAME_PREFIX
 
 from transmooth import checkpoint, files
-from transmooth.data import open_split
+from transmooth.data import open_split, read_manifest
 from transmooth.data.picture import to_rgb, to_square
 from transmooth.data.sources import open_source
+from transmooth.data.sources.imagefolder import SUFFIXES
 from transmooth.models import Network
 
 
@@ -46,15 +53,28 @@ class LoadedModel:
     sha256: str
     classes: tuple[str, ...] | None = None
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells this model from others, for JSON: the same weights may stand under another name or mean."""
+        identity: dict[str, Any] = {"model": self.description, "sha256": self.sha256}
+        if isinstance(self.module, Network):
+            identity |= {"mean": self.module.mean.flatten().tolist(), "std": self.module.std.flatten().tolist()}
+        return identity
+
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Labelled images: `fetch(index)` gives float32 [3, H, W] in [0, 1]; labels int64 [N]."""
+    """Labelled images: `fetch(index)` gives float32 [3, H, W] in [0, 1]; labels int64 [N].
+
+    identity: what tells these images from others, for JSON. A prepared folder has its manifest's checksum, wherever it
+    lies; a folder of files has a hash of their paths, sizes and times of change; a torchvision set, one of its labels.
+    """
 
     fetch: Callable[[int], Tensor]
     labels: npt.NDArray[np.int64]
     classes: tuple[str, ...]
     description: str
+    identity: dict[str, Any]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -107,7 +127,33 @@ class _Exported(nn.Module):
 
 
 def _exported(path: Path) -> nn.Module:
-    return _Exported(torch.export.load(path).module())
+    # Names without case, as torch looks them up.
+    members = [name.lower() for name in torch._C.PyTorchFileReader(str(path)).get_all_records()]
+    if any(OPAQUE_OBJ_FILENAME_PREFIX in name for name in members):  # read with plain pickle
+        raise ValueError("it holds pickled code")
+    if any(AOTINDUCTOR_DIR in name for name in members):
+        raise ValueError("it holds compiled code")
+    try:
+        with _weights_only():
+            program = torch.export.load(path)
+    except pickle.UnpicklingError as error:
+        raise ValueError("it holds pickled code") from error
+    return _Exported(program.module())
+
+
+@contextmanager
+def _weights_only() -> Iterator[None]:
+    """Every torch.load reads tensors only: torch.export.load else runs what is pickled in inputs and constants."""
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 PROGRAMS: Mapping[str, Callable[[Path], nn.Module]] = {".pt": _script, ".ts": _script, ".pt2": _exported}
@@ -156,13 +202,16 @@ def _timm(text: str) -> LoadedModel:
 
 
 def _factory(text: str) -> LoadedModel:
-    """package.module:function, found below the working directory too, as with `python -m`."""
+    """package.module:function, found below the working directory too, as with `python -m`.
+
+    Raises ValueError for whatever importing or calling it raises.
+    """
     module_name, function = text.split(":")
     sys.path.insert(0, "")
     try:
         module = getattr(importlib.import_module(module_name), function)()
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{text}: {error}") from error
+    except Exception as error:  # it is anyone's code
+        raise ValueError(f"{text}: {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove("")
     if not isinstance(module, nn.Module):
@@ -184,9 +233,12 @@ def load_images(text: str, split: str = "test", size: int | None = None) -> Imag
         prepared = open_split(folder, split)
         if size not in (None, prepared.size):
             raise ValueError(f"{folder} was prepared at size {prepared.size}, not {size}")
-        return ImageSet(lambda index: prepared[index][0], prepared.labels, prepared.classes, f"{text} {split}")
+        identity = {"split": split, "checksum": read_manifest(folder)["checksum"]}
+        return ImageSet(
+            lambda index: prepared[index][0], prepared.labels, prepared.classes, f"{text} {split}", identity
+        )
     if folder.is_dir():
-        inner = split if (folder / split).is_dir() else "."
+        inner = _inner(folder, split)
         spec = {"kind": "imagefolder", "root": text, "splits": {"train": [inner], "test": [inner]}}
         part = "test"
     elif match := re.fullmatch(r"(\w+)(?:@(.+))?", text):
@@ -207,7 +259,39 @@ def load_images(text: str, split: str = "test", size: int | None = None) -> Imag
         pixels = np.asarray(picture if size is None else to_square(picture, size))
         return torch.from_numpy(pixels.astype(np.float32) / 255).permute(2, 0, 1)
 
-    return ImageSet(fetch, images.labels, source.classes, f"{text} {split} {size or 'as stored'}")
+    description = f"{text} {split} {size or 'as stored'}"
+    identity = {
+        "images": description,
+        "number": len(images.labels),
+        "classes": _digest(source.classes),
+        "labels": _digest(images.labels.tolist()),
+    }
+    if folder.is_dir():
+        identity["files"] = _digest(_stats(folder / inner))
+    return ImageSet(fetch, images.labels, source.classes, description, identity)
+
+
+SPLITS = frozenset(("train", "val", "valid", "validation", "test"))
+
+
+def _inner(folder: Path, split: str) -> str:
+    """Where below the folder the classes are. Raises ValueError if there are splits but not this one."""
+    if (folder / split).is_dir():
+        return split
+    if there := sorted(each.name for each in folder.iterdir() if each.is_dir() and each.name in SPLITS):
+        raise ValueError(f"{folder} has no split {split!r}; there is: {', '.join(there)}")  # they are no classes
+    return "."
+
+
+def _stats(folder: Path) -> list[tuple[str, int, int]]:
+    """(path below the folder, bytes, nanoseconds of the last change) of every image file, sorted."""
+    paths = [Path(where, name) for where, _, names in os.walk(folder, followlinks=True) for name in names]
+    stats = [(path.relative_to(folder).as_posix(), path.stat()) for path in paths if path.suffix.lower() in SUFFIXES]
+    return sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+
+
+def _digest(items: Iterable[Any]) -> str:
+    return hashlib.sha256(repr(tuple(items)).encode()).hexdigest()
 
 
 def check_classes(model: LoadedModel, outputs: int, images: ImageSet) -> None:

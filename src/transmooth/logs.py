@@ -8,8 +8,7 @@ import csv
 import math
 import os
 import re
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from decimal import ROUND_FLOOR, Decimal
 from pathlib import Path
@@ -21,7 +20,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import bdtr, ndtri, stdtr, stdtrit
 
-from transmooth import records
+from transmooth import files, records
 from transmooth.certify.bounds import (
     Floats,
     certified_accuracy_lower,
@@ -35,6 +34,9 @@ COLUMNS = ["index", "label", "prediction", "radius", "correct", "seconds"]
 # What other repositories call them.
 NAMES = {"idx": "index", "id": "index", "predict": "prediction", "pred": "prediction", "time": "seconds"}
 FLAGS = {"true": 1.0, "false": 0.0}
+# What an audit tries, the usual ones first.
+ALPHAS = (0.001, 0.0001, 0.01, 0.05, 0.1)
+NS = (100_000, 10_000, 1000, 500, 2000, 5000, 20_000, 50_000, 200_000, 500_000, 1_000_000)
 
 
 def read(path: str | os.PathLike[str]) -> pd.DataFrame:
@@ -42,7 +44,8 @@ def read(path: str | os.PathLike[str]) -> pd.DataFrame:
 
     Columns are found by name, in any order, between tabs, commas or spaces; byte-order mark and CRLF are
     fine. `correct` is always recomputed as prediction = label, since some logs hold a running count or
-    accuracy there. A last line that was cut off is dropped. Each such liberty is told in `.attrs["notes"]`.
+    accuracy there. A last line that was cut off is dropped, and so is one without a newline that ends in a number
+    which could have lost digits (only the time may). Each such liberty is told in `.attrs["notes"]`.
     Without a time column, seconds is NaN. Raises ValueError for anything that would make a number derived
     from the log doubtful.
     """
@@ -60,9 +63,13 @@ def read(path: str | os.PathLike[str]) -> pd.DataFrame:
     if missing or len(set(names)) < len(names):
         raise ValueError(f"{path}: the header must name idx, label, predict and radius, each once, got {rows[0][1]!r}")
 
+    # Such a line still parses when it lost digits: a radius 1e-05 as 1, a class 12 as 1.
+    unsure = len(lines) if not text.endswith("\n") and names[-1] in ("index", "label", "prediction", "radius") else None
     notes, table = [], []
     for number, line in rows[1:]:
         try:
+            if number == unsure:
+                raise ValueError(f"no newline after its {names[-1]}, which may be cut off")
             table.append(_row(names, _split(line, separator)))
         except ValueError as error:
             if number != rows[-1][0]:
@@ -72,7 +79,7 @@ def read(path: str | os.PathLike[str]) -> pd.DataFrame:
         raise ValueError(f"{path}: a log has at least one image; its only line is cut off: {rows[-1][1]!r}")
     frame = pd.DataFrame(table)
     frame = frame.astype({"index": "int64", "label": "int64", "prediction": "int64"})
-    correct = frame["prediction"] == frame["label"]
+    correct = _right(frame)
     if "correct" in frame:
         notes += _told(correct.to_numpy(), frame["correct"].to_numpy(np.float64))
     frame["correct"] = correct
@@ -89,7 +96,8 @@ def read_any(path: str | os.PathLike[str], sigma: float | None = None) -> pd.Dat
     """Read a log, or Parquet records as if they were one, whatever the file's name is.
 
     sigma: which records to take, needed if the file has those of several. Records keep all their columns, which tell
-    alpha. Raises ValueError as `read` does, and for a sigma that the file does not have.
+    alpha, and `.attrs["grid"]` is as of `grid_of`. Raises ValueError as `read` does, and for a sigma that the file does
+    not have or a label < 0.
     """
     path = Path(path)
     if not path.is_file():
@@ -107,31 +115,45 @@ def read_any(path: str | os.PathLike[str], sigma: float | None = None) -> pd.Dat
     if not len(frame) or frame["label"].isna().any():
         raise ValueError(f"{path}: {'some labels are unknown' if len(frame) else 'there are no records in it'}")
     _check(frame, str(path))
-    frame["correct"] = frame["prediction"] == frame["label"]
-    frame.attrs["notes"] = _limits(frame, records.made_with(path).get("spec", {}).get("radii"))
+    _check_labels(frame, str(path))
+    frame["correct"] = _right(frame)
+    grid = grid_of(frame, records.made_with(path))
+    frame.attrs |= {"notes": _limits(frame, grid), "grid": grid}
     return frame
+
+
+def grid_of(frame: pd.DataFrame, made: Mapping[str, Any]) -> list[float] | None:
+    """The radii that records were decided at; None: at every radius, as Cohen's; []: at a few that nothing tells.
+
+    frame: the records. made: what their file says it was made with (`records.made_with`).
+    """
+    grid: list[float] | None = made.get("spec", {}).get("radii")
+    return [] if grid is None and (frame["method"] == "sequential").any() else grid
 
 
 def _limits(frame: pd.DataFrame, grid: Sequence[float] | None) -> list[str]:
     """What the methods that save samples leave out."""
     notes = []
     if grid is not None:
-        notes.append(
-            f"decided at the radii {', '.join(map(str, grid))} only: at others, and for the ACR, these are lower bounds"
-        )
+        radii = f"the radii {', '.join(map(str, grid))}" if grid else "a few radii, which the file does not tell,"
+        notes.append(f"decided at {radii} only: at others, and for the ACR, these are lower bounds")
     # Not those that the plan could not have certified anyway: they chose the right class.
     if stopped := int(((frame["n"] == 0) & (frame["selected"] != frame["label"])).sum()):
         notes.append(
             f"{stopped} images were given up after the selection, which chose a wrong class; they count as abstentions"
         )
+    if others := sorted(set(frame["method"]) - {"cohen"}):
+        notes.append(f"certified by {', '.join(others)}, not by Cohen's procedure")
     return notes
 
 
 def to_records(frame: pd.DataFrame, sigma: float, alpha: float, n: int, source: str) -> pa.Table:
     """A log of Cohen's procedure as records; what it does not tell (counts, seed, dtype, model) stays empty.
 
-    Radii stay as printed. Raises ValueError where they are not those of (sigma, alpha, n) by Clopper–Pearson.
+    Radii stay as printed. Raises ValueError where they are not those of (sigma, alpha, n) by Clopper–Pearson, and for a
+    label < 0.
     """
+    _check_labels(frame, source)
     if (frame["radius"] > 0).any():
         found = audit(frame["radius"], sigma, [alpha], [n]).iloc[0]
         if found["verdict"] in ("exceeded", "unattainable"):
@@ -228,6 +250,16 @@ def _check(frame: pd.DataFrame, where: str) -> None:
         )
 
 
+def _check_labels(frame: pd.DataFrame, where: str) -> None:
+    """Records have the label of a class, or none; in a log, whose `_check` is laxer, a label < 0 is never right."""
+    bad = frame["label"] < 0
+    if bad.any():
+        raise ValueError(
+            f"{where}: labels must be ≥ 0, got {frame['label'][bad].tolist()[:10]} "
+            f"for images {frame['index'][bad].tolist()[:10]}"
+        )
+
+
 def write(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     """Write a log that any tool of the field reads.
 
@@ -237,21 +269,13 @@ def write(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     """
     _check(frame, str(path))
     lines = ["idx\tlabel\tpredict\tradius\tcorrect\ttime"]
-    columns = (frame[name].tolist() for name in ("index", "label", "prediction", "radius", "seconds"))
-    for index, label, prediction, certified, seconds in zip(*columns, strict=True):
+    columns = [frame[name].tolist() for name in ("index", "label", "prediction", "radius", "seconds")]
+    for index, label, prediction, certified, seconds, right in zip(*columns, _right(frame).tolist(), strict=True):
         # From the shortest digits that give the double: floor(0.29 · 10⁶) in doubles would lose 10⁻⁶.
         shown = Decimal(repr(float(certified))).quantize(Decimal("0.000001"), ROUND_FLOOR)
         time = "nan" if math.isnan(seconds) else str(timedelta(seconds=seconds))
-        lines.append(f"{index}\t{label}\t{prediction}\t{shown}\t{int(prediction == label)}\t{time}")
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write("\n".join(lines) + "\n")
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        lines.append(f"{index}\t{label}\t{prediction}\t{shown}\t{int(right)}\t{time}")
+    files.write_text(Path(path), "\n".join(lines) + "\n")
 
 
 def accuracy(frame: pd.DataFrame, radii: Sequence[float]) -> dict[str, Any]:
@@ -273,9 +297,14 @@ def accuracy(frame: pd.DataFrame, radii: Sequence[float]) -> dict[str, Any]:
     }
 
 
+def _right(frame: pd.DataFrame) -> "pd.Series[bool]":
+    """Where the prediction is the label, and a class: an abstention (−1) is wrong even where the label is −1 too."""
+    return (frame["prediction"] == frame["label"]) & (frame["prediction"] >= 0)
+
+
 def _certified(frame: pd.DataFrame) -> Floats:
     """The radius where the prediction is right; −1, which is below any radius, where it is not."""
-    return np.where(frame["prediction"] == frame["label"], frame["radius"], -1.0)
+    return np.where(_right(frame), frame["radius"], -1.0)
 
 
 def _asked(r: float) -> float:
@@ -296,8 +325,8 @@ def lower_bounds(frame: pd.DataFrame, radii: Sequence[float], alpha: float, delt
 def audit(
     radii: ArrayLike,
     sigma: float | None = None,
-    alphas: Sequence[float] = (0.001, 0.0001, 0.01, 0.05, 0.1),
-    ns: Sequence[int] = (100_000, 10_000, 1000, 500, 2000, 5000, 20_000, 50_000, 200_000, 500_000, 1_000_000),
+    alphas: Sequence[float] = ALPHAS,
+    ns: Sequence[int] = NS,
     sigmas: Sequence[float] = (0.12, 0.25, 0.5, 0.75, 1.0, 2.0),
 ) -> pd.DataFrame:
     """Which (alpha, n, sigma) could have produced these printed radii by Clopper–Pearson at one fixed n?
@@ -364,8 +393,17 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, at: float) -> dict[str, Any]:
 
     Keys: n, difference (of certified accuracies), interval (95 %, Newcombe 1998, method 10), p_value (exact
     McNemar), only_a and only_b (images certified in one alone), acr_difference, acr_interval and acr_p_value
-    (paired t). Raises ValueError when indices or labels differ.
+    (paired t), acr_lower_bound (of "A" and "B", those whose ACR is one, for they are decided on a grid of radii),
+    notes (of both, and where `at` is not on a grid). Raises ValueError when indices or labels differ.
     """
+    named = {"A": a.attrs, "B": b.attrs}
+    notes = [f"{name}: {note}" for name, attrs in named.items() for note in attrs.get("notes", [])]
+    gridded = [name for name, attrs in named.items() if attrs.get("grid") is not None]
+    notes += [
+        f"{name}: the radius {at:g} is not on its grid: its certified accuracy there is a lower bound only"
+        for name in gridded
+        if at not in named[name]["grid"]
+    ]
     first, second = a.set_index("index")["label"], b.set_index("index")["label"]
     alone = sorted(first.index.symmetric_difference(second.index))
     if alone or not len(first):
@@ -392,6 +430,8 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, at: float) -> dict[str, Any]:
         "acr_difference": mean,
         "acr_interval": [mean - half, mean + half],
         "acr_p_value": 2 * tail,
+        "acr_lower_bound": gridded,
+        "notes": notes,
     }
 
 

@@ -6,6 +6,7 @@ tables.yaml     WHICH    tables and figures, as rows of recipe names
 <study>.yaml    HOW MUCH datasets for the roles, network, epochs, n, seeds, shards
 """
 
+import csv
 from collections.abc import Iterable, Mapping
 from os.path import expanduser, expandvars
 from pathlib import Path
@@ -21,6 +22,7 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     StringConstraints,
     ValidationError,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -55,6 +57,8 @@ def _increasing(values: tuple[float, ...]) -> tuple[float, ...]:
     return values
 
 
+OBJECTIVES = Path(__file__).parent / "objectives"
+
 # Names become folders and wildcards of the workflow: nothing that a shell or a path could read as more than a name.
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 Count = Annotated[int, BeforeValidator(_no_booleans), Field(ge=1)]
@@ -72,6 +76,14 @@ class Training(_Model):
     objective: Name = "cross_entropy"
     options: dict[str, Any] = {}
     sigmas: Levels = (0.0,)
+
+    @field_validator("objective")
+    @classmethod
+    def _objective_is_a_file(cls, name: str) -> str:
+        there = sorted(path.stem for path in OBJECTIVES.glob("[!_]*.py"))
+        if name not in there:
+            raise ValueError(f"should be a file of src/transmooth/objectives ({', '.join(there)}), found {name!r}")
+        return name
 
 
 class PretrainRecipe(Training):
@@ -273,6 +285,12 @@ class TrainParams(_Model):
     checkpoint_seconds: Positive = 300
 
     @model_validator(mode="after")
+    def _warm_up_ends(self) -> "TrainParams":
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs: should be below epochs ({self.epochs}), found {self.warmup_epochs}")
+        return self
+
+    @model_validator(mode="after")
     def _batch_divides(self) -> "TrainParams":
         if self.batch % (self.processes * self.accumulate):
             raise ValueError(
@@ -350,8 +368,10 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            line = key_node.start_mark.line + 1
+            if not isinstance(key, str | int | float):
+                raise ParamsError(f"{self.name}: line {line}: a key should be a word, found {key!r}")
             if key in seen:
-                line = key_node.start_mark.line + 1
                 raise ParamsError(f"{self.name}: line {line}: the key {key!r} is there twice")
             seen.add(key)
         return dict(super().construct_mapping(node, deep))
@@ -391,6 +411,7 @@ def _explain(detail: Any, file: str) -> str:
     places = [part for before, part in zip((None, *loc), loc, strict=False) if before != "source" and part != "[key]"]
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in places).lstrip(".")
     message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+    message = message.replace("a valid tuple", "a list, such as [0.1, 0.2]").replace("Tuple should", "list should")
     if detail["type"] == "extra_forbidden":
         return f"{file}: {key}: unknown key"
     if detail["type"] == "missing":
@@ -400,16 +421,19 @@ def _explain(detail: Any, file: str) -> str:
     return f"{file}: {key}: {message}{shown}" if key else f"{file}: {message}{shown}"
 
 
+def studies(folder: str | Path) -> list[str]:
+    """The names of the studies in a folder of params."""
+    return sorted({path.stem for path in Path(folder).glob("*.yaml")} - {"recipes", "datasets", "tables"})
+
+
 def load(study: str, base: Path) -> Params:
     """Read and check the params of one study below `base` (the checkout).
 
     Raises ParamsError with one line for each fault: file, key, what was found, what is allowed.
     """
     folder = base / "params"
-    taken = {"recipes", "datasets", "tables"}
-    if study in taken or not folder.joinpath(f"{study}.yaml").is_file():
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml") if p.stem not in taken))
-        raise ParamsError(f"params/{study}.yaml: no such study; there is {known or 'none'}")
+    if study not in (known := studies(folder)):
+        raise ParamsError(f"params/{study}.yaml: no such study; there is {', '.join(known) or 'none'}")
     raw = {name: _read(folder / f"{name}.yaml", base) for name in ("recipes", "datasets", "tables", study)}
 
     class RecipesFile(_Model):
@@ -425,7 +449,7 @@ def load(study: str, base: Path) -> Params:
         reports=_validate(Reports, raw["tables"], "params/tables.yaml"),
         study=_validate(Study, raw[study], f"params/{study}.yaml"),
     )
-    faults = [*_unknown_names(params), *_bad_groups(params)]
+    faults = [*_unknown_names(params), *_bad_groups(params), *_bad_reports(params, folder / "published.csv")]
     if faults:
         raise ParamsError("\n".join(faults))
     return params
@@ -468,11 +492,60 @@ def _bad_groups(params: Params) -> list[str]:
     network = params.study.network
     if not any(recipe.norm == "group" for recipe in params.recipes.pretrain.values()):
         return []
-    widths = [int(c) for c in network.options.get("channels", (64,))]
-    widths += [2 * int(network.options["stem_width"])] if "stem_width" in network.options else []
-    bad = [width for width in widths if width % network.groups]
-    where = f"params/{params.name}.yaml: network.groups"
-    return [f"{where}: should divide every channel count {widths}, found {network.groups}"] if bad else []
+    where = f"params/{params.name}.yaml: network"
+    channels, stem = network.options.get("channels", [64]), network.options.get("stem_width", 32)
+    if not (isinstance(channels, list) and all(type(width) is int and width > 0 for width in channels)):
+        return [f"{where}.options.channels: should be a list of numbers such as [64, 128], found {channels!r}"]
+    if type(stem) is not int or stem < 1:
+        return [f"{where}.options.stem_width: should be a number >= 1, found {stem!r}"]
+    # A deep stem has layers of stem_width and of twice that.
+    widths = [*channels, *([stem, 2 * stem] if "deep" in str(network.options.get("stem_type")) else [])]
+    if any(width % network.groups for width in widths):
+        return [f"{where}.groups: should divide every channel count {widths}, found {network.groups}"]
+    return []
+
+
+def _bad_reports(params: Params, published: Path) -> list[str]:
+    """Rows that cannot be told apart or joined, and radii that are not decided: found before all the compute."""
+    faults = []
+    study, reports = params.study, params.reports
+    with published.open(encoding="utf-8", newline="") as stream:
+        lines = [line for line in csv.DictReader(stream) if line["paper"] == "mixed-noise"]
+    keys: dict[str, set[str]] = {}
+    for line in lines:
+        keys.setdefault(line["table"], set()).add(f"{line['block']};{line['row']}".lstrip(";"))
+    names = [*reports.tables, *reports.figures, *reports.gaps]
+    faults += [f"params/tables.yaml: {n}: names two reports" for n in sorted({n for n in names if names.count(n) > 1})]
+    for name, table in reports.tables.items():
+        where = f"params/tables.yaml: tables.{name}"
+        if table.paper is not None and table.paper not in keys:
+            faults.append(f"{where}.paper: should be one of {', '.join(sorted(keys))}, found {table.paper!r}")
+        for index, row in enumerate(table.rows):
+            if row.published is not None and row.published not in keys.get(str(table.paper), set()):
+                faults.append(f"{where}.rows[{index}].published: {row.published!r} is no row of {table.paper}")
+        grid = study.certify.radii
+        if name in study.report and grid is not None and (missing := sorted(set(table.radii) - set(grid))):
+            faults.append(
+                f"params/{params.name}.yaml: certify.radii: should have all radii of {name}, {missing} are missing"
+            )
+    titled = [(f"tables.{n}", t.rows) for n, t in reports.tables.items()]
+    titled += [(f"gaps.{n}", g.rows) for n, g in reports.gaps.items()]
+    titled += [(f"figures.{n}.panels[{i}]", p.rows) for n, f in reports.figures.items() for i, p in enumerate(f.panels)]
+    for where, rows in titled:
+        seen: set[tuple[str, str]] = set()
+        for index, row in enumerate(rows):
+            if (row.block, row.label) in seen:
+                faults.append(f"params/tables.yaml: {where}.rows[{index}].label: {row.label!r} is there twice")
+            seen.add((row.block, row.label))
+    for name, gap in reports.gaps.items():
+        for index, row in enumerate(gap.rows):
+            recipe = params.recipes.pretrain.get(row.pretrain)
+            if recipe is not None and recipe.start != "train":
+                faults.append(
+                    f"params/tables.yaml: gaps.{name}.rows[{index}].pretrain: should be pretrained (start: train), "
+                    f"{row.pretrain!r} starts {recipe.start}"
+                )
+    return faults
 
 
 def check_sources(params: Params, datasets: Iterable[str], base: Path) -> list[str]:
@@ -489,9 +562,13 @@ def check_sources(params: Params, datasets: Iterable[str], base: Path) -> list[s
             continue
         root = base / expanduser(expandvars(source.root))
         download = isinstance(source, TorchvisionSource) and source.download
-        if download or root.is_dir() or (base / dataset.home / name / "manifest.json").is_file():
+        folders = [root]
+        if isinstance(source, ImageFolderSource):
+            folders += [root / folder for split in source.splits.values() for folder in split]
+        missing = [folder for folder in folders if not folder.is_dir()]
+        if download or not missing or (base / dataset.home / name / "manifest.json").is_file():
             continue
-        fault = f"params/datasets.yaml: datasets.{name}.source.root: no such folder: {root}"
+        fault = f"params/datasets.yaml: datasets.{name}.source.root: no such folder: {missing[0]}"
         if dataset.fetch:
             to_fetch.append(f"{fault}\n  to fetch: {dataset.fetch}")
         else:

@@ -118,7 +118,7 @@ class Plan:
         what = entry.model_dump(mode="json", include={"objective", "options", "sigmas"})
         return canonical(
             self._training(what, self.study.pretrain, dataset)
-            | {"network": self._network(recipe), "trainable": "all", "seed": seed}
+            | {"network": self._network(recipe), "trainable": "all", "seed": seed, "dataset": self.upstream(recipe)}
         )
 
     def finetune(self, run: Run) -> str:

@@ -14,12 +14,14 @@ Files are Parquet; their metadata hold the spec, the versions and the commit.  W
 journal (JSON lines), so that a killed job loses at most the images it was on.
 """
 
+import fcntl
+import glob
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -91,37 +93,77 @@ def from_rows(rows: Sequence[Mapping[str, Any]], made: Mapping[str, Any]) -> pa.
 
 
 def merge(parts: Sequence[Path], out: Path, indices: Iterable[int], sigmas: Iterable[float]) -> None:
-    """Join shards.  Raises RecordError unless every image is there exactly once at every sigma, and nothing else."""
-    table = pa.concat_tables([read(part) for part in parts])
-    expected = {(sigma, index) for sigma in sigmas for index in indices}
+    """Join shards.
+
+    Raises RecordError unless they are of one spec, with every image exactly once at every sigma, and nothing else.
+    """
+    tables = [read(part) for part in parts]
+    specs = [made_with(part).get("spec") for part in parts]
+    if other := next((part for part, spec in zip(parts, specs, strict=True) if spec != specs[0]), None):
+        raise RecordError(f"{other}: certified by another spec than {parts[0]}")
+    table = pa.concat_tables(tables)
+    write(complete(table, out, indices, sigmas), out)
+
+
+def complete(table: pa.Table, path: Path, indices: Iterable[int], sigmas: Iterable[float]) -> pa.Table:
+    """The table itself.  Raises RecordError, naming `path`, if an image is missing at a sigma or was not asked for."""
+    expected = set(product(sigmas, indices))
     found = set(zip(table["sigma"].to_pylist(), table["index"].to_pylist(), strict=True))
     if found != expected:
         lost, extra = sorted(expected - found)[:5], sorted(found - expected)[:5]
-        raise RecordError(f"{out}: (sigma, image) pairs lost: {lost or 'none'}; not asked for: {extra or 'none'}")
-    write(table, out)
+        raise RecordError(f"{path}: (sigma, image) pairs lost: {lost or 'none'}; not asked for: {extra or 'none'}")
+    return table
 
 
 class Journal:
-    """The rows that one process has finished, of a job whose `header` says what they are rows of."""
+    """The rows that one process has finished, of a job whose `header` says what they are rows of.
+
+    `with journal:` keeps it for this process: two runs of one job would spoil each other's work.  Entering raises
+    RecordError where another process has it; the system lets go of it when a process ends, however that happens.
+    """
 
     def __init__(self, out: Path, header: Mapping[str, Any], rank: int = 0) -> None:
         self.path = out.with_name(f"{out.name}.rank{rank}.journal")
         self.header = json.dumps(header, sort_keys=True)
         self.out = out
 
+    def __enter__(self) -> Self:
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the journal, which is replaced.
+        self.lock = self.path.with_name(f".{self.path.name}.lock").open("w")
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self.lock.close()
+            raise RecordError(f"{self.out}: another process is at work on it; wait for it or stop it") from None
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        Path(self.lock.name).unlink(missing_ok=True)
+        self.lock.close()
+
     def finished(self) -> list[dict[str, Any]]:
-        """The rows of all processes' journals with this header; a torn last line and other headers are left out."""
-        rows = []
+        """The rows of all processes' journals with this header, each image and sigma once.
+
+        A torn last line and other headers are left out.  Raises RecordError for a line that is damaged.
+        """
+        rows: dict[tuple[float, int], dict[str, Any]] = {}
         for path in self._paths():
             header, *lines = path.read_text(encoding="utf-8").split("\n")
             if header == self.header:
-                rows += [json.loads(line) for line in lines[:-1]]  # what follows the last newline is torn, or nothing
-        return rows
+                for number, line in enumerate(lines[:-1], 2):  # what follows the last newline is torn, or nothing
+                    try:
+                        row = json.loads(line)
+                        # Who was killed while it restarted left rows in two journals: they are equal.
+                        rows[row["sigma"], row["index"]] = row
+                    except (ValueError, KeyError, TypeError):
+                        raise RecordError(f"{path}: line {number} is damaged; remove the file to start anew") from None
+        return list(rows.values())
 
     def foreign(self) -> dict[str, Any] | None:
         """The header of a journal that another job left under this name, if there is one."""
         headers = [path.read_text(encoding="utf-8").split("\n")[0] for path in self._paths()]
-        return next((json.loads(header) for header in headers if header != self.header), None)
+        return next((_header(header) for header in headers if header != self.header), None)
 
     def restart(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Begin this process's journal anew with these rows."""
@@ -141,4 +183,13 @@ class Journal:
                 path.unlink()
 
     def _paths(self) -> list[Path]:
-        return sorted(self.out.parent.glob(f"{self.out.name}.rank*.journal"))
+        return sorted(self.out.parent.glob(f"{glob.escape(self.out.name)}.rank*.journal"))
+
+
+def _header(text: str) -> dict[str, Any]:
+    """What a journal says that it is of; nothing if it was torn before it could."""
+    try:
+        header = json.loads(text)
+    except ValueError:
+        return {}
+    return header if isinstance(header, dict) else {}

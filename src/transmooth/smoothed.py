@@ -102,12 +102,7 @@ def certify(
     classes = check_model(model, images[0])
     known: list[int | None] = [None] * len(images)
     if labels is not None:
-        right = np.asarray(labels)
-        if right.min() < 0 or right.max() >= classes:
-            raise ValueError(
-                f"labels must be in [0, {classes}), the model's classes, got {right.min()} to {right.max()}"
-            )
-        known = right.tolist()
+        known = _class_numbers(labels, classes).tolist()
     todo = [(sigma, index, label) for index, label in enumerate(known)]
     rows = [row for chunk in certify_chunks(model, images.__getitem__, todo, spec, batch) for row in chunk]
     frame = pd.DataFrame(rows)
@@ -137,12 +132,11 @@ def choose_sigma(
     reported was chosen to be high on them.
     """
     spec = _spec("cohen", n0, n, alpha, None, seed, dtype)
-    right = np.asarray(labels)
-    check_images(images, right)
+    check_images(images, labels)
+    right = _class_numbers(labels, check_model(model, images[0]))
     scores = {}
     for sigma in sigmas:
         check(spec, sigma)
-        check_model(model, images[0])
         sampler = Sampler(model, images.__getitem__, sigma, seed=seed, batch=batch, dtype=dtype)
 
         def counts(stream: int, which: Ints, start: Ints, samples: Ints, sampler: Counts = sampler) -> Ints:
@@ -174,12 +168,24 @@ def vote(counts: Counts, images: Ints, n: int, alpha: float) -> Ints:
     return np.where(tail <= alpha, seen.argmax(1), ABSTAIN)
 
 
+def _class_numbers(labels: ArrayLike, classes: int) -> Ints:
+    """Labels as integers.  Raises ValueError for one that is none, or not one of the model's classes."""
+    given = np.asarray(labels)
+    if given.dtype.kind not in "iu" or given.min() < 0 or given.max() >= classes:
+        shown = f"{given.dtype} from {given.min()} to {given.max()}" if given.dtype.kind in "iuf" else f"{given.dtype}"
+        raise ValueError(f"labels must be integers in [0, {classes}), the model's classes, got {shown}")
+    return given.astype(np.int64)
+
+
 def check_images(images: Tensor, labels: ArrayLike | None = None) -> None:
-    """Raise ValueError unless images are floats [N ≥ 1, C, H, W], with one label each if there are any."""
+    """Raise ValueError unless images are floats [N ≥ 1, C, H, W] in [0, 1], with one label each if there are any."""
     if images.ndim != 4 or not len(images) or not images.is_floating_point():
         raise ValueError(
             f"images must be floats [N, 3, H, W] in [0, 1], N ≥ 1, got {images.dtype} {list(images.shape)}"
         )
+    low, high = images.aminmax()
+    if not (low >= 0 and high <= 1):  # NaN fails both
+        raise ValueError(f"images must be within [0, 1], got {float(low):g} to {float(high):g}")
     if labels is not None and np.shape(labels) != (len(images),):
         raise ValueError(f"there must be one label per image, got shape {np.shape(labels)} for {len(images)} images")
 

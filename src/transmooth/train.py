@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
@@ -48,7 +49,8 @@ def train(
 
     spec: as `plan` makes it.  data: a prepared dataset.  init: a checkpoint to transfer from, its head dropped; without
     one the spec's `network` starts at random.  A run that was interrupted goes on from `out/resume.pt`, written every
-    `checkpoint_seconds`.  Raises SystemExit when the number of processes is not the one in the params.
+    `checkpoint_seconds`, unless the spec, the data or the weights to start from are others now.  Raises SystemExit when
+    the number of processes is not the one in the params.
     """
     started = time.monotonic()
     schedule = spec["training"]
@@ -66,7 +68,12 @@ def train(
     batch = min(schedule["batch"], len(train_split))
     epoch_steps = len(train_split) // batch
     steps, warmup = schedule["epochs"] * epoch_steps, schedule["warmup_epochs"] * epoch_steps
-    state = checkpoint.load_state(out / "resume.pt", spec) or checkpoint.new_state(spec)
+    made_from = {
+        "data": read_manifest(data)["checksum"],
+        "init": checkpoint.read_card(init)["weights_sha256"] if init else None,
+    }
+    job = made_from | {"spec": spec}
+    state = checkpoint.load_state(out / "resume.pt", job) or checkpoint.new_state(job)
     history: list[dict[str, Any]] = state["history"]
 
     for trial in range(state["trial"], len(schedule["lr"])):
@@ -79,9 +86,14 @@ def train(
         if state["step"]:
             network.load_state_dict(state["network"])
             optimizer.load_state_dict(state["optimizer"])
-        sums = torch.tensor(state["sums"], dtype=torch.float64, device=accelerator.device)
+            if accelerator.scaler is not None:
+                accelerator.scaler.load_state_dict(state["scaler"])
+        sums = torch.zeros(3, dtype=torch.float64, device=accelerator.device)
+        if accelerator.is_main_process:  # the state has the sums of all processes
+            sums += sums.new_tensor(state["sums"])
         set_train_mode(network, spec["trainable"])
-        saved = epoch_started = time.monotonic()
+        saved = time.monotonic()
+        epoch_started = saved - state["seconds"]
         with progress(accelerator, f"lr {lr:g}", steps, state["step"]) as advance:
             for step in range(state["step"], steps):
                 for group in optimizer.param_groups:
@@ -108,15 +120,19 @@ def train(
                     sums.zero_()
                     set_train_mode(network, spec["trainable"])
                     epoch_started = time.monotonic()
-                if accelerator.is_main_process and time.monotonic() - saved > checkpoint_seconds:
-                    state |= {"trial": trial, "step": step + 1, "sums": sums.tolist()}
-                    state |= {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
-                    checkpoint.save_state(out / "resume.pt", state)
+                if _together(accelerator, step, time.monotonic() - saved > checkpoint_seconds):
+                    so_far = accelerator.reduce(sums, reduction="sum")
+                    if accelerator.is_main_process:
+                        state |= {"trial": trial, "step": step + 1, "sums": so_far.tolist()}
+                        state |= {"seconds": time.monotonic() - epoch_started, "network": network.state_dict()}
+                        state |= {"optimizer": optimizer.state_dict()}
+                        state |= {"scaler": accelerator.scaler.state_dict()} if accelerator.scaler is not None else {}
+                        checkpoint.save_state(out / "resume.pt", state)
                     saved = time.monotonic()
         if state["best"] is None or history[-1]["validation_accuracy"] > state["best"]["validation_accuracy"]:
             weights = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
             state["best"] = {"lr": lr, "validation_accuracy": history[-1]["validation_accuracy"], "weights": weights}
-        state |= checkpoint.new_state(spec) | {"trial": trial + 1, "history": history, "best": state["best"]}
+        state |= checkpoint.new_state(job) | {"trial": trial + 1, "history": history, "best": state["best"]}
         accelerator.free_memory()
 
     best = state["best"]
@@ -134,8 +150,7 @@ def train(
             "size": train_split.size,
             "mean": network.mean.flatten().tolist(),
             "std": network.std.flatten().tolist(),
-            "data": read_manifest(data)["checksum"],
-            "init": checkpoint.read_card(init)["weights_sha256"] if init else None,
+            **made_from,
             "lr": best["lr"],
             "validation_accuracy": best["validation_accuracy"],
             "test": {"images": len(test), "correct": right},
@@ -192,6 +207,13 @@ def train_step(
     return sums
 
 
+def _together(accelerator: Accelerator, step: int, due: bool) -> bool:
+    """Whether any process finds a save due: all get the same answer, and are asked every 20 steps only."""
+    if accelerator.num_processes == 1:
+        return due
+    return step % 20 == 0 and bool(accelerator.reduce(torch.tensor(float(due), device=accelerator.device)) > 0)
+
+
 def evaluate(accelerator: Accelerator, network: Network, split: Split, sigmas: Sequence[float], seed: int) -> int:
     """How many images of a split are classified right, each under one sigma of the set, over all processes.
 
@@ -199,6 +221,8 @@ def evaluate(accelerator: Accelerator, network: Network, split: Split, sigmas: S
     on some processes than on others.
     """
     network.eval()
+    # Each process's BatchNorm saw its own share of the images; the statistics that are saved are the main process's.
+    broadcast(list(network.buffers()))
     rank, world = accelerator.process_index, accelerator.num_processes
     correct = torch.zeros((), dtype=torch.int64, device=accelerator.device)
     with torch.inference_mode():

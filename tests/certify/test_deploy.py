@@ -127,6 +127,29 @@ def test_a_convolution_that_is_used_twice_keeps_its_batch_norms(images: Tensor) 
     torch.testing.assert_close(folded(images), model(images), rtol=1e-4, atol=1e-5)
 
 
+class Tied(nn.Module):
+    """A decoder that reads the weights of the encoder's convolution, or a result scaled like its BatchNorm."""
+
+    def __init__(self, part: str) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+        self.part = part
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = torch.relu(self.norm(self.conv(images)))
+        if self.part == "conv":
+            return nn.functional.conv_transpose2d(x, self.conv.weight, padding=1).mean((2, 3))
+        return x.mean((2, 3)) * self.norm.weight
+
+
+@pytest.mark.parametrize("part", ["conv", "norm"])
+@torch.inference_mode()
+def test_weights_that_are_read_elsewhere_too_stay_what_they_are(part: str, images: Tensor) -> None:
+    torch.manual_seed(0)
+    model = settled(Tied(part))
+    torch.testing.assert_close(deploy(model, "fp32")(images.permute(0, 2, 3, 1).contiguous()), model(images))
+
+
 def test_train_mode_is_refused(residual: nn.Module) -> None:
     residual.get_submodule("bn1").train()
     with pytest.raises(ValueError, match="train mode"):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from tests.test_records import row
 from transmooth import records
 from transmooth.report.accuracy import (
     RowResult,
+    Settings,
     average_certified_radius,
     certified_accuracy,
     certified_radius,
@@ -31,6 +33,8 @@ def test_accuracy_counts_right_images_with_at_least_the_radius() -> None:
     # Right at 0.5, 0.25 and 0; wrong at 0.9; one abstains.
     assert certified_accuracy(radii, [0, 0.25, 0.2500001, 0.5, 0.9]).tolist() == pytest.approx([0.6, 0.4, 0.2, 0.2, 0])
     assert average_certified_radius(radii) == pytest.approx(0.75 / 5)
+    # An abstention is not right, even where nobody knows the label.
+    assert certified_radius(frame.assign(label=-1)).tolist() == [-np.inf] * 5
 
 
 @given(st.lists(st.floats(0, 4) | st.just(-np.inf), min_size=1), st.floats(0, 4))
@@ -38,8 +42,12 @@ def test_accuracy_is_the_plain_count(radii: list[float], at: float) -> None:
     assert certified_accuracy(np.array(radii), [at])[0] == pytest.approx(sum(r >= at for r in radii) / len(radii))
 
 
-def result(curves: dict[float, list[list[float]]], clean: list[float]) -> RowResult:
-    return RowResult("ours", "", "method=ours", {s: np.array(c) for s, c in curves.items()}, np.array(clean), 400)
+COHEN = Settings("cohen", 50, 200, 0.001)
+
+
+def result(curves: dict[float, list[list[float]]], clean: list[float], settings: Settings = COHEN) -> RowResult:
+    arrays = {s: np.array(c) for s, c in curves.items()}
+    return RowResult("ours", "", "method=ours", arrays, np.array(clean), 400, settings)
 
 
 # Two seeds, four images; the small sigma wins at 0.25, the large one at 0.75.
@@ -86,7 +94,22 @@ def test_markdown_has_ours_per_sigma_and_the_papers_block(tmp_path: Path) -> Non
     assert "| ours | 98.0 | (90.2) 80.1 | – |" in text
     assert "| Other 2021 | – | 60.0 | – |" in text
     assert "mean of 2 seeds" in text
+    assert text.startswith("# Title\n\nCaption.\n\nMethod: cohen, n0 = 50, n = 200, α = 0.001.\n\n")
+    assert "|  | σ | ACR |" in text
     assert "No" not in text.split("In the paper")[1]
+
+
+def test_markdown_says_what_the_method_leaves_out() -> None:
+    spec = {"title": "Title", "caption": "Caption.", "paper": None, "radii": [0.25]}
+    grid = replace(TWO, label="fast", settings=Settings("sequential", 50, 200, 0.001, (0.0, 0.25)))
+    unknown = replace(grid, settings=Settings("sequential", 50, 200, 0.001, ()))
+    bound = "only: the ACR, and accuracies at any other ε, are lower bounds.\n"
+    text = markdown(spec, tidy([grid], spec["radii"]), pd.DataFrame())
+    assert f"\nMethod: sequential, n0 = 50, n ≤ 200, α = 0.001. Decided at ε = 0, 0.25 {bound}" in text
+    assert "|  | σ | ≥ ACR |" in text
+    both = markdown(spec, tidy([TWO, grid], spec["radii"]), pd.DataFrame())
+    assert "Method of ours: cohen, n0 = 50, n = 200, α = 0.001. Method of fast: sequential, n0" in both
+    assert f"Decided at ε = unknown {bound}" in markdown(spec, tidy([unknown], spec["radii"]), pd.DataFrame())
 
 
 def test_summary_has_keys_that_dvc_can_nest() -> None:
@@ -123,7 +146,8 @@ def test_a_row_is_read_from_records_and_cards(tmp_path: Path) -> None:
     for seed in (0, 1):
         folder = tmp_path / "certify" / f"run/{seed}"
         rows = [row(i, s, radius=s, prediction=3 if i else 9) for i in range(4) for s in (0.25, 1.0)]
-        records.write(pa.Table.from_pylist(rows, records.SCHEMA), folder / "records.parquet")
+        made = {"spec": {"n": 2000, "radii": [0.0, 1.0]}}
+        records.write(records.from_rows(rows, made), folder / "records.parquet")
         card = tmp_path / "finetune" / f"run/{seed}"
         card.mkdir(parents=True)
         (card / "model.json").write_text(json.dumps({"test": {"images": 10, "correct": 9 - seed}}))
@@ -132,3 +156,11 @@ def test_a_row_is_read_from_records_and_cards(tmp_path: Path) -> None:
     assert read.clean.tolist() == [0.9, 0.8]
     assert (read.images, read.seeds) == (4, 2)
     assert read.accuracy(1.0, [0.0, 1.0, 1.1]).tolist() == [[0.75, 0.75, 0.0]] * 2
+    assert read.settings == Settings("cohen", 100, 2000, 0.001, (0.0, 1.0))
+    other = tmp_path / "certify" / "run/1" / "records.parquet"
+    records.write(pa.Table.from_pylist([row(i, alpha=0.01) for i in range(4)], records.SCHEMA), other)
+    with pytest.raises(ValueError, match="a: its runs should be certified alike"):
+        read_row(spec, tmp_path)
+    records.write(pa.Table.from_pylist([row(0), row(1, n0=1)], records.SCHEMA), other)
+    with pytest.raises(ValueError, match="holds records of 2 settings"):
+        read_row(spec, tmp_path)

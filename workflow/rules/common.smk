@@ -10,7 +10,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from transmooth import params, warm
+from transmooth import gpus, params, warm
 from transmooth.plan import Plan, Run
 
 ROOT = Path(workflow.basedir)
@@ -84,25 +84,19 @@ def cards_of(report):
 
 def launch(processes):
     """How a job starts: `accelerate launch` for several processes; for one, the same command without its start-up."""
+    lease = f"python -m transmooth.gpus {processes} " if GPUS else ""
     if processes == 1:
-        return "python -m transmooth"
+        return f"{lease}python -m transmooth"
     return (
-        "accelerate launch --config_file ../../workflow/accelerate/local.yaml"
+        f"{lease}accelerate launch --config_file ../../workflow/accelerate/local.yaml"
         f" --num_processes {processes} -m transmooth"
     )
 
 
-def gpus():
-    """GPUs that jobs share out; without any, the cores are the only limit."""
-    if shutil.which("nvidia-smi"):
-        listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True).stdout
-        if count := len(listed.splitlines()):
-            return count
-    return workflow.cores or 1
-
-
+GPUS = gpus.present()
 if "gpu" not in workflow.global_resources:
-    workflow.global_resources["gpu"] = gpus()
+    # Without GPUs the cores are the only limit.
+    workflow.global_resources["gpu"] = len(GPUS) or workflow.cores or 1
 
 
 def check_fetched():

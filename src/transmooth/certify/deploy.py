@@ -76,12 +76,14 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
     if any(str(node.target).startswith("_tensor_constant") for node in traced.graph.nodes):
         return model
     calls = Counter(node.target for node in traced.graph.nodes if node.op == "call_module")
+    # Modules whose own weights the graph also reads directly, as a decoder does that shares them.
+    read = {str(node.target).rpartition(".")[0] for node in traced.graph.nodes if node.op == "get_attr"}
     for node in traced.graph.nodes:
         before = node.args[0] if node.op == "call_module" and node.args else None
         if not (isinstance(before, fx.Node) and before.op == "call_module"):
             continue
         convolution, norm = modules[str(before.target)], modules[str(node.target)]
-        alone = len(before.users) == 1 and calls[before.target] == 1
+        alone = len(before.users) == 1 and calls[before.target] == 1 and before.target not in read
         if alone and type(convolution) is nn.Conv2d and type(norm) is nn.BatchNorm2d and norm.track_running_stats:
             traced.set_submodule(str(before.target), fuse_conv_bn_eval(convolution, norm))
             node.replace_all_uses_with(before)

@@ -17,6 +17,7 @@ import numpy as np
 from transmooth.certify import adaptive, cohen, sequential
 from transmooth.certify.bounds import Ints, check_probability, check_sigma, max_radius, min_samples, two_sided_radius
 from transmooth.certify.decision import ABSTAIN, ESTIMATION, Counts, Decisions, draw, select
+from transmooth.certify.deploy import DTYPES
 
 Spec = Mapping[str, Any]  # n0, n, alpha, and radii for `sequential`
 Method = Callable[[Counts, Ints, Ints | None, float, Spec], Decisions]
@@ -70,12 +71,17 @@ def _grid(sigma: float, radii: tuple[float, ...], alpha: float, n: int) -> seque
 def check(spec: Spec, sigma: float) -> None:
     """Refuse, before any work, what could never certify.
 
-    Raises ValueError for an unknown method, sigma ≤ 0, alpha outside (0, 1), n0 < 1, `radii` missing or in vain, or
-    an n that certifies nothing even if no sample fails.
+    Raises ValueError for an unknown method or dtype, numbers that are no integers, sigma ≤ 0, alpha outside (0, 1),
+    n0 < 1, `radii` missing or in vain, or an n that certifies nothing even if no sample fails.
     """
     method, n, radii = spec["method"], spec["n"], spec.get("radii")
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; there are {', '.join(METHODS)}")
+    for name in ("n0", "n", "seed"):
+        if not isinstance(spec.get(name, 0), int | np.integer) or not 0 <= spec.get(name, 0) < 2**63:
+            raise ValueError(f"{name} must be an integer from 0 to 2^63 - 1, got {spec[name]!r}")
+    if spec.get("dtype", "fp32") not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {spec['dtype']!r}")
     check_sigma(sigma)
     check_probability("alpha", spec["alpha"])
     if spec["n0"] < 1:

@@ -28,7 +28,8 @@ class Sampler:
     for the network in bf16, which is why records name the dtype.
     compile: pays from about a million evaluations on; see `deploy`.
 
-    Raises ValueError for sigma <= 0, a model in train mode, an image outside [0, 1], or logits that are not finite.
+    Raises ValueError for sigma <= 0, batch < 1, a model in train mode, an image outside [0, 1], or logits that are not
+    finite.
     """
 
     def __init__(
@@ -44,6 +45,8 @@ class Sampler:
     ) -> None:
         if not 0 < sigma < float("inf"):
             raise ValueError(f"sigma must be positive and finite, found {sigma}")
+        if batch < 1:
+            raise ValueError(f"batch must be at least 1, found {batch}")
         self.device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
         self.network = deploy(model, dtype, compile=compile)
         self.fetch, self.sigma, self.seed, self.batch = fetch, sigma, seed, batch

@@ -19,13 +19,15 @@ import pandas as pd
 
 from transmooth import records
 from transmooth.certify.bounds import share_interval
+from transmooth.logs import grid_of
 
 Floats = npt.NDArray[np.float64]
 
 
 def certified_radius(frame: pd.DataFrame) -> Floats:
     """Per image, the radius where the prediction is right and -inf where it is wrong or abstains."""
-    right = (frame["prediction"] == frame["label"]).to_numpy()
+    # An abstention is -1, and so are labels that some datasets do not tell.
+    right = ((frame["prediction"] == frame["label"]) & (frame["prediction"] >= 0)).to_numpy()
     return np.where(right, frame["radius"].to_numpy(np.float64), -np.inf)
 
 
@@ -38,6 +40,20 @@ def certified_accuracy(radii_of_images: Floats, radii: Sequence[float] | Floats)
 def average_certified_radius(radii_of_images: Floats) -> float:
     """ACR: the mean certified radius, wrong and abstaining images counting 0."""
     return float(np.maximum(radii_of_images, 0).mean())
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How records were certified.
+
+    n: samples per image, at most, where the method may stop. grid: as of `logs.grid_of`, None unless sequential.
+    """
+
+    method: str
+    n0: int
+    n: int
+    alpha: float
+    grid: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +70,7 @@ class RowResult:
     curves: Mapping[float, Floats]
     clean: Floats
     clean_images: int
+    settings: Settings
 
     @property
     def seeds(self) -> int:
@@ -80,13 +97,33 @@ class RowResult:
 
 
 def read_row(row: Mapping[str, Any], results: Path) -> RowResult:
-    """Collect a row of a table's spec from `results`/certify and `results`/finetune."""
-    frames = [records.read(results / "certify" / run["path"] / "records.parquet").to_pandas() for run in row["runs"]]
+    """Collect a row of a table's spec from `results`/certify and `results`/finetune.
+
+    Raises ValueError where records are damaged or the runs were not certified with the same settings.
+    """
+    paths = [results / "certify" / run["path"] / "records.parquet" for run in row["runs"]]
+    frames = [records.read(path).to_pandas() for path in paths]
+    settings = {_settings(frame, path) for frame, path in zip(frames, paths, strict=True)}
+    if len(settings) > 1:
+        raise ValueError(f"{row['label']}: its runs should be certified alike, found {sorted(map(str, settings))}")
     cards = [json.loads((results / "finetune" / run["path"] / "model.json").read_text()) for run in row["runs"]]
     sigmas = sorted(set(frames[0]["sigma"]))
     curves = {s: np.stack([certified_radius(frame[frame["sigma"] == s]) for frame in frames]) for s in sigmas}
     clean = np.array([card["test"]["correct"] / card["test"]["images"] for card in cards])
-    return RowResult(row["label"], row["block"], row["published"], curves, clean, cards[0]["test"]["images"])
+    images = cards[0]["test"]["images"]
+    return RowResult(row["label"], row["block"], row["published"], curves, clean, images, settings.pop())
+
+
+def _settings(frame: pd.DataFrame, path: Path) -> Settings:
+    """Of one file of records, whose frame is given."""
+    if len(different := frame[["method", "n0", "alpha"]].drop_duplicates()) != 1:
+        raise ValueError(f"{path}: holds records of {len(different)} settings (method, n0, alpha), should be of one")
+    made = records.made_with(path)
+    first, grid = frame.iloc[0], grid_of(frame, made)
+    # The rows say what each image took, which may be less than what was allowed.
+    n = int(made.get("spec", {}).get("n", frame["n"].max()))
+    alpha = float(first["alpha"])
+    return Settings(first["method"], int(first["n0"]), n, alpha, None if grid is None else tuple(grid))
 
 
 def tidy(rows: Iterable[RowResult], radii: Sequence[float]) -> pd.DataFrame:
@@ -117,4 +154,14 @@ def _lines(row: RowResult, radii: Sequence[float]) -> Iterable[dict[str, Any]]:
                 "clean_accuracy": row.clean.mean(),
                 "clean_sd": row.clean.std(ddof=1) if row.seeds > 1 else np.nan,
                 "clean_images": row.clean_images,
+                "method": row.settings.method,
+                "n0": row.settings.n0,
+                "n": row.settings.n,
+                "alpha": row.settings.alpha,
+                "grid": _grid(row.settings.grid),
             }
+
+
+def _grid(grid: Sequence[float] | None) -> str:
+    """Empty: decided at every radius."""
+    return "" if grid is None else " ".join(f"{radius:g}" for radius in grid) or "unknown"

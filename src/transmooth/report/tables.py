@@ -28,7 +28,7 @@ def read_published(path: Path, table: str | None) -> pd.DataFrame:
 
 
 def markdown(spec: Mapping[str, Any], lines: pd.DataFrame, published: pd.DataFrame) -> str:
-    """Title, our rows (oracle over sigma), the same rows at each sigma, the paper's rows."""
+    """Title, how it was certified, our rows (oracle over sigma), the same at each sigma, the paper's rows."""
     images, seeds = lines["images"].max(), lines["seeds"].max()
     head = [f"ε = {radius:g}" for radius in spec["radii"]]
     oracle = lines[lines["oracle"]]
@@ -36,13 +36,17 @@ def markdown(spec: Mapping[str, Any], lines: pd.DataFrame, published: pd.DataFra
     parts = [
         f"# {spec['title']}",
         spec["caption"],
+        _method(lines),
         "## Here: the largest over σ at each ε",
         f"Clean and certified accuracy in percent: (curve at ε = 0) value [95 % interval over {images} test images]"
         + (f", mean of {seeds} seeds ± their standard deviation" if seeds > 1 else ", one seed")
         + ". Picking σ after seeing the results is an oracle, not a certificate: the numbers per σ stand below.",
         markdown_table(["", "Clean", *head], _our_rows(oracle, spec["radii"], sigma=False)),
         "## Here: at each σ",
-        markdown_table(["", "σ", "ACR", *head], _our_rows(lines[~lines["oracle"]], spec["radii"], sigma=True)),
+        markdown_table(
+            ["", "σ", "≥ ACR" if lines["grid"].any() else "ACR", *head],
+            _our_rows(lines[~lines["oracle"]], spec["radii"], sigma=True),
+        ),
     ]
     if len(published):
         where = ", ".join(sorted(set(published["dataset"])))
@@ -51,6 +55,20 @@ def markdown(spec: Mapping[str, Any], lines: pd.DataFrame, published: pd.DataFra
             markdown_table(["", "Clean", *head], _paper_rows(published, labels, spec["radii"])),
         ]
     return "\n\n".join(parts) + "\n"
+
+
+def _method(lines: pd.DataFrame) -> str:
+    """A sentence for each method and its settings, and what it leaves out; it names the rows where they differ."""
+    groups = list(lines.groupby(["method", "n0", "n", "alpha", "grid"], sort=False))
+    sentences = []
+    for (method, n0, n, alpha, grid), group in groups:
+        whose = f" of {', '.join(dict.fromkeys(group['row']))}" if len(groups) > 1 else ""
+        most = "≤" if method in ("sequential", "adaptive") else "="
+        sentences.append(f"Method{whose}: {method}, n0 = {n0}, n {most} {n}, α = {alpha:g}.")
+        if grid:
+            radii = grid.replace(" ", ", ")
+            sentences.append(f"Decided at ε = {radii} only: the ACR, and accuracies at any other ε, are lower bounds.")
+    return " ".join(sentences)
 
 
 def _our_rows(lines: pd.DataFrame, radii: Sequence[float], *, sigma: bool) -> list[list[str]]:
