@@ -151,12 +151,14 @@ def test_a_model_that_cannot_be_smoothed_is_refused_with_the_reason(model: nn.Mo
 def test_images_labels_and_sigma_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"images must be floats .* got torch.uint8"):
         transmooth.certify(MODEL, (IMAGES * 255).byte(), sigma=0.5)
-    with pytest.raises(ValueError, match=r"image 0: should be within \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"images must be within \[0, 1\], got"):
         transmooth.certify(MODEL, IMAGES * 3, sigma=0.5, n=100)
     with pytest.raises(ValueError, match=r"one label per image, got shape \(3,\) for 12"):
         transmooth.certify(MODEL, IMAGES, [0, 1, 0], sigma=0.5)
-    with pytest.raises(ValueError, match=r"labels must be in \[0, 2\).* got 0 to 7"):
+    with pytest.raises(ValueError, match=r"labels must be integers in \[0, 2\).* got int64 from 0 to 7"):
         transmooth.certify(MODEL, IMAGES, [7] + [0] * 11, sigma=0.5)
+    with pytest.raises(ValueError, match=r"labels must be integers in \[0, 2\).* got float64"):
+        transmooth.choose_sigma(MODEL, IMAGES, [float("nan")] * 12, [0.5])
     for sigma in (0.0, -1.0):
         with pytest.raises(ValueError, match="sigma must be a positive"):
             SmoothedClassifier(MODEL, sigma)
