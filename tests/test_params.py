@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import ROOT
-from transmooth.params import CertifyParams, ParamsError, Study, check_sources, load
+from transmooth.params import CertifyParams, ParamsError, Study, check_logs, check_sources, load
 
 
 @pytest.fixture
@@ -77,6 +77,18 @@ def test_every_study_loads(study: str) -> None:
         ("smoke", "finetune.warmup_epochs", 50, r"warmup_epochs: should be below epochs \(10\), found 50"),
         ("tables", "tables.table1.rows.1.label", "clean → clean", r"rows\[1\].label: 'clean → clean' is there twice"),
         ("tables", "tables.table1.rows.1.published", "x", r"rows\[1\].published: 'x' is no row of Table 1"),
+        (
+            "tables",
+            "tables.table3.logs",
+            [{"label": "x", "published": "y", "files": [{"sigma": 1, "file": "z"}]}],
+            r"tables.table3.logs\[0\].published: 'y' is no row of Table 3",
+        ),
+        (
+            "tables",
+            "tables.table3.logs",
+            [{"label": "x", "files": [{"sigma": 1, "file": "z"}] * 2}],
+            r"tables.table3.logs\[0\].files: should name each value once, found \[1.0, 1.0\]",
+        ),
         ("tables", "tables.table1.paper", "Table 99", "tables.table1.paper: should be one of Table 1, "),
         (
             "tables",
@@ -183,6 +195,15 @@ def test_a_dataset_that_is_not_there_is_told_before_any_work(base: Path) -> None
     (base / "external" / "digits").mkdir(parents=True)
     (base / "external" / "digits" / "manifest.json").touch()
     check_sources(params, ["digits"], base)  # prepared once, the source may go
+
+
+def test_a_log_that_is_not_there_is_told_before_any_work(base: Path) -> None:
+    files = [{"sigma": 0.25, "file": "theirs.tsv"}]
+    edit(base, "tables", "tables.table3.logs", [{"label": "x", "files": files}])
+    with pytest.raises(ParamsError, match=r"tables.table3.logs\[0\].files\[0\].file: no such file: .*/theirs.tsv"):
+        check_logs(load("smoke", base), base)
+    (base / "theirs.tsv").touch()
+    check_logs(load("smoke", base), base)
 
 
 def test_pictures_to_fetch_by_hand_can_be_planned_with(base: Path) -> None:

@@ -144,7 +144,7 @@ def test_a_study_leaves_tables_figures_and_metrics(study: Path) -> None:
     assert set(table["row"]) == {"scratch", "mixed"}
     assert set(table["images"]) == {20}
     assert table["certified_accuracy"].between(0, 1).all()
-    assert "## In the paper (Table 3, CIFAR-10)" in (results / "tables" / "table3.md").read_text()
+    assert "## Quoted from the paper (Table 3, CIFAR-10)" in (results / "tables" / "table3.md").read_text()
     assert (results / "figures" / "figure1.svg").read_text().startswith("<?xml")
     assert (results / "figures" / "figure1.png").read_bytes().startswith(b"\x89PNG")
     metrics = json.loads((results / "metrics" / "pair.json").read_text())

@@ -391,6 +391,7 @@ def merge(spec: Spec, data: Data, parts: list[Path], out: Out) -> None:
 def table(
     spec: Spec,
     results: Annotated[Path, typer.Option(help="Folder of the study.")],
+    base: Annotated[Path, typer.Option(help="Where relative paths of logs start.")],
     published: Annotated[Path, typer.Option(help="The papers' numbers.")],
     out: Annotated[Path, typer.Option(help="What to write, without .csv and .md.")],
     metrics: Annotated[Path, typer.Option(help="Summary for dvc metrics.")],
@@ -398,7 +399,7 @@ def table(
     """Make a table from records."""
     from transmooth.report.tables import write_table
 
-    write_table(spec, results, published, out, metrics)
+    write_table(spec, results, base, published, out, metrics)
 
 
 @job.command()

@@ -7,7 +7,7 @@ tables.yaml     WHICH    tables and figures, as rows of recipe names
 """
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from os.path import expanduser, expandvars
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -227,12 +227,34 @@ class Row(_Model):
     published: str | None = None
 
 
+class LogFile(_Model):
+    """A certification log or records at one sigma; a path below the checkout, or with ~ or $VARIABLES."""
+
+    sigma: Positive
+    file: str
+
+
+class LogRow(_Model):
+    """A row of somebody else's network, from the logs of its certification."""
+
+    label: str
+    published: str | None = None
+    files: Annotated[tuple[LogFile, ...], Field(min_length=1)]
+
+    @field_validator("files")
+    @classmethod
+    def _one_each(cls, value: tuple[LogFile, ...]) -> tuple[LogFile, ...]:
+        _unique(tuple(log.sigma for log in value))
+        return value
+
+
 class Table(_Model):
     title: str
     caption: str
     paper: str | None = None
     radii: Radii
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
+    logs: tuple[LogRow, ...] = ()
 
 
 class Panel(_Model):
@@ -520,23 +542,30 @@ def _bad_reports(params: Params, published: Path) -> list[str]:
         where = f"params/tables.yaml: tables.{name}"
         if table.paper is not None and table.paper not in keys:
             faults.append(f"{where}.paper: should be one of {', '.join(sorted(keys))}, found {table.paper!r}")
-        for index, row in enumerate(table.rows):
-            if row.published is not None and row.published not in keys.get(str(table.paper), set()):
-                faults.append(f"{where}.rows[{index}].published: {row.published!r} is no row of {table.paper}")
+        named = [(f"rows[{i}]", row.published) for i, row in enumerate(table.rows)]
+        named += [(f"logs[{i}]", row.published) for i, row in enumerate(table.logs)]
+        for place, key in named:
+            if key is not None and key not in keys.get(str(table.paper), set()):
+                faults.append(f"{where}.{place}.published: {key!r} is no row of {table.paper}")
         grid = study.certify.radii
         if name in study.report and grid is not None and (missing := sorted(set(table.radii) - set(grid))):
             faults.append(
                 f"params/{params.name}.yaml: certify.radii: should have all radii of {name}, {missing} are missing"
             )
-    titled = [(f"tables.{n}", t.rows) for n, t in reports.tables.items()]
-    titled += [(f"gaps.{n}", g.rows) for n, g in reports.gaps.items()]
-    titled += [(f"figures.{n}.panels[{i}]", p.rows) for n, f in reports.figures.items() for i, p in enumerate(f.panels)]
+    titled: list[tuple[str, Sequence[Row | LogRow]]]
+    titled = [(f"tables.{n}.rows", t.rows) for n, t in reports.tables.items()]
+    titled += [(f"tables.{n}.logs", t.logs) for n, t in reports.tables.items()]
+    titled += [(f"gaps.{n}.rows", g.rows) for n, g in reports.gaps.items()]
+    titled += [
+        (f"figures.{n}.panels[{i}].rows", p.rows) for n, f in reports.figures.items() for i, p in enumerate(f.panels)
+    ]
     for where, rows in titled:
         seen: set[tuple[str, str]] = set()
         for index, row in enumerate(rows):
-            if (row.block, row.label) in seen:
-                faults.append(f"params/tables.yaml: {where}.rows[{index}].label: {row.label!r} is there twice")
-            seen.add((row.block, row.label))
+            name_of = (row.block if isinstance(row, Row) else "", row.label)
+            if name_of in seen:
+                faults.append(f"params/tables.yaml: {where}[{index}].label: {row.label!r} is there twice")
+            seen.add(name_of)
     for name, gap in reports.gaps.items():
         for index, row in enumerate(gap.rows):
             recipe = params.recipes.pretrain.get(row.pretrain)
@@ -546,6 +575,25 @@ def _bad_reports(params: Params, published: Path) -> list[str]:
                     f"{row.pretrain!r} starts {recipe.start}"
                 )
     return faults
+
+
+def below(base: Path, path: str) -> Path:
+    """Where a path of the params leads: ~ and $VARIABLES are expanded, a relative one starts at `base`."""
+    return base / expanduser(expandvars(path))
+
+
+def check_logs(params: Params, base: Path) -> None:
+    """Raises ParamsError for logs of the study's tables that are not there."""
+    faults = [
+        f"params/tables.yaml: tables.{name}.logs[{i}].files[{k}].file: no such file: {below(base, log.file)}"
+        for name, table in params.reports.tables.items()
+        if name in params.study.report
+        for i, row in enumerate(table.logs)
+        for k, log in enumerate(row.files)
+        if not below(base, log.file).is_file()
+    ]
+    if faults:
+        raise ParamsError("\n".join(faults))
 
 
 def check_sources(params: Params, datasets: Iterable[str], base: Path) -> list[str]:
@@ -560,7 +608,7 @@ def check_sources(params: Params, datasets: Iterable[str], base: Path) -> list[s
         source = dataset.source
         if not isinstance(source, ExternalSource):
             continue
-        root = base / expanduser(expandvars(source.root))
+        root = below(base, source.root)
         download = isinstance(source, TorchvisionSource) and source.download
         folders = [root]
         if isinstance(source, ImageFolderSource):

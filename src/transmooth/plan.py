@@ -9,9 +9,10 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from transmooth.params import Dataset, Figure, Gap, Params, Row, Table, TrainParams
+from transmooth.params import Dataset, Figure, Gap, Params, Row, Table, TrainParams, below
 
 # How a training run is carried out, not what it computes: never in a spec.
 _NOT_SPEC = {"checkpoint_seconds"}
@@ -54,6 +55,10 @@ class Plan:
         if report in self.tables or report in self.gaps:
             return (self.tables | self.gaps)[report].rows
         return tuple(row for panel in self.figures[report].panels for row in panel.rows)
+
+    def logs_of(self, table: str, base: Path) -> list[str]:
+        """The files of other people's logs that a table reads."""
+        return [str(below(base, log.file)) for row in self.tables[table].logs for log in row.files]
 
     def runs_of(self, rows: Iterable[Row]) -> list[Run]:
         """The runs that rows need, each once, in order."""

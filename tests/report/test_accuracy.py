@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from transmooth.report.accuracy import (
     average_certified_radius,
     certified_accuracy,
     certified_radius,
+    read_log_row,
     read_row,
     tidy,
 )
@@ -88,7 +90,7 @@ def test_markdown_has_ours_per_sigma_and_the_papers_block(tmp_path: Path) -> Non
         "mixed-noise,Table 4,,method=no,CIFAR-10,certified_acc,0.25,,1.0,percent,No,\n"
     )
     spec = {"title": "Title", "caption": "Caption.", "paper": "Table 3", "radii": [0.25, 0.75]}
-    text = markdown(spec, tidy([TWO], spec["radii"]), read_published(published, "Table 3"))
+    text = markdown(spec, tidy([TWO], spec["radii"]), read_published(published, "Table 3"), pd.DataFrame())
     assert "| ours | **85.0 ± 7.1** | (62.5) **62.5** ± 17.7 [12, 97] | (50.0) **50.0** ± 0.0 [7, 93] |" in text
     assert "| ours | 1 | 0.500 | (50.0) 50.0" in text
     assert "| ours | 98.0 | (90.2) 80.1 | – |" in text
@@ -96,7 +98,7 @@ def test_markdown_has_ours_per_sigma_and_the_papers_block(tmp_path: Path) -> Non
     assert "mean of 2 seeds" in text
     assert text.startswith("# Title\n\nCaption.\n\nMethod: cohen, n0 = 50, n = 200, α = 0.001.\n\n")
     assert "|  | σ | ACR |" in text
-    assert "No" not in text.split("In the paper")[1]
+    assert "No" not in text.split("Quoted from the paper")[1]
 
 
 def test_markdown_says_what_the_method_leaves_out() -> None:
@@ -104,12 +106,40 @@ def test_markdown_says_what_the_method_leaves_out() -> None:
     grid = replace(TWO, label="fast", settings=Settings("sequential", 50, 200, 0.001, (0.0, 0.25)))
     unknown = replace(grid, settings=Settings("sequential", 50, 200, 0.001, ()))
     bound = "only: the ACR, and accuracies at any other ε, are lower bounds.\n"
-    text = markdown(spec, tidy([grid], spec["radii"]), pd.DataFrame())
+    text = markdown(spec, tidy([grid], spec["radii"]), pd.DataFrame(), pd.DataFrame())
     assert f"\nMethod: sequential, n0 = 50, n ≤ 200, α = 0.001. Decided at ε = 0, 0.25 {bound}" in text
     assert "|  | σ | ≥ ACR |" in text
-    both = markdown(spec, tidy([TWO, grid], spec["radii"]), pd.DataFrame())
+    both = markdown(spec, tidy([TWO, grid], spec["radii"]), pd.DataFrame(), pd.DataFrame())
     assert "Method of ours: cohen, n0 = 50, n = 200, α = 0.001. Method of fast: sequential, n0" in both
-    assert f"Decided at ε = unknown {bound}" in markdown(spec, tidy([unknown], spec["radii"]), pd.DataFrame())
+    text = markdown(spec, tidy([unknown], spec["radii"]), pd.DataFrame(), pd.DataFrame())
+    assert f"Decided at ε = unknown {bound}" in text
+
+
+def log_files(folder: Path, last: str = "6\t1\t1\t1.9\t1\t0:00:01\n") -> dict[str, Any]:
+    """The spec of a row from two logs of the same three images."""
+    head = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n"
+    lines = "0\t1\t1\t0.4\t1\t0:00:01\n3\t2\t2\t0.5\t1\t0:00:01\n6\t1\t-1\t0.0\t0\t0:00:01\n"
+    (folder / "quarter.tsv").write_text(head + lines)
+    (folder / "one.tsv").write_text(head + "0\t1\t2\t0.4\t0\t0:00:01\n3\t2\t-1\t0.0\t0\t0:00:01\n" + last)
+    files = [{"sigma": 0.25, "file": "quarter.tsv"}, {"sigma": 1.0, "file": str(folder / "one.tsv")}]
+    return {"label": "theirs", "published": "method=other", "files": files}
+
+
+def test_a_row_from_logs_is_computed_and_stands_apart(tmp_path: Path) -> None:
+    row = read_log_row(log_files(tmp_path), tmp_path)
+    assert row.accuracy(0.25, [0.0, 0.4, 0.45])[0] == pytest.approx([2 / 3, 2 / 3, 1 / 3])
+    spec = {"title": "Title", "caption": "Caption.", "paper": None, "radii": [0.25, 0.75]}
+    text = markdown(spec, tidy([TWO], spec["radii"]), pd.DataFrame(), tidy([row], spec["radii"]))
+    own, theirs = text.split("## Recomputed from logs of others")
+    assert "theirs" not in own
+    assert "| theirs | – | (66.7) **66.7** [9, 99] | (33.3) **33.3** [1, 91] |" in theirs
+    assert "Test images of each: theirs: 3." in theirs
+
+
+def test_logs_of_other_images_do_not_make_a_row(tmp_path: Path) -> None:
+    spec = log_files(tmp_path, last="7\t1\t1\t1.9\t1\t0:00:01\n")
+    with pytest.raises(ValueError, match=r"one\.tsv: should be of the same images as the other logs of theirs"):
+        read_log_row(spec, tmp_path)
 
 
 def test_summary_has_keys_that_dvc_can_nest() -> None:

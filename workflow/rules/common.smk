@@ -22,6 +22,7 @@ def plan():
         raise WorkflowError(f"--config takes study=NAME alone, found {', '.join(sorted(unknown))}")
     try:
         made = Plan(params.load(str(config["study"]), ROOT))
+        params.check_logs(made.params, ROOT)
         return made, params.check_sources(made.params, made.datasets, ROOT)
     except params.ParamsError as error:
         raise WorkflowError(str(error))

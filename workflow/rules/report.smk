@@ -2,6 +2,7 @@ rule table:
     input:
         records=lambda wildcards: records_of(wildcards.table),
         cards=lambda wildcards: cards_of(wildcards.table),
+        logs=lambda wildcards: PLAN.logs_of(wildcards.table, ROOT),
         published="<params>/published.csv",
     output:
         csv="tables/{table}.csv",
@@ -12,9 +13,9 @@ rule table:
     localrule: True
     params:
         spec=lambda wildcards: PLAN.table(wildcards.table),
-        code=code("report/accuracy.py", "report/tables.py", "certify/bounds.py"),
+        code=code("report/accuracy.py", "report/tables.py", "certify/bounds.py", "logs.py"),
     shell:
-        "python -m transmooth job table --spec {params.spec:q} --results . --published {input.published}"
+        "python -m transmooth job table --spec {params.spec:q} --results . --base ../.. --published {input.published}"
         " --out tables/{wildcards.table} --metrics {output.metrics} >{log} 2>&1"
 
 

@@ -19,7 +19,8 @@ import pandas as pd
 
 from transmooth import records
 from transmooth.certify.bounds import share_interval
-from transmooth.logs import grid_of
+from transmooth.logs import grid_of, read_any
+from transmooth.params import below
 
 Floats = npt.NDArray[np.float64]
 
@@ -47,12 +48,13 @@ class Settings:
     """How records were certified.
 
     n: samples per image, at most, where the method may stop. grid: as of `logs.grid_of`, None unless sequential.
+    method "log" and None: a log of the field's format does not tell.
     """
 
     method: str
-    n0: int
-    n: int
-    alpha: float
+    n0: int | None = None
+    n: int | None = None
+    alpha: float | None = None
     grid: tuple[float, ...] | None = None
 
 
@@ -61,7 +63,7 @@ class RowResult:
     """One row of a table: its runs (one per seed) at every sigma.
 
     curves: sigma -> float64 [seeds, images], each image's certified radius or -inf.
-    clean: one clean accuracy per seed, over `clean_images` test images.
+    clean: one clean accuracy per seed, over `clean_images` test images; NaN where nobody measured it.
     """
 
     label: str
@@ -112,6 +114,25 @@ def read_row(row: Mapping[str, Any], results: Path) -> RowResult:
     clean = np.array([card["test"]["correct"] / card["test"]["images"] for card in cards])
     images = cards[0]["test"]["images"]
     return RowResult(row["label"], row["block"], row["published"], curves, clean, images, settings.pop())
+
+
+def read_log_row(row: Mapping[str, Any], base: Path) -> RowResult:
+    """Compute a row of a table's spec from logs, or records, of somebody else's network; paths start at `base`.
+
+    Raises ValueError where a file is damaged or the files are not of the same images, all certified alike.
+    """
+    curves, settings, images = dict[float, Floats](), set[Settings](), None
+    for log in row["files"]:
+        path = below(base, log["file"])
+        frame = read_any(path, log["sigma"])
+        if images is not None and not np.array_equal(images, np.sort(frame["index"])):
+            raise ValueError(f"{path}: should be of the same images as the other logs of {row['label']}")
+        images = np.sort(frame["index"])
+        curves[log["sigma"]] = certified_radius(frame)[None]
+        settings.add(_settings(frame, path) if "method" in frame else Settings("log"))
+    if len(settings) > 1:
+        raise ValueError(f"{row['label']}: its logs should be certified alike, found {sorted(map(str, settings))}")
+    return RowResult(row["label"], "", row["published"], curves, np.array([np.nan]), 0, settings.pop())
 
 
 def _settings(frame: pd.DataFrame, path: Path) -> Settings:

@@ -8,14 +8,18 @@ from typing import Any
 import pandas as pd
 
 from transmooth import files
-from transmooth.report.accuracy import read_row, tidy
+from transmooth.report.accuracy import read_log_row, read_row, tidy
 
 
-def write_table(spec: Mapping[str, Any], results: Path, published: Path, out: Path, metrics: Path) -> None:
-    """Write `out`.csv, `out`.md and `metrics` for a table's spec from the records and cards below `results`."""
+def write_table(spec: Mapping[str, Any], results: Path, base: Path, published: Path, out: Path, metrics: Path) -> None:
+    """Write `out`.csv, `out`.md and `metrics` for a table's spec.
+
+    Rows come from the records and cards below `results`, those of other people's logs from paths that start at `base`.
+    """
     lines = tidy([read_row(row, results) for row in spec["rows"]], spec["radii"])
-    files.write_text(out.with_suffix(".csv"), lines.to_csv(index=False, float_format="%.6g"))
-    files.write_text(out.with_suffix(".md"), markdown(spec, lines, read_published(published, spec["paper"])))
+    logs = tidy([read_log_row(row, base) for row in spec["logs"]], spec["radii"])
+    files.write_text(out.with_suffix(".csv"), pd.concat([lines, logs]).to_csv(index=False, float_format="%.6g"))
+    files.write_text(out.with_suffix(".md"), markdown(spec, lines, read_published(published, spec["paper"]), logs))
     files.write_text(metrics, json.dumps(summary(spec, lines), indent=1, ensure_ascii=False) + "\n")
 
 
@@ -27,12 +31,13 @@ def read_published(path: Path, table: str | None) -> pd.DataFrame:
     return frame
 
 
-def markdown(spec: Mapping[str, Any], lines: pd.DataFrame, published: pd.DataFrame) -> str:
-    """Title, how it was certified, our rows (oracle over sigma), the same at each sigma, the paper's rows."""
+def markdown(spec: Mapping[str, Any], lines: pd.DataFrame, published: pd.DataFrame, logs: pd.DataFrame) -> str:
+    """Title, how it was certified, our rows (oracle over sigma), the same at each sigma, rows of logs, the paper's."""
     images, seeds = lines["images"].max(), lines["seeds"].max()
     head = [f"ε = {radius:g}" for radius in spec["radii"]]
     oracle = lines[lines["oracle"]]
-    labels = {key: label for key, label in zip(oracle["published"], oracle["row"], strict=True) if key}
+    named = pd.concat([lines, logs])
+    labels = {key: label for key, label in zip(named["published"], named["row"], strict=True) if key}
     parts = [
         f"# {spec['title']}",
         spec["caption"],
@@ -48,10 +53,17 @@ def markdown(spec: Mapping[str, Any], lines: pd.DataFrame, published: pd.DataFra
             _our_rows(lines[~lines["oracle"]], spec["radii"], sigma=True),
         ),
     ]
+    if len(logs):
+        counts = ", ".join(f"{row}: {n}" for row, n in logs.groupby("row", sort=False)["images"].first().items())
+        parts += [
+            "## Recomputed from logs of others: the largest over σ at each ε",
+            f"Nothing here was trained or certified by this study. Test images of each: {counts}.",
+            markdown_table(["", "Clean", *head], _our_rows(logs[logs["oracle"]], spec["radii"], sigma=False)),
+        ]
     if len(published):
         where = ", ".join(sorted(set(published["dataset"])))
         parts += [
-            f"## In the paper ({spec['paper']}, {where})",
+            f"## Quoted from the paper ({spec['paper']}, {where})",
             markdown_table(["", "Clean", *head], _paper_rows(published, labels, spec["radii"])),
         ]
     return "\n\n".join(parts) + "\n"
@@ -81,7 +93,8 @@ def _our_rows(lines: pd.DataFrame, radii: Sequence[float], *, sigma: bool) -> li
         if sigma:
             rows.append([name, f"{at:g}", f"{first['acr']:.3f}"])
         else:
-            clean = f"{100 * first['clean_accuracy']:.1f}{_spread(first['clean_sd'])}"
+            known = not pd.isna(first["clean_accuracy"])
+            clean = f"{100 * first['clean_accuracy']:.1f}{_spread(first['clean_sd'])}" if known else "–"
             rows.append([name, _bold(clean, first["clean_accuracy"] == best_clean)])
         for radius in radii:
             cell = cells.loc[radius]
