@@ -31,6 +31,7 @@ def versioned(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  #
     for name in (".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, folder / name)
     dvc = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    dvc["stages"] = {"smoke": dvc["stages"]["smoke"]}
     dvc["metrics"] = ["results/smoke/metrics/pair.json"]
     (folder / "dvc.yaml").write_text(yaml.safe_dump(dvc, sort_keys=False))
     call(folder, "git", "init", "--quiet", "--initial-branch=main")
