@@ -225,10 +225,10 @@ json = st.recursive(
 @settings(suppress_health_check=[HealthCheck.too_slow])  # the first draw of floats is
 @given(st.dictionaries(st.sampled_from([*Study.model_fields, "extra"]), json))
 def test_no_content_gives_more_than_a_params_error(content: dict[str, Any]) -> None:
-    from transmooth.params import _validate
+    from transmooth.params import validate
 
     with pytest.raises(ParamsError, match=r"params/any\.yaml: "):
-        _validate(Study, content, "params/any.yaml")
+        validate(Study, content, "params/any.yaml")
 
 
 @given(st.floats(1e-6, 0.49), st.integers(1, 200))

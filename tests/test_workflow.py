@@ -98,6 +98,25 @@ def test_lint_finds_nothing_but_the_environment_that_pyproject_defines() -> None
     assert lints <= {"Specify a conda environment or container for each rule."}
 
 
+def test_a_failed_job_is_told_with_its_log_and_the_command_that_repeats_it(tmp_path: Path) -> None:
+    copy(tmp_path)
+    # The pinned hash of another set.
+    text = (tmp_path / "params" / "datasets.yaml").read_text()
+    digits = text[text.index("  digits:") :]
+    pin = re.search(r"sha256: (\w{64})", digits)
+    assert pin
+    edit(tmp_path, "datasets.yaml", pin[1], "0" * 64)
+    done = snakemake(tmp_path, "--config", "study=smoke", "data")
+    assert done.returncode != 0
+    assert "failed: prepare data/digits" in done.stderr
+    assert f"is not the pinned one: its manifest has SHA-256 {pin[1]}" in done.stderr
+    command = re.search(r"to run it alone: snakemake (.*)", done.stderr)
+    assert command
+    again = snakemake(tmp_path, *command[1].split())
+    assert again.returncode != 0
+    assert "failed: prepare data/digits" in again.stderr
+
+
 TINY = {
     "roles": {"upstream": "characters", "downstream": "digits"},
     "seeds": [0],
@@ -135,6 +154,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Pair" in done.stdout  # the tables, on the terminal
     assert "figures/figure1.svg" in done.stdout.replace("\n", "")
+    # What else it says is a line for each job, and no more than that.
+    first, *jobs, last = done.stderr.splitlines()
+    assert re.fullmatch(r"smoke: (\d+) jobs: 2 prepare, 1 pretrain, 2 finetune, 4 certify, \d+ report", first)
+    total = first.split()[1]
+    assert [line.split("]")[0] for line in jobs] == [f"[{n} of {total}" for n in range(1, int(total) + 1)]
+    assert re.match(r"Complete log\(s\): .*/results/smoke/.snakemake/log/.*\.log", last)
     return folder
 
 

@@ -138,6 +138,15 @@ class ImageFolderSource(_Model):
     splits: dict[Literal["train", "test"], tuple[str, ...]] = {"train": ("train",), "test": ("test",)}
 
 
+class OneFolderSource(_Model):
+    """root/<class>/<image>, of which a share is set aside for the test."""
+
+    kind: Literal["onefolder"]
+    root: str
+    test: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    seed: Whole = 0
+
+
 class ArraysSource(_Model):
     """npz files with `data` and `labels`, as ImageNet at 32x32 is published; splits are patterns of file names."""
 
@@ -180,7 +189,7 @@ class TexturesSource(_Model):
     test: Count
 
 
-ExternalSource = TorchvisionSource | ImageFolderSource | ArraysSource | ParquetSource
+ExternalSource = TorchvisionSource | ImageFolderSource | OneFolderSource | ArraysSource | ParquetSource
 
 
 class Dataset(_Model):
@@ -419,7 +428,8 @@ def _read(path: Path, base: Path) -> Mapping[str, Any]:
     return content
 
 
-def _validate(model: type[_M], content: Mapping[str, Any], file: str) -> _M:
+def validate(model: type[_M], content: Mapping[str, Any], file: str) -> _M:
+    """The content as a checked model.  Raises ParamsError with one line for each fault, which begins with `file`."""
     try:
         return model.model_validate(content)
     except ValidationError as error:
@@ -448,6 +458,15 @@ def studies(folder: str | Path) -> list[str]:
     return sorted({path.stem for path in Path(folder).glob("*.yaml")} - {"recipes", "datasets", "tables"})
 
 
+def load_datasets(base: Path) -> dict[str, Dataset]:
+    """Read and check params/datasets.yaml below `base`.  Raises ParamsError with one line for each fault."""
+
+    class DatasetsFile(_Model):
+        datasets: dict[Name, Dataset]
+
+    return validate(DatasetsFile, _read(base / "params" / "datasets.yaml", base), "params/datasets.yaml").datasets
+
+
 def load(study: str, base: Path) -> Params:
     """Read and check the params of one study below `base` (the checkout).
 
@@ -456,20 +475,17 @@ def load(study: str, base: Path) -> Params:
     folder = base / "params"
     if study not in (known := studies(folder)):
         raise ParamsError(f"params/{study}.yaml: no such study; there is {', '.join(known) or 'none'}")
-    raw = {name: _read(folder / f"{name}.yaml", base) for name in ("recipes", "datasets", "tables", study)}
+    raw = {name: _read(folder / f"{name}.yaml", base) for name in ("recipes", "tables", study)}
 
     class RecipesFile(_Model):
         recipes: Recipes
 
-    class DatasetsFile(_Model):
-        datasets: dict[Name, Dataset]
-
     params = Params(
         name=study,
-        recipes=_validate(RecipesFile, raw["recipes"], "params/recipes.yaml").recipes,
-        datasets=_validate(DatasetsFile, raw["datasets"], "params/datasets.yaml").datasets,
-        reports=_validate(Reports, raw["tables"], "params/tables.yaml"),
-        study=_validate(Study, raw[study], f"params/{study}.yaml"),
+        recipes=validate(RecipesFile, raw["recipes"], "params/recipes.yaml").recipes,
+        datasets=load_datasets(base),
+        reports=validate(Reports, raw["tables"], "params/tables.yaml"),
+        study=validate(Study, raw[study], f"params/{study}.yaml"),
     )
     faults = [*_unknown_names(params), *_bad_groups(params), *_bad_reports(params, folder / "published.csv")]
     if faults:
@@ -596,8 +612,22 @@ def check_logs(params: Params, base: Path) -> None:
         raise ParamsError("\n".join(faults))
 
 
+def missing_folder(name: str, dataset: Dataset, base: Path) -> Path | None:
+    """The folder that a dataset lacks, if it is neither prepared (below its `home`) nor to be found at its source."""
+    source = dataset.source
+    if not isinstance(source, ExternalSource) or (base / dataset.home / name / "manifest.json").is_file():
+        return None
+    if isinstance(source, TorchvisionSource) and source.download:
+        return None
+    root = base / expanduser(expandvars(source.root))
+    folders = [root]
+    if isinstance(source, ImageFolderSource):
+        folders += [root / folder for split in source.splits.values() for folder in split]
+    return next((folder for folder in folders if not folder.is_dir()), None)
+
+
 def check_sources(params: Params, datasets: Iterable[str], base: Path) -> list[str]:
-    """What is said of datasets that are neither prepared (below their `home`) nor to be found at their source.
+    """What is said of datasets that lack a folder (see `missing_folder`).
 
     A set that its user must fetch by hand (`fetch`) can be planned with: it is returned, a line or two each, and must
     be there before any work.  Any other one is a fault of the params: raises ParamsError.
@@ -605,18 +635,10 @@ def check_sources(params: Params, datasets: Iterable[str], base: Path) -> list[s
     faults, to_fetch = [], []
     for name in datasets:
         dataset = params.datasets[name]
-        source = dataset.source
-        if not isinstance(source, ExternalSource):
+        missing = missing_folder(name, dataset, base)
+        if missing is None:
             continue
-        root = below(base, source.root)
-        download = isinstance(source, TorchvisionSource) and source.download
-        folders = [root]
-        if isinstance(source, ImageFolderSource):
-            folders += [root / folder for split in source.splits.values() for folder in split]
-        missing = [folder for folder in folders if not folder.is_dir()]
-        if download or not missing or (base / dataset.home / name / "manifest.json").is_file():
-            continue
-        fault = f"params/datasets.yaml: datasets.{name}.source.root: no such folder: {missing[0]}"
+        fault = f"params/datasets.yaml: datasets.{name}.source.root: no such folder: {missing}"
         if dataset.fetch:
             to_fetch.append(f"{fault}\n  to fetch: {dataset.fetch}")
         else:

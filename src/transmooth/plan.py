@@ -38,6 +38,17 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
+def prepare_spec(dataset: Dataset) -> dict[str, Any]:
+    """How a dataset is made, and the hash that it must have."""
+    spec = dataset.model_dump(mode="json", exclude={"augment", "images", "fetch"})
+    return spec | {"stored": dataset.stored or dataset.size}
+
+
+def training_spec(recipe: dict[str, Any], training: TrainParams, augment: Iterable[str]) -> dict[str, Any]:
+    """What every training has: objective, noise, schedule, augmentations."""
+    return recipe | {"training": training.model_dump(mode="json", exclude=_NOT_SPEC), "augment": list(augment)}
+
+
 class Plan:
     """The jobs of a study, derived from the tables and figures that it reports."""
 
@@ -112,9 +123,7 @@ class Plan:
     # ------------------------------------------------------------------------------------------- jobs -> specs
     def prepare(self, dataset: str) -> str:
         """How a dataset is made, and the hash that it must have."""
-        entry = self.params.datasets[dataset]
-        spec = entry.model_dump(mode="json", exclude={"augment", "images", "fetch"})
-        return canonical(spec | {"stored": entry.stored or entry.size})
+        return canonical(prepare_spec(self.params.datasets[dataset]))
 
     def pretrain(self, recipe: str, seed: int) -> str:
         """Objective, noise, network and schedule of a pretraining."""
@@ -122,7 +131,7 @@ class Plan:
         dataset = self.params.datasets[self.upstream(recipe)]
         what = entry.model_dump(mode="json", include={"objective", "options", "sigmas"})
         return canonical(
-            self._training(what, self.study.pretrain, dataset)
+            training_spec(what, self.study.pretrain, dataset.augment)
             | {"network": self._network(recipe), "trainable": "all", "seed": seed, "dataset": self.upstream(recipe)}
         )
 
@@ -134,13 +143,9 @@ class Plan:
             warmup = min(training.warmup_epochs, entry.epochs - 1)
             training = training.model_copy(update={"epochs": entry.epochs, "warmup_epochs": warmup})
         network = {} if self.pretrained(run) else {"network": self._network(run.pretrain)}
-        return canonical(
-            self._training(
-                entry.model_dump(mode="json", exclude={"epochs"}), training, self.params.datasets[run.dataset]
-            )
-            | network
-            | {"seed": run.seed}
-        )
+        what = entry.model_dump(mode="json", exclude={"epochs"})
+        augment = self.params.datasets[run.dataset].augment
+        return canonical(training_spec(what, training, augment) | network | {"seed": run.seed})
 
     def certify(self, dataset: str) -> str:
         """Method, sigmas and sample sizes.  Batch, shards and processes are absent: records do not depend on them."""
@@ -170,11 +175,6 @@ class Plan:
         # Only group norm reads `groups`: a change of it must not retrain the others.
         network |= {"norm": entry.norm, "groups": network["groups"] if entry.norm == "group" else 1}
         return network | ({"official": True, "stem": "imagenet", "options": {}} if entry.start == "official" else {})
-
-    @staticmethod
-    def _training(recipe: dict[str, Any], training: TrainParams, dataset: Dataset) -> dict[str, Any]:
-        schedule = training.model_dump(mode="json", exclude=_NOT_SPEC)
-        return recipe | {"training": schedule, "augment": list(dataset.augment)}
 
     def _report_rows(self, rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
         for row in rows:

@@ -14,7 +14,7 @@ from transmooth.certify.chunks import certify_chunks, images_per_chunk
 from transmooth.certify.decision import ESTIMATION
 from transmooth.certify.methods import METHODS, check
 from transmooth.certify.sampler import Sampler
-from transmooth.params import CertifyParams, ParamsError, _validate
+from transmooth.params import CertifyParams, ParamsError, validate
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -140,10 +140,10 @@ def test_a_study_names_radii_for_the_sequential_method_and_only_there(method: st
     content = {"method": method, "sigmas": [0.5], "n0": 10, "n": 1000, "alpha": 0.001, "images": 1}
     content |= {"radii": list(RADII)} if radii else {}
     if radii == (method == "sequential"):
-        dumped = _validate(CertifyParams, content, "params/any.yaml").model_dump(mode="json", exclude={"batch"})
+        dumped = validate(CertifyParams, content, "params/any.yaml").model_dump(mode="json", exclude={"batch"})
         assert dumped["method"] == method
         assert ("radii" in dumped) == radii  # no null: specs of the other methods stay as they were
         assert "batch" not in dumped
     else:
         with pytest.raises(ParamsError, match=r"params/any.yaml: radii: (missing|only for method sequential)"):
-            _validate(CertifyParams, content, "params/any.yaml")
+            validate(CertifyParams, content, "params/any.yaml")

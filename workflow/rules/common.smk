@@ -5,10 +5,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from logging.handlers import QueueHandler
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
+from snakemake.settings.enums import Quietness
 
 from transmooth import gpus, params, warm
 from transmooth.plan import Plan, Run
@@ -116,6 +118,11 @@ def start_warm_server():
 
 
 def show_results():
+    if Quietness.ALL in (workflow.output_settings.quiet or ()):
+        return
+    for handler in logger.handlers:
+        if isinstance(handler, QueueHandler):
+            handler.queue.join()  # the account of the run comes before its tables
     from transmooth.report.terminal import show
 
     show(Path.cwd(), [*PLAN.tables, *PLAN.gaps], [*PLAN.figures, *PLAN.gaps])

@@ -7,6 +7,7 @@ from .arrays import arrays
 from .characters import characters
 from .digits import digits
 from .imagefolder import image_folder
+from .onefolder import one_folder
 from .parquet import parquet
 from .source import Images, Source, Spec
 from .textures import textures
@@ -15,6 +16,7 @@ from .torchvision import torchvision_set
 SOURCES: Mapping[str, Callable[[Spec, Path], Source]] = {
     "torchvision": torchvision_set,
     "imagefolder": image_folder,
+    "onefolder": one_folder,
     "arrays": arrays,
     "parquet": parquet,
     "characters": characters,

@@ -1,0 +1,119 @@
+"""The jobs of the workflow, as its rules call them."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from transmooth.cli.options import json_object
+
+app = typer.Typer(no_args_is_help=True, help=__doc__)
+
+
+Spec = Annotated[Any, typer.Option(parser=json_object, help="What the job is to do, as JSON.", metavar="JSON")]
+Data = Annotated[Path, typer.Option(help="Folder of a prepared dataset.")]
+Out = Annotated[Path, typer.Option(help="What to write.")]
+
+
+@app.command()
+def prepare(spec: Spec, base: Annotated[Path, typer.Option(help="Where relative sources start.")], out: Out) -> None:
+    """Decode, resize and split a dataset into arrays."""
+    from transmooth.data import prepare
+
+    def decoded(done: int, total: int) -> None:
+        print(json.dumps({"images": done, "of": total}), flush=True)
+
+    prepare({k: v for k, v in spec.items() if k != "sha256"}, out, base, spec["sha256"], decoded)
+
+
+@app.command()
+def train(
+    spec: Spec,
+    data: Data,
+    out: Out,
+    init: Annotated[Path | None, typer.Option(help="Checkpoint folder to transfer from.")] = None,
+    checkpoint_seconds: Annotated[float, typer.Option(help="Longest time between two saves of the state.")] = 300,
+) -> None:
+    """Pretrain or finetune one network."""
+    from transmooth.jobs import threads_per_process
+    from transmooth.train import train
+
+    threads_per_process()
+    train(spec, data, out, init, checkpoint_seconds)
+
+
+@app.command()
+def certify(
+    spec: Spec,
+    data: Data,
+    checkpoint: Annotated[Path, typer.Option(help="Checkpoint folder.")],
+    out: Out,
+    shard: Annotated[str, typer.Option(help="Which part of the test images: K-of-N.")] = "1-of-1",
+    batch: Annotated[int, typer.Option(help="Noisy images in one forward pass.")] = 256,
+) -> None:
+    """Certify a shard of the test images."""
+    from transmooth.jobs import certify, threads_per_process
+
+    threads_per_process()
+    number, shards = map(int, shard.split("-of-"))
+    certify(spec, data, checkpoint, out, number - 1, shards, batch)
+
+
+@app.command()
+def merge(spec: Spec, data: Data, parts: list[Path], out: Out) -> None:
+    """Join the shards of a run."""
+    from transmooth.jobs import merge
+
+    merge(spec, data, parts, out)
+
+
+@app.command()
+def table(
+    spec: Spec,
+    results: Annotated[Path, typer.Option(help="Folder of the study.")],
+    base: Annotated[Path, typer.Option(help="Where relative paths of logs start.")],
+    published: Annotated[Path, typer.Option(help="The papers' numbers.")],
+    out: Annotated[Path, typer.Option(help="What to write, without .csv and .md.")],
+    metrics: Annotated[Path, typer.Option(help="Summary for dvc metrics.")],
+) -> None:
+    """Make a table from records."""
+    from transmooth.report.tables import write_table
+
+    write_table(spec, results, base, published, out, metrics)
+
+
+@app.command()
+def figure(
+    spec: Spec,
+    results: Annotated[Path, typer.Option(help="Folder of the study.")],
+    out: Annotated[Path, typer.Option(help="What to write, without .svg, .png and .csv.")],
+) -> None:
+    """Draw a figure from records."""
+    from transmooth.report.figures import write_figure
+
+    write_figure(spec, results, out)
+
+
+@app.command()
+def gap(
+    spec: Spec,
+    results: Annotated[Path, typer.Option(help="Folder of the study.")],
+    data: Annotated[list[Path], typer.Option(help="Folders of the prepared datasets, named as in the params.")],
+    out: Annotated[Path, typer.Option(help="Table to write, without .csv and .md.")],
+    figure: Annotated[Path, typer.Option(help="Figure to write, without .svg and .png.")],
+) -> None:
+    """Measure how far normalised features move between pretraining and finetuning."""
+    from transmooth.gap import write_gap
+    from transmooth.jobs import threads_per_process
+
+    threads_per_process()
+    write_gap(spec, results, {folder.name: folder for folder in data}, out, figure)
+
+
+@app.command()
+def training(runs: list[Path], out: Out) -> None:
+    """Collect the training curves of checkpoint folders."""
+    from transmooth.report.training import write_training
+
+    write_training(runs, out)

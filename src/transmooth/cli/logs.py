@@ -1,0 +1,176 @@
+"""Read, sum up, audit, compare and convert certification records and the logs of the field."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from transmooth.cli.options import AsJson, Radii, Sigma, faults_in_one_line
+
+OneSigma = Annotated[float | None, typer.Option("--sigma", help="Which records, if the file has several sigmas.")]
+Log = Annotated[Path, typer.Argument(help="Parquet records, or a log: idx label predict radius correct time.")]
+
+
+def accuracy(
+    file: Log,
+    radii: Radii = "0,0.25,0.5,0.75,1.0",
+    sigma: OneSigma = None,
+    alpha: Annotated[float | None, typer.Option(help="Of the log, for the bound: records know theirs.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Sum up records or a log: certified accuracy, ACR, abstentions.
+
+    Certified accuracy at r: the share that is right, and certified at >= r.
+    interval: 95 % for other images of the same kind. lower_bound: on the true certified accuracy of these images,
+    right with probability 99.9 % over the noise.
+
+    \b
+    Examples:
+      transmooth accuracy records.parquet --radii 0,0.25,0.5
+      transmooth accuracy log.tsv --radii 0,0.25,0.5 --json
+    """
+    with faults_in_one_line():
+        from transmooth import logs
+
+        frame = logs.read_any(file, sigma)
+        if alpha is None:
+            alpha = float(frame["alpha"].max()) if "alpha" in frame else 0.001
+        found = logs.accuracy(frame, list(radii.values()))
+        found["lower_bound"] = logs.lower_bounds(frame, list(radii.values()), alpha)
+        for key in ("certified_accuracy", "interval", "lower_bound"):
+            found[key] = {typed: found[key][radius] for typed, radius in radii.items()}
+        found |= {"alpha": alpha, "notes": frame.attrs["notes"]}
+        acr = "ACR" if frame.attrs.get("grid") is None else "ACR at least"
+    if as_json:
+        return typer.echo(json.dumps(found))
+    typer.echo("radius  certified  95 % interval    true share at least")
+    for typed, share in found["certified_accuracy"].items():
+        low, high = found["interval"][typed]
+        typer.echo(f"{typed:>6}  {share:>9.2%}  {low:.2%} to {high:.2%}  {found['lower_bound'][typed]:>9.2%}")
+    typer.echo(f"{found['n']} images, {acr} {found['acr']:.4f}, abstained {found['abstentions']:.2%}, ", nl=False)
+    typer.echo(f"largest radius {found['max_radius']:.4f}, alpha {alpha}")
+    for note in found["notes"]:
+        typer.echo(f"note: {note}")
+    return None
+
+
+def audit(
+    file: Log,
+    sigma: Annotated[float | None, typer.Option(help="Of the log, if known: else several are tried.")] = None,
+    n: Annotated[int | None, typer.Option(min=1, help="To try too: records add their own.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="To try too: records add their own.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell which alpha, n and sigma can have made a log's radii.
+
+    By Cohen's procedure, with which records and logs of the field are made.
+
+    `saturates`: the largest radius is the one that n clean samples give, strong evidence; `possible`: a larger n always
+    is; `unattainable` and `exceeded`: not with these.
+
+    \b
+    Example:
+      transmooth audit log.tsv --sigma 0.25
+    """
+    with faults_in_one_line():
+        from transmooth import logs
+
+        frame = logs.read_any(file, sigma)
+        if "sigma" in frame:
+            sigma = float(frame["sigma"][0])
+        if others := sorted(set(frame.get("method", ["cohen"])) - {"cohen"}):
+            raise ValueError(f"{file}: an audit is of radii by Cohen's procedure, these are by {', '.join(others)}")
+        # Own ones first, each once: equal verdicts stay in this order.
+        alphas = [] if alpha is None else [alpha]
+        ns = [] if n is None else [n]
+        if "method" in frame:
+            alphas += sorted(set(frame["alpha"].tolist()))
+            ns += sorted(set(frame["n"].tolist()) - {0})
+        alphas, ns = list(dict.fromkeys([*alphas, *logs.ALPHAS])), list(dict.fromkeys([*ns, *logs.NS]))
+        found = logs.audit(frame["radius"], sigma, alphas, ns)
+    if as_json:
+        return typer.echo(json.dumps({"candidates": found.to_dict("records"), "notes": frame.attrs["notes"]}))
+    likely = found[found["verdict"].isin(["saturates", "possible"])]
+    shown = likely if len(likely) else found.head(5)
+    typer.echo(shown.drop(columns=["above", "unattainable"] if len(likely) else []).to_string(index=False))
+    return None
+
+
+def compare(
+    a: Log,
+    b: Log,
+    radius: Annotated[float, typer.Option(min=0, help="Where to compare the certified accuracies.")],
+    sigma: OneSigma = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two records or logs of the same images, pair by pair.
+
+    The difference A - B of the certified accuracies at a radius, and of the ACR, each with an interval and a p-value.
+
+    \b
+    Example:
+      transmooth compare ours.parquet theirs.tsv --radius 0.5
+    """
+    with faults_in_one_line():
+        from transmooth import logs
+
+        found = logs.compare(logs.read_any(a, sigma), logs.read_any(b, sigma), radius)
+    if as_json:
+        return typer.echo(json.dumps(found))
+    low, high = found["interval"]
+    typer.echo(
+        f"certified accuracy at {radius:g}: {found['difference']:+.2%}, 95 % {low:+.2%} to {high:+.2%}, ", nl=False
+    )
+    typer.echo(f"p = {found['p_value']:.2g} ({found['only_a']} images in A alone, {found['only_b']} in B alone)")
+    low, high = found["acr_interval"]
+    bound = f" (a lower bound for {' and '.join(found['acr_lower_bound'])})" if found["acr_lower_bound"] else ""
+    typer.echo(
+        f"ACR{bound}: {found['acr_difference']:+.4f}, 95 % {low:+.4f} to {high:+.4f}, p = {found['acr_p_value']:.2g}"
+    )
+    typer.echo(f"{found['n']} images")
+    for note in found["notes"]:
+        typer.echo(f"note: {note}")
+    return None
+
+
+def export_log(
+    records: Log, log: Annotated[Path, typer.Argument(help="What to write.")], sigma: OneSigma = None
+) -> None:
+    """Write records as a log that any tool of the field reads.
+
+    Radii are rounded down, never up.
+
+    \b
+    Example:
+      transmooth export-log records.parquet log.tsv
+    """
+    with faults_in_one_line():
+        from transmooth import logs
+
+        frame = logs.read_any(records, sigma)
+        logs.write(frame, log)
+    if notes := frame.attrs["notes"]:
+        typer.echo(f"note: {log} cannot say so, but: {'; '.join(notes)}", err=True)
+
+
+def import_log(
+    log: Log,
+    records: Annotated[Path, typer.Argument(help="What to write.")],
+    sigma: Sigma,
+    alpha: Annotated[float, typer.Option(help="Failure probability that it was certified with.")],
+    n: Annotated[int, typer.Option(min=1, help="Samples that it was certified with.")],
+) -> None:
+    """Turn a log of Cohen's procedure into records.
+
+    Refused unless its radii can be those of sigma, alpha and n.
+
+    \b
+    Example:
+      transmooth import-log log.tsv records.parquet --sigma 0.25 --alpha 0.001 --n 100000
+    """
+    with faults_in_one_line():
+        from transmooth import logs
+        from transmooth import records as parquet
+
+        parquet.write(logs.to_records(logs.read(log), sigma, alpha, n, log.name), records)

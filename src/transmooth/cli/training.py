@@ -1,0 +1,180 @@
+"""Train a network on one's own pictures: from scratch, or finetuned from another."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from transmooth.cli.options import AsJson, Quiet, Seed, Sigmas, faults_in_one_line, json_object
+
+Pictures = Annotated[
+    str,
+    typer.Argument(help="Folder of class/image, below train/ and test/ or not; prepared folder; torchvision NAME@ROOT"),
+]
+Out = Annotated[Path, typer.Option(help="Checkpoint folder to write; the prepared pictures go to its data/.")]
+Epochs = Annotated[int, typer.Option(min=1, help="Times that each image is seen.")]
+Batch = Annotated[int, typer.Option(min=1, help="Images in one step.")]
+Rates = Annotated[
+    Any, typer.Option(parser=lambda text: _rates(text), metavar="LR,…", help="Each is tried, the best kept.")
+]
+Precision = Annotated[Literal["fp32", "bf16"], typer.Option(help="Of the arithmetic.")]
+Augment = Annotated[
+    Any, typer.Option(parser=lambda text: text.split(","), metavar="NAME,…", help="Any of flip, crop, resized_crop.")
+]
+Test = Annotated[
+    float, typer.Option(min=0.01, max=0.9, help="Share of the images set aside to test with, where none are.")
+]
+
+
+def _rates(text: str) -> list[float]:
+    try:
+        rates = [float(part) for part in text.split(",")]
+    except ValueError:
+        rates = []
+    if not rates or not all(0 < rate < float("inf") for rate in rates):
+        raise typer.BadParameter(f"should be numbers > 0 with commas between, such as 0.001,0.003; found {text!r}")
+    return rates
+
+
+def train(
+    images: Pictures,
+    out: Out,
+    size: Annotated[int, typer.Option(min=1, help="Images become squares of this side.")] = 32,
+    augment: Augment = None,
+    test: Test = 0.2,
+    seed: Seed = 0,
+    network: Annotated[str, typer.Option(help="A ResNet of timm, by name.")] = "resnet18",
+    options: Annotated[
+        Any, typer.Option(parser=json_object, metavar="JSON", help="Keywords of it, such as its channels.")
+    ] = "{}",
+    stem: Annotated[
+        Literal["cifar", "imagenet"] | None,
+        typer.Option(help="Its first layer: cifar keeps the resolution; else by size."),
+    ] = None,
+    norm: Annotated[
+        Literal["batch", "instance", "group", "layer"], typer.Option(help="Its normalisation layer.")
+    ] = "layer",
+    precision: Precision = "fp32",
+    sigmas: Sigmas = "0,0.25,0.5,1",
+    epochs: Epochs = 20,
+    batch: Batch = 128,
+    lr: Rates = "0.003",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a network from scratch on clean and noisy images.
+
+    The result is a start for `finetune`, or the model itself. Each image of a batch gets one of the sigmas, drawn
+    evenly; `--sigmas 0` is clean training. Layer norm, not batch norm, keeps noisy and clean images apart. Interrupt it
+    at any time: the same command goes on where it was saved.
+
+    \b
+    Examples:
+      transmooth train many/ --sigmas 0,0.25,0.5 --size 32 --epochs 2 --out base/
+      transmooth train many/ --size 16 --network resnet18 --epochs 2 --out small/ \\
+          --options '{"layers": [1, 1, 1, 1], "channels": [16, 32, 64, 128]}'
+    """
+    layers: dict[str, Any] = {"name": network, "norm": norm, "groups": 32 if norm == "group" else 1, "options": options}
+    layers |= {"stem": stem or ("cifar" if size <= 64 else "imagenet")}
+    recipe = {"sigmas": list(sigmas.values()), "trainable": "all", "seed": seed, "network": layers}
+    with faults_in_one_line():
+        schedule = {"epochs": epochs, "batch": batch, "lr": lr, "precision": precision}
+        _fit(images, out, recipe, schedule, size, augment or [], test, None, quiet, as_json)
+
+
+def finetune(
+    images: Pictures,
+    start: Annotated[
+        str, typer.Option("--from", help="Checkpoint folder, timm:NAME@WEIGHTS, or timm:NAME to fetch them.")
+    ],
+    out: Out,
+    size: Annotated[int | None, typer.Option(min=1, help="Side of the images; else as the start had.")] = None,
+    augment: Augment = None,
+    test: Test = 0.2,
+    seed: Seed = 0,
+    trainable: Annotated[Literal["all", "head"], typer.Option(help="The whole network or its last layer.")] = "all",
+    sigmas: Sigmas = "0",
+    epochs: Epochs = 10,
+    batch: Batch = 64,
+    lr: Rates = "0.001",
+    precision: Precision = "fp32",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Finetune a network on your own pictures, clean.
+
+    They may be of any size, grey or colour, in one folder for each class. A network that was pretrained on noise is
+    finetuned on clean images and keeps its robustness; one that never saw noise, as timm's, needs some here: --sigmas
+    0,0.25. Certify it on OUT/data, whose test images it was not trained on. Interrupt it at any time: the same command
+    goes on where it was saved.
+
+    \b
+    Examples:
+      transmooth finetune pictures/ --from base/ --epochs 5 --out model/
+      transmooth finetune pictures/ --from timm:resnet10t@weights.safetensors \\
+          --sigmas 0,0.25 --size 32 --epochs 1 --out other/
+    """
+    with faults_in_one_line():
+        from transmooth import fit
+
+        with fit.start_from(start) as (network, init, side):
+            recipe = {"sigmas": list(sigmas.values()), "trainable": trainable, "seed": seed} | network
+            schedule = {"epochs": epochs, "batch": batch, "lr": lr, "precision": precision}
+            _fit(images, out, recipe, schedule, size or side, augment or [], test, init, quiet, as_json)
+
+
+def _fit(
+    images: str,
+    out: Path,
+    recipe: dict[str, Any],
+    schedule: dict[str, Any],
+    size: int,
+    augment: list[str],
+    test: float,
+    init: Path | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    from transmooth import fit, jobs
+
+    jobs.threads_per_process()
+    schedule["warmup_epochs"] = min(1, schedule["epochs"] - 1)
+    with _told(quiet) as decoding:
+        data = fit.prepared(images, out / "data", size, augment, test, recipe["seed"], decoding)
+        card = fit.fit(out, data, recipe, schedule, augment, init)
+    if as_json:
+        return typer.echo(json.dumps(card | {"folder": str(out), "prepared": str(data)}))
+    found = card["test"]
+    typer.echo(f"{out}: {found['correct'] / found['images']:.1%} of {found['images']} test images right", nl=False)
+    typer.echo(f", {card['validation_accuracy']:.1%} on validation, with lr {card['lr']:g}, in {card['seconds']:.0f} s")
+    typer.echo(f"next: transmooth certify {out} {data} --sigma 0.25 --out {out}/records.parquet", err=True)
+    return None
+
+
+@contextmanager
+def _told(quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Gives decoding(done, total), a bar on a terminal; what the loop prints goes to stderr, or nowhere if `quiet`."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with ExitStack() as stack:
+        if quiet:
+            nothing = stack.enter_context(Path(os.devnull).open("w"))
+            stack.enter_context(redirect_stderr(nothing))
+        stack.enter_context(redirect_stdout(sys.stderr))
+        console = Console(stderr=True)
+        bar = Progress(console=console, disable=not console.is_terminal, transient=True)
+        task = bar.add_task("images", total=None)
+
+        def decoding(done: int, total: int) -> None:
+            bar.start()
+            bar.update(task, completed=done, total=total)
+            if done == total:
+                bar.stop()  # the loop has a bar of its own
+
+        yield decoding

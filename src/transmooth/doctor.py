@@ -1,0 +1,77 @@
+"""What this machine has: packages, processors, the datasets of the params and the studies that can run."""
+
+import os
+import platform
+import re
+import shutil
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Any
+
+from transmooth import params
+from transmooth.plan import Plan
+
+GIB = 2**30
+
+
+def packages() -> dict[str, dict[str, str | None]]:
+    """Version of each package that transmooth asks for, None if it is not installed, by the extra that brings it.
+
+    The extra of what is always installed is ''.
+    """
+    found: dict[str, dict[str, str | None]] = {}
+    for requirement in requires("transmooth") or []:
+        name = re.split(r"[^\w.-]", requirement)[0]
+        extra = re.search(r"extra == ['\"]([\w-]+)['\"]", requirement)
+        try:
+            installed = version(name)
+        except PackageNotFoundError:
+            installed = None
+        found.setdefault(extra[1] if extra else "", {})[name] = installed
+    return found
+
+
+def processors() -> dict[str, Any]:
+    """Cores that this process may use, memory and free disk here in GiB, and the GPUs with their memory."""
+    import torch
+
+    gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    return {
+        "python": platform.python_version(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB, 1),
+        "free_disk_gib": round(shutil.disk_usage(Path.cwd()).free / GIB, 1),
+        "gpus": [{"name": gpu.name, "memory_gib": round(gpu.total_memory / GIB, 1)} for gpu in gpus],
+    }
+
+
+def datasets(checkout: Path) -> list[dict[str, Any]]:
+    """For each entry of params/datasets.yaml its name, kind, size, state, and how to get it (`fetch`, or '').
+
+    state: `prepared`; `made here`, for what needs no pictures; `downloaded when needed`; `there`; `missing`.
+    Raises ParamsError for params that are missing or wrong.
+    """
+    found = []
+    for name, dataset in params.load_datasets(checkout).items():
+        source, folder = dataset.source, params.missing_folder(name, dataset, checkout)
+        if (checkout / dataset.home / name / "manifest.json").is_file():
+            state = "prepared"
+        elif not isinstance(source, params.ExternalSource):
+            state = "made here"
+        elif isinstance(source, params.TorchvisionSource) and source.download:
+            state = "downloaded when needed"
+        else:
+            state = "there" if folder is None else "missing"
+        fetch = f"{folder}: {dataset.fetch or 'no such folder'}" if state == "missing" else ""
+        found.append({"name": name, "kind": source.kind, "size": dataset.size, "state": state, "fetch": fetch})
+    return found
+
+
+def studies(checkout: Path) -> dict[str, list[str]]:
+    """The datasets that each study of the params lacks.  Raises ParamsError for params that are wrong."""
+    lacking = {}
+    for study in params.studies(checkout / "params"):
+        plan = Plan(params.load(study, checkout))
+        sets = plan.params.datasets
+        lacking[study] = [name for name in plan.datasets if params.missing_folder(name, sets[name], checkout)]
+    return lacking

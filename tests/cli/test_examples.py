@@ -1,0 +1,79 @@
+"""Every example in a help text is a command that runs, on small pictures, models, records and logs."""
+
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import timm
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from tests.cli.calls import call
+from tests.conftest import ROOT
+from tests.test_records import row, table
+from tests.test_train import spec
+from transmooth import fit, logs, records
+from transmooth.cli import COMMANDS
+from transmooth.train import train
+
+
+def examples(*command: str) -> list[list[str]]:
+    """The indented lines of a help text that begin with `transmooth`, continued lines joined, as arguments."""
+    text = call(*command, "--help").stdout.replace("\\\n", " ")
+    lines = [line.strip() for line in text.splitlines() if line.startswith("    transmooth ")]
+    return [shlex.split(line)[1:] for line in lines]
+
+
+def digits(folder: Path, each: int, skip: int = 0) -> None:
+    """Zeros and ones as grey pictures, `each` of both."""
+    bunch = load_digits()
+    for label in (0, 1):
+        (folder / str(label)).mkdir(parents=True)
+        for number in np.flatnonzero(bunch.target == label)[skip : skip + each]:
+            picture = np.rint(bunch.images[number] * (255 / 16)).astype(np.uint8)
+            Image.fromarray(picture).save(folder / str(label) / f"{number}.png")
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the examples read, by the names that they use."""
+    folder = tmp_path_factory.mktemp("examples")
+    digits(folder / "pictures", 4)
+    digits(folder / "many" / "train", 5)
+    digits(folder / "many" / "test", 1, skip=5)
+    data = fit.prepared(str(folder / "pictures"), folder / "model" / "data", 8, [], 0.2, 0)
+    train(spec(epochs=2), data, folder / "model")
+    shutil.copytree(folder / "model", folder / "base")
+    safetensors.torch.save_file(
+        timm.create_model("resnet10t", num_classes=2).state_dict(), folder / "weights.safetensors"
+    )
+    rows = table(*(row(i, 0.25, radius=0.476 * (i % 2), n=100_000) for i in range(4)))
+    records.write(rows, folder / "records.parquet")
+    shutil.copy(folder / "records.parquet", folder / "ours.parquet")
+    for name in ("log.tsv", "theirs.tsv"):
+        logs.write(rows.to_pandas(), folder / name)
+    shutil.copytree(ROOT / "params", folder / "params")
+    return folder
+
+
+@pytest.fixture
+def folder(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(inputs, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)], ids=lambda command: "".join(command) or "-")
+def test_the_examples_of_the_help_text_run(command: tuple[str, ...], folder: Path) -> None:
+    found = examples(*command)
+    assert found
+    assert not command or all(example[0] == command[0] for example in found)
+    for example in found:
+        out = Path(example[example.index("--out") + 1]) if "--out" in example else None
+        if out is not None and out.exists():
+            shutil.rmtree(out) if out.is_dir() else out.unlink()
+        call(*example)
+        assert out is None or out.exists()

@@ -1,0 +1,56 @@
+"""The package as it is installed: a small core, typed, with a version that its papers know."""
+
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+import transmooth
+from tests.conftest import ROOT
+
+# The core, as it runs where the extra `workflow` was not installed: its packages cannot be imported.
+CORE = """
+import sys
+
+sys.modules.update(dict.fromkeys(sys.argv[1].split(",")))
+import torch
+from torch import nn
+import transmooth
+from transmooth.cli import app
+from transmooth import checkpoint, loading, logs, records, plan, params
+
+model = nn.Sequential(nn.Flatten(), nn.Linear(48, 3)).eval()
+frame = transmooth.certify(model, torch.rand(2, 3, 4, 4), [0, 1], sigma=0.5, n=100)
+assert len(frame) == 2
+for arguments in (["--help"], ["finetune", "pictures", "--from", "base", "--out", "model"]):
+    try:
+        app(arguments)
+    except SystemExit as end:
+        print("status", end.code)
+"""
+
+
+def test_certifying_needs_nothing_of_the_workflow() -> None:
+    extras = [line for line in importlib.metadata.requires("transmooth") or [] if "workflow" in line]
+    names = {"scikit-learn": "sklearn", "scikit-image": "skimage"}
+    absent = [names.get(name, name) for name in (re.split(r"[^\w-]", line)[0] for line in extras)]
+    assert {"accelerate", "dvc", "matplotlib", "sklearn", "skimage", "snakemake"} <= set(absent)
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        [sys.executable, "-c", CORE, ",".join(absent)], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert "status 0" in done.stdout
+    assert "status 1" in done.stdout
+    assert "needs the package accelerate, which pip install 'transmooth[workflow]' brings" in done.stderr
+
+
+def test_it_is_typed_and_its_citation_has_its_version() -> None:
+    assert (Path(transmooth.__file__).parent / "py.typed").is_file()
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == transmooth.__version__ == importlib.metadata.version("transmooth")
+    assert citation["cff-version"] == "1.2.0"
