@@ -85,6 +85,13 @@ def cards_of(report):
     return [f"finetune/{run.path}/model.json" for run in PLAN.runs_of(PLAN.rows(report))]
 
 
+def networks_of(gap):
+    """The weights before and after each finetuning."""
+    runs = PLAN.runs_of(PLAN.rows(gap))
+    before = dict.fromkeys(f"pretrain/{run.pretrain}/{run.seed}" for run in runs)
+    return [f"{folder}/model.safetensors" for folder in [*before, *(f"finetune/{run.path}" for run in runs)]]
+
+
 def launch(processes):
     """How a job starts: `accelerate launch` for several processes; for one, the same command without its start-up."""
     lease = f"python -m transmooth.gpus {processes} " if GPUS else ""

@@ -37,13 +37,6 @@ rule figure:
         "python -m transmooth job figure --spec {params.spec:q} --results . --out figures/{wildcards.figure} >{log} 2>&1"
 
 
-def networks_of(gap):
-    """The weights before and after each finetuning."""
-    runs = PLAN.runs_of(PLAN.rows(gap))
-    before = dict.fromkeys(f"pretrain/{run.pretrain}/{run.seed}" for run in runs)
-    return [f"{folder}/model.safetensors" for folder in [*before, *(f"finetune/{run.path}" for run in runs)]]
-
-
 rule gap:
     input:
         weights=lambda wildcards: networks_of(wildcards.gap),
