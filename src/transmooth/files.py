@@ -68,7 +68,8 @@ def locked(path: Path) -> Iterator[None]:
     The system lets go of it when the process ends, however that happens; who was told to end may still be saving, so
     this waits for PATIENCE seconds, then raises InUseError.  Temporary files that killed writers left are removed.
     """
-    lock, started, waits = path.with_name(f".{path.name}.lock"), time.monotonic(), False
+    place = path.absolute()  # "." has no name
+    lock, started, waits = place.with_name(f".{place.name}.lock"), time.monotonic(), False
     with naming(lock):
         lock.parent.mkdir(parents=True, exist_ok=True)
         while (descriptor := _lock(lock)) is None:
@@ -79,7 +80,7 @@ def locked(path: Path) -> Iterator[None]:
             waits = True
             time.sleep(0.1)
     try:
-        _remove_leftovers(path)
+        _remove_leftovers(place)
         yield
     finally:
         lock.unlink(missing_ok=True)
