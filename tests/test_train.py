@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.conftest import NETWORK, ROOT
-from transmooth import checkpoint
+from transmooth import checkpoint, ending
 from transmooth import train as training
 from transmooth.data import open_split
 from transmooth.train import learning_rate, train
@@ -123,6 +123,65 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     for line in history + whole:
         del line["images_per_second"]
     assert history == whole
+
+
+def test_who_is_told_to_end_saves_first(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = spec(epochs=2)
+    train(made, digits, tmp_path / "whole")
+    asked = iter([False] * 6 + [True])
+    with monkeypatch.context() as patched:
+        patched.setattr(ending, "told", lambda: next(asked))
+        with pytest.raises(KeyboardInterrupt):
+            train(made, digits, tmp_path / "told", checkpoint_seconds=1e9)
+    steps = pd.read_json(tmp_path / "whole" / "metrics.jsonl", lines=True)["step"].iloc[-1]
+    stop_after(monkeypatch, steps - 7)  # one step more than what is left would raise
+    train(made, digits, tmp_path / "told")
+    assert same(tmp_path / "whole", tmp_path / "told")
+
+
+def test_a_signal_to_the_job_saves_and_ends_it(digits: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "transmooth", "job", "train", "--spec", json.dumps(spec(epochs=100_000))]
+    command += ["--data", str(digits), "--out", str(tmp_path / "out"), "--checkpoint-seconds", "1000000"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    with subprocess.Popen(command, env=environment, stdout=-1, stderr=-1, text=True) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.readline()  # an epoch is done
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.strip().splitlines()[-1] == "stopped"
+    assert "Traceback" not in errors
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["resume.pt"]
+
+
+def test_a_finished_training_is_not_redone_for_its_last_evaluation(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*arguments: Any) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        real = training.evaluate
+        patched.setattr(
+            training, "evaluate", lambda a, n, split, *more: killed() if len(split) == 300 else real(a, n, split, *more)
+        )
+        with pytest.raises(KeyboardInterrupt):
+            train(spec(), digits, tmp_path)
+    stop_after(monkeypatch, 0)
+    train(spec(), digits, tmp_path)
+    assert checkpoint.read_card(tmp_path)["test"]["images"] == 300
+
+
+def test_the_time_between_saves_is_not_that_of_a_clock_which_jumps(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saves: list[Path] = []
+    monkeypatch.setattr(checkpoint, "save_state", lambda path, state: saves.append(path))
+    jumps = itertools.cycle([0.0, 4e9, 2e9])
+    monkeypatch.setattr("time.time", lambda: next(jumps))
+    train(spec(), digits, tmp_path, checkpoint_seconds=1000)
+    assert len(saves) == 1  # at the end
 
 
 def test_the_best_learning_rate_on_the_validation_split_is_kept(digits: Path, tmp_path: Path) -> None:

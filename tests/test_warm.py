@@ -1,7 +1,9 @@
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ from transmooth import warm
 
 # A server whose jobs are told what to do by a tiny command line of their own: no torch, so the test is fast.
 SERVER = """
-import sys, types, time, os
+import sys, types, time, os, signal
 def app(arguments):
     what = arguments[0]
     if what == "say":
@@ -22,7 +24,9 @@ def app(arguments):
         sys.exit(int(arguments[1]))
     if what == "fail":
         raise ValueError("this went wrong")
-    if what == "sleep":
+    if what == "tidy":
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+    if what in ("sleep", "tidy"):
         open(arguments[1], "w").write(str(os.getpid()))
         time.sleep(60)
 for name, content in {"cli": {"app": app}, "train": {}, "records": {}, "certify.chunks": {}}.items():
@@ -91,6 +95,30 @@ def test_job_and_client_do_not_outlive_each_other(environment: dict[str, str], t
         process.communicate(timeout=20)
     assert process.returncode == (-signal.SIGKILL if victim == "client" else 1)
     assert gone(job)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_who_tells_the_client_to_end_waits_for_what_the_job_says(
+    environment: dict[str, str], tmp_path: Path, number: signal.Signals
+) -> None:
+    with client(environment, "tidy", str(tmp_path / "pid")) as process:
+        while not (tmp_path / "pid").exists():
+            time.sleep(0.01)
+        os.kill(process.pid, number)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 7
+    assert "Traceback" not in err
+
+
+def test_a_job_that_the_server_did_not_take_starts_by_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(warm.ADDRESS, str(tmp_path / "socket"))
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+        server.listen()
+        dying = threading.Thread(target=lambda: server.accept()[0].close())
+        dying.start()
+        assert warm.run(["say"]) is None
+        dying.join()
 
 
 def test_without_a_server_the_job_starts_by_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The workflow itself: what Snakemake plans, and a small study run for real in a copy of the project."""
 
+import fcntl
 import json
 import os
 import re
@@ -202,3 +203,27 @@ def test_a_change_re_runs_what_it_concerns(study: Path) -> None:
         == {}
     )
     assert planned(study) == {}
+
+
+def test_the_lock_of_a_killed_run_is_removed_and_that_of_a_living_one_is_not(study: Path) -> None:
+    results = study / "results" / "smoke"
+    lock = results / ".snakemake" / "locks" / "0.output.lock"
+    lock.write_text("tables/pair.md\n")
+    with (results / ".snakemake" / "alive").open("w") as alive:
+        fcntl.flock(alive, fcntl.LOCK_SH)  # as a run that lives
+        done = snakemake(study)
+        assert done.returncode != 0
+        assert "cannot be locked" in done.stdout + done.stderr
+    assert snakemake(study).returncode == 0
+    assert not lock.exists()
+
+
+def test_times_of_files_do_not_matter(study: Path) -> None:
+    """A clock that jumps, a copy, git and DVC give files any times."""
+    kept = {path: path.stat().st_mtime for path in study.rglob("*") if path.is_file() and "logs" not in path.parts}
+    for number, path in enumerate(kept):
+        moment = (631_152_000, 4_102_444_800)[number % 2]  # 1990 and 2100
+        os.utime(path, (moment, moment))
+    assert planned(study) == {}
+    for path, moment in kept.items():
+        os.utime(path, (moment, moment))

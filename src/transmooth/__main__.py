@@ -2,8 +2,9 @@
 
 import sys
 
-from transmooth import warm
+from transmooth import ending, warm
 
+ending.watch()
 status = warm.run(sys.argv[1:])
 if status is not None:
     sys.exit(status)

@@ -1,10 +1,21 @@
-"""Atomic writes and checksums: no reader ever sees half a file."""
+"""Atomic writes, locks and checksums: no reader ever sees half a file, no two processes write the same one."""
 
+import fcntl
+import glob
 import hashlib
 import os
+import shutil
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+PATIENCE = 60  # seconds
+
+
+class InUseError(OSError):
+    """Another process is at work on an output.  The message names it."""
 
 
 @contextmanager
@@ -12,16 +23,31 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside `path` to write to; it takes the place of `path` when the block ends without an error.
 
     Writing to a new file and renaming it also leaves alone a protected file that DVC linked into its cache.
+    Raises OSError naming `path` where it cannot be written: a full disk, a folder that is read-only.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with naming(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give an OSError from the block the name of the file: a write to a full disk raises one without any."""
     try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except InUseError:
+        raise
+    except OSError as error:
+        if error.errno is None:  # NumPy's
+            raise OSError(f"{path}: {error}") from error
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -33,6 +59,55 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     """Write the whole file or nothing, as UTF-8."""
     write_bytes(path, content.encode())
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep the output `path`, a file or a folder, for this process, by a lock beside it.
+
+    The system lets go of it when the process ends, however that happens; who was told to end may still be saving, so
+    this waits for PATIENCE seconds, then raises InUseError.  Temporary files that killed writers left are removed.
+    """
+    place = path.absolute()  # "." has no name
+    lock, started, waits = place.with_name(f".{place.name}.lock"), time.monotonic(), False
+    with naming(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        while (descriptor := _lock(lock)) is None:
+            if time.monotonic() - started >= PATIENCE:
+                raise InUseError(f"{path}: another process is at work on it; wait for it or stop it")
+            if not waits:
+                print(f"{path}: another process is at work on it; waiting {PATIENCE} s for its end", file=sys.stderr)
+            waits = True
+            time.sleep(0.1)
+    try:
+        _remove_leftovers(place)
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _lock(path: Path) -> int | None:
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Who had it removes the file, and a lock on a removed file keeps nobody out.
+        if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(descriptor)
+    return None
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what killed writers of the output `path` left under temporary names."""
+    name = glob.escape(path.name)
+    for left in [*path.parent.glob(f".{name}.*.tmp"), *path.glob(".*.tmp")]:
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.export.pt2_archive.constants import AOTINDUCTOR_DIR, OPAQUE_OBJ_FILENAME_PREFIX
 
 from transmooth import checkpoint, files
-from transmooth.data import open_split, read_manifest
+from transmooth.data import open_split, verify
 from transmooth.data.picture import to_rgb, to_square
 from transmooth.data.sources import open_source
 from transmooth.data.sources.imagefolder import SUFFIXES
@@ -226,14 +226,16 @@ def _factory(text: str) -> LoadedModel:
 def load_images(text: str, split: str = "test", size: int | None = None) -> ImageSet:
     """The images that `text` names (see above), resized and cropped to squares of `size` unless it is None.
 
-    A prepared folder has a size of its own. Raises ValueError or FileNotFoundError with what there is instead.
+    A prepared folder has a size of its own, and is compared with its manifest. Raises ValueError or FileNotFoundError
+    with what there is instead.
     """
     folder = Path(text)
     if (folder / "manifest.json").is_file():
+        checksum = verify(folder, [split])["checksum"]
         prepared = open_split(folder, split)
         if size not in (None, prepared.size):
             raise ValueError(f"{folder} was prepared at size {prepared.size}, not {size}")
-        identity = {"split": split, "checksum": read_manifest(folder)["checksum"]}
+        identity = {"split": split, "checksum": checksum}
         return ImageSet(
             lambda index: prepared[index][0], prepared.labels, prepared.classes, f"{text} {split}", identity
         )

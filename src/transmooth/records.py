@@ -10,15 +10,19 @@
 
 A label that nobody knows, and what an imported log does not tell, is null.
 
-Files are Parquet; their metadata hold the spec, the versions and the commit.  While a job runs, each process keeps a
-journal (JSON lines), so that a killed job loses at most the images it was on.
+Files are Parquet; their metadata hold the spec, the versions, the commit and the SHA-256 of the file, without which a
+flipped bit would be a wrong number.  While a job runs, each process keeps a journal (JSON lines, each with its CRC-32),
+so that a killed job loses at most the images it was on.
 """
 
-import fcntl
 import glob
+import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import re
+import sys
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, Self
@@ -50,21 +54,47 @@ SCHEMA = pa.schema(
 )
 
 
+# The last key of the metadata.  Its value is the SHA-256 of the file with this one in its place.
+_SEAL = "transmooth.seal"
+_UNSEALED = b"sha256=" + b"0" * 64
+
+
 class RecordError(ValueError):
     """Records that are damaged, incomplete, doubled or of different models.  The message names the file."""
 
 
 def read(path: Path) -> pa.Table:
-    """Read one file of records; `.to_pandas()` makes it a DataFrame.  Raises RecordError if it is not one."""
-    try:
-        table = pq.read_table(path)
-    except FileNotFoundError:
-        raise RecordError(f"{path}: no such file") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise RecordError(f"{path}: not a readable Parquet file: {error}") from None
+    """Read one file of records; `.to_pandas()` makes it a DataFrame.  Raises RecordError if it is none or damaged."""
+    table = _read(path)
     if missing := set(SCHEMA.names) - set(table.schema.names):
         raise RecordError(f"{path}: not records: the columns {', '.join(sorted(missing))} are missing")
     return table.select(SCHEMA.names).cast(SCHEMA.with_metadata(table.schema.metadata))
+
+
+def _read(path: Path) -> pa.Table:
+    """Any Parquet file; one with a seal, as `write` makes it, must fit it before anything in it is believed."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise RecordError(f"{path}: no such file") from None
+    *_, seal = (None, *re.finditer(rb"sha256=([0-9a-f]{64})", content))
+    if seal and hashlib.sha256(_with(content, seal.start(), _UNSEALED)).hexdigest() != seal[1].decode():
+        raise RecordError(
+            f"{path}: damaged: it is not what its checksum says; remove it, and the same command redoes it"
+        )
+    try:
+        file = pq.ParquetFile(pa.BufferReader(content))
+        table = file.read()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise RecordError(f"{path}: not a readable Parquet file: {error}") from None
+    if not seal and _SEAL.encode() in (file.metadata.metadata or {}):
+        raise RecordError(f"{path}: damaged: its checksum is not one; remove it, and the same command redoes it")
+    kept = {key: value for key, value in (table.schema.metadata or {}).items() if key != _SEAL.encode()}
+    return table.replace_schema_metadata(kept)
+
+
+def _with(content: bytes, start: int, part: bytes) -> bytes:
+    return content[:start] + part + content[start + len(part) :]
 
 
 def write(table: pa.Table, path: Path) -> None:
@@ -75,13 +105,18 @@ def write(table: pa.Table, path: Path) -> None:
         raise RecordError(f"{path}: image {doubled[0][1]} is there twice at sigma = {doubled[0][0]}")
     if len(models := table["model"].unique().to_pylist()) > 1:
         raise RecordError(f"{path}: records of {len(models)} models: {', '.join(models)}")
-    with files.replacing(path) as temporary:
-        pq.write_table(table, temporary)
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, table.schema) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({_SEAL: _UNSEALED.decode()})
+    content = sink.getvalue().to_pybytes()
+    seal = b"sha256=" + hashlib.sha256(content).hexdigest().encode()
+    files.write_bytes(path, _with(content, content.rindex(_UNSEALED), seal))
 
 
 def made_with(path: Path) -> dict[str, Any]:
     """What the file says it was made with: the spec, the versions, the commit; empty if it does not say."""
-    text = (pq.read_schema(path).metadata or {}).get(b"transmooth", b"{}")
+    text = (_read(path).schema.metadata or {}).get(b"transmooth", b"{}")
     made: dict[str, Any] = json.loads(text)
     return made
 
@@ -119,60 +154,52 @@ class Journal:
     """The rows that one process has finished, of a job whose `header` says what they are rows of.
 
     `with journal:` keeps it for this process: two runs of one job would spoil each other's work.  Entering raises
-    RecordError where another process has it; the system lets go of it when a process ends, however that happens.
+    files.InUseError where another process has it and does not end soon.
     """
 
     def __init__(self, out: Path, header: Mapping[str, Any], rank: int = 0) -> None:
         self.path = out.with_name(f"{out.name}.rank{rank}.journal")
         self.header = json.dumps(header, sort_keys=True)
         self.out = out
+        self.lock = files.locked(out if rank == 0 else self.path)
 
     def __enter__(self) -> Self:
-        self.out.parent.mkdir(parents=True, exist_ok=True)
-        # Beside the journal, which is replaced.
-        self.lock = self.path.with_name(f".{self.path.name}.lock").open("w")
-        try:
-            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self.lock.close()
-            raise RecordError(f"{self.out}: another process is at work on it; wait for it or stop it") from None
+        self.lock.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        Path(self.lock.name).unlink(missing_ok=True)
-        self.lock.close()
+        self.lock.__exit__(None, None, None)
 
     def finished(self) -> list[dict[str, Any]]:
         """The rows of all processes' journals with this header, each image and sigma once.
 
-        A torn last line and other headers are left out.  Raises RecordError for a line that is damaged.
+        Lines that were torn or damaged, and journals of another header, are left out.
         """
         rows: dict[tuple[float, int], dict[str, Any]] = {}
         for path in self._paths():
-            header, *lines = path.read_text(encoding="utf-8").split("\n")
+            header, *lines = _lines(path)
             if header == self.header:
-                for number, line in enumerate(lines[:-1], 2):  # what follows the last newline is torn, or nothing
-                    try:
-                        row = json.loads(line)
-                        # Who was killed while it restarted left rows in two journals: they are equal.
-                        rows[row["sigma"], row["index"]] = row
-                    except (ValueError, KeyError, TypeError):
-                        raise RecordError(f"{path}: line {number} is damaged; remove the file to start anew") from None
+                if damaged := lines.count(None):
+                    message = f"{path}: {damaged} of {len(lines)} lines are damaged: their images are certified again"
+                    print(message, file=sys.stderr)
+                for row in map(json.loads, filter(None, lines)):
+                    # Who was killed while it restarted left rows in two journals: they are equal.
+                    rows[row["sigma"], row["index"]] = row
         return list(rows.values())
 
     def foreign(self) -> dict[str, Any] | None:
-        """The header of a journal that another job left under this name, if there is one."""
-        headers = [path.read_text(encoding="utf-8").split("\n")[0] for path in self._paths()]
-        return next((_header(header) for header in headers if header != self.header), None)
+        """The header of a journal that another job left under this name, if there is one that can be read."""
+        headers = [next(_lines(path)) for path in self._paths()]
+        return next((json.loads(header) for header in headers if header not in (None, self.header)), None)
 
     def restart(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Begin this process's journal anew with these rows."""
-        files.write_text(self.path, "".join(f"{line}\n" for line in (self.header, *map(json.dumps, rows))))
+        files.write_bytes(self.path, b"".join(_line(text) for text in (self.header, *map(json.dumps, rows))))
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Add rows and see them on the disk."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
+        with files.naming(self.path), self.path.open("ab") as file:
+            file.writelines(_line(json.dumps(row)) for row in rows)
             file.flush()
             os.fsync(file.fileno())
 
@@ -186,10 +213,13 @@ class Journal:
         return sorted(self.out.parent.glob(f"{glob.escape(self.out.name)}.rank*.journal"))
 
 
-def _header(text: str) -> dict[str, Any]:
-    """What a journal says that it is of; nothing if it was torn before it could."""
-    try:
-        header = json.loads(text)
-    except ValueError:
-        return {}
-    return header if isinstance(header, dict) else {}
+def _line(text: str) -> bytes:
+    """A line of a journal: its CRC-32 in hex, a space, the text."""
+    return f"{zlib.crc32(text.encode()):08x} {text}\n".encode()
+
+
+def _lines(path: Path) -> Iterator[str | None]:
+    """The text of each line of a journal, its header first; None for one that is torn or damaged."""
+    for line in path.read_bytes().split(b"\n")[:-1] or [b""]:
+        checksum, _, text = line.partition(b" ")
+        yield text.decode() if checksum == b"%08x" % zlib.crc32(text) else None

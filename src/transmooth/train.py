@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from transmooth import checkpoint, files, provenance
+from transmooth import checkpoint, ending, files, provenance
 from transmooth.data import Split, augment, batch_indices, open_split, read_manifest
 from transmooth.models import TRAINABLE, Network, build, reset_head, set_train_mode
 from transmooth.noise import add_noise, draw_sigmas, training_key
@@ -49,8 +49,9 @@ def train(
 
     spec: as `plan` makes it.  data: a prepared dataset.  init: a checkpoint to transfer from, its head dropped; without
     one the spec's `network` starts at random.  A run that was interrupted goes on from `out/resume.pt`, written every
-    `checkpoint_seconds`, unless the spec, the data or the weights to start from are others now.  Raises SystemExit when
-    the number of processes is not the one in the params.
+    `checkpoint_seconds` and after each learning rate, unless the spec, the data or the weights to start from are others
+    now.  Raises KeyboardInterrupt, after a save, once `ending.told()`; SystemExit when the number of processes is not
+    the one in the params.
     """
     started = time.monotonic()
     schedule = spec["training"]
@@ -120,7 +121,8 @@ def train(
                     sums.zero_()
                     set_train_mode(network, spec["trainable"])
                     epoch_started = time.monotonic()
-                if _together(accelerator, step, time.monotonic() - saved > checkpoint_seconds):
+                due, told = _together(accelerator, step, time.monotonic() - saved > checkpoint_seconds, ending.told())
+                if due or told:
                     so_far = accelerator.reduce(sums, reduction="sum")
                     if accelerator.is_main_process:
                         state |= {"trial": trial, "step": step + 1, "sums": so_far.tolist()}
@@ -128,11 +130,15 @@ def train(
                         state |= {"optimizer": optimizer.state_dict()}
                         state |= {"scaler": accelerator.scaler.state_dict()} if accelerator.scaler is not None else {}
                         checkpoint.save_state(out / "resume.pt", state)
+                    if told:
+                        raise KeyboardInterrupt
                     saved = time.monotonic()
         if state["best"] is None or history[-1]["validation_accuracy"] > state["best"]["validation_accuracy"]:
             weights = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
             state["best"] = {"lr": lr, "validation_accuracy": history[-1]["validation_accuracy"], "weights": weights}
         state |= checkpoint.new_state(job) | {"trial": trial + 1, "history": history, "best": state["best"]}
+        if accelerator.is_main_process:  # what follows, the test split, may take long
+            checkpoint.save_state(out / "resume.pt", state)
         accelerator.free_memory()
 
     best = state["best"]
@@ -143,7 +149,6 @@ def train(
     if accelerator.is_main_process:
         files.write_text(out / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in history))
         card = {
-            "format": 1,
             "spec": spec,
             "network": description,
             "classes": list(train_split.classes),
@@ -151,6 +156,7 @@ def train(
             "mean": network.mean.flatten().tolist(),
             "std": network.std.flatten().tolist(),
             **made_from,
+            "metrics_sha256": files.sha256(out / "metrics.jsonl"),
             "lr": best["lr"],
             "validation_accuracy": best["validation_accuracy"],
             "test": {"images": len(test), "correct": right},
@@ -207,11 +213,14 @@ def train_step(
     return sums
 
 
-def _together(accelerator: Accelerator, step: int, due: bool) -> bool:
-    """Whether any process finds a save due: all get the same answer, and are asked every 20 steps only."""
+def _together(accelerator: Accelerator, step: int, *flags: bool) -> list[bool]:
+    """Which flags any process raises: all get the same answer, and are asked every 20 steps only."""
     if accelerator.num_processes == 1:
-        return due
-    return step % 20 == 0 and bool(accelerator.reduce(torch.tensor(float(due), device=accelerator.device)) > 0)
+        return list(flags)
+    if step % 20:
+        return [False] * len(flags)
+    raised: list[bool] = (accelerator.reduce(torch.tensor(flags, device=accelerator.device).double()) > 0).tolist()
+    return raised
 
 
 def evaluate(accelerator: Accelerator, network: Network, split: Split, sigmas: Sequence[float], seed: int) -> int:

@@ -2,8 +2,8 @@
 
 Those imports cost some 9 s of CPU time a process (torch 2.15), more than a small job.  The Snakefile starts the server
 for a run and it ends with the run; a job asks it through a socket, and starts by itself when there is none, as on the
-nodes of a cluster.  A job of the server has the client's arguments, folder, environment and standard streams; it ends
-when the client does.
+nodes of a cluster or where the server was killed.  A job of the server has the client's arguments, folder, environment
+and standard streams; it is told to end when the client is, or is gone.
 """
 
 import json
@@ -12,22 +12,35 @@ import signal
 import socket
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 ADDRESS = "TRANSMOOTH_WARM"  # the environment variable that names the socket
 
 
 def run(arguments: list[str]) -> int | None:
-    """Have the server run `transmooth ARGUMENTS`; its exit status, or None when no server answers."""
+    """Have the server run `transmooth ARGUMENTS`; its exit status, or None when no server takes the job."""
     with socket.socket(socket.AF_UNIX) as connection:
+
+        def pass_on(*signal_and_frame: Any) -> None:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_WR)  # the job sees it, and we wait for its end
+
+        request = json.dumps({"arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ)}).encode()
         try:
             connection.connect(os.environ.get(ADDRESS, ""))
+            socket.send_fds(connection, [len(request).to_bytes(8, "little")], [0, 1, 2])
+            connection.sendall(request)
+            if not connection.recv(1):
+                return None  # the server ended before it came to us
         except OSError:
             return None
-        request = json.dumps({"arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ)})
-        socket.send_fds(connection, [len(request.encode()).to_bytes(8, "little")], [0, 1, 2])
-        connection.sendall(request.encode())
-        status = connection.recv(1)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, pass_on)
+        status = b""
+        with suppress(ConnectionError):
+            status = connection.recv(1)
     return status[0] if status else 1  # no status: the job was killed
 
 
@@ -35,6 +48,7 @@ def serve(address: Path) -> None:
     """Answer requests until standard input closes, which happens when the process that started the server ends."""
     threading.Thread(target=_end_with, args=(sys.stdin.buffer.read,), daemon=True).start()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches it with the run, whose end is its own
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(address))
         server.listen(64)  # who comes during the imports waits in line
@@ -53,6 +67,7 @@ def serve(address: Path) -> None:
 def _job(connection: socket.socket) -> None:
     """In a fork of its own: become the client's process, tell it the exit status, and end."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     size, streams, _, _ = socket.recv_fds(connection, 8, 3)
     with connection.makefile("rb") as stream:
         request = json.loads(stream.read(int.from_bytes(size, "little")))
@@ -61,6 +76,7 @@ def _job(connection: socket.socket) -> None:
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
+    connection.sendall(b"+")  # taken: from here on the client waits for the status
     threading.Thread(target=_end_with, args=(lambda: connection.recv(1),), daemon=True).start()
 
     from transmooth.cli import app
@@ -77,14 +93,16 @@ def _job(connection: socket.socket) -> None:
         sys.excepthook(*sys.exc_info())
     sys.stdout.flush()
     sys.stderr.flush()
-    connection.sendall(bytes([status]))
+    with suppress(ConnectionError):  # the client may be gone
+        connection.sendall(bytes([status]))
     os._exit(status)
 
 
 def _end_with(block: object) -> None:
-    """End this process once `block()` returns: whoever held the other end is gone."""
+    """End this process once `block()` returns: whoever held the other end is gone or wants it."""
     assert callable(block)
-    block()
+    with suppress(ConnectionError):
+        block()
     os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -224,7 +224,7 @@ class TestVerify:
         array = np.load(tmp_path / "out/test.npy", mmap_mode="r+")
         array[0, 0, 0, 0] ^= 1
         array.flush()
-        with pytest.raises(ValueError, match=r"test.npy has SHA-256"):
+        with pytest.raises(ValueError, match=r"test.npy is damaged: .* Remove the folder"):
             verify(tmp_path / "out")
 
     def test_missing_file(self, spec: dict[str, Any], tmp_path: Path) -> None:

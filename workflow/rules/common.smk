@@ -1,10 +1,13 @@
 import atexit
+import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from logging.handlers import QueueHandler
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.settings.enums import Quietness
 
-from transmooth import gpus, params, warm
+from transmooth import ending, gpus, params, warm
 from transmooth.plan import Plan, Run
 
 ROOT = Path(workflow.basedir)
@@ -34,6 +37,24 @@ PLAN, TO_FETCH = plan()
 if TO_FETCH:
     logger.warning("\n".join(TO_FETCH))
 STUDY = PLAN.study
+
+
+def unlock_after_kill():
+    """Remove the locks that a killed Snakemake left in this folder, for which it would want `--unlock`.
+
+    Every Snakemake that lives shares a lock which the system frees: who gets it alone knows that the others are dead.
+    """
+    Path(".snakemake").mkdir(exist_ok=True)
+    alive = open(".snakemake/alive", "w")
+    with suppress(OSError):
+        fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for lock in Path(".snakemake/locks").glob("*.lock"):
+            lock.unlink()
+    fcntl.flock(alive, fcntl.LOCK_SH)
+    return alive
+
+
+ALIVE = unlock_after_kill() if workflow.is_main_process else None
 
 
 def code(*patterns):
@@ -119,9 +140,26 @@ def start_warm_server():
     """Import torch once for all jobs on this machine; the server ends with this process (see transmooth.warm)."""
     folder = tempfile.mkdtemp(prefix="transmooth-")
     atexit.register(shutil.rmtree, folder)
+    end_jobs_with_this_process(Path(folder, "run"))
     address = Path(folder, "warm")
     subprocess.Popen([sys.executable, "-m", "transmooth.warm", address], stdin=subprocess.PIPE)
     os.environ[warm.ADDRESS] = str(address)
+
+
+def end_jobs_with_this_process(lock):
+    """Jobs save and end when this process dies or is told to end; Snakemake alone would wait until they are done."""
+    run = ending.hold(lock)
+
+    def tell_jobs(then):
+        def handler(*signal_and_frame):
+            run.close()
+            then(*signal_and_frame)
+
+        return handler
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if callable(then := signal.getsignal(number)):  # a shell has its background processes ignore Ctrl-C
+            signal.signal(number, tell_jobs(then))
 
 
 def show_results():

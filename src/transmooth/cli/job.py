@@ -5,10 +5,22 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from transmooth.cli.options import json_object
+from transmooth import ending, guard
+from transmooth.cli.options import faults_in_one_line, json_object
 
-app = typer.Typer(no_args_is_help=True, help=__doc__)
+
+class _Jobs(TyperGroup):
+    """Jobs end alike: with one line for a fault, and after cleaning up when they are told to end."""
+
+    def invoke(self, ctx: Any) -> Any:
+        ending.interrupt()
+        with faults_in_one_line():
+            return super().invoke(ctx)
+
+
+app = typer.Typer(cls=_Jobs, no_args_is_help=True, help=__doc__)
 
 
 Spec = Annotated[Any, typer.Option(parser=json_object, help="What the job is to do, as JSON.", metavar="JSON")]
@@ -24,7 +36,8 @@ def prepare(spec: Spec, base: Annotated[Path, typer.Option(help="Where relative 
     def decoded(done: int, total: int) -> None:
         print(json.dumps({"images": done, "of": total}), flush=True)
 
-    prepare({k: v for k, v in spec.items() if k != "sha256"}, out, base, spec["sha256"], decoded)
+    with guard.alone(out):
+        prepare({k: v for k, v in spec.items() if k != "sha256"}, out, base, spec["sha256"], decoded)
 
 
 @app.command()
@@ -40,7 +53,10 @@ def train(
     from transmooth.train import train
 
     threads_per_process()
-    train(spec, data, out, init, checkpoint_seconds)
+    with guard.alone(out):
+        guard.verify(data)
+        ending.defer()
+        train(spec, data, out, init, checkpoint_seconds)
 
 
 @app.command()
@@ -56,6 +72,7 @@ def certify(
     from transmooth.jobs import certify, threads_per_process
 
     threads_per_process()
+    guard.verify(data, ["test"])
     number, shards = map(int, shard.split("-of-"))
     certify(spec, data, checkpoint, out, number - 1, shards, batch)
 
@@ -65,7 +82,9 @@ def merge(spec: Spec, data: Data, parts: list[Path], out: Out) -> None:
     """Join the shards of a run."""
     from transmooth.jobs import merge
 
-    merge(spec, data, parts, out)
+    guard.verify(data, [])
+    with guard.alone(out):
+        merge(spec, data, parts, out)
 
 
 @app.command()
@@ -80,7 +99,8 @@ def table(
     """Make a table from records."""
     from transmooth.report.tables import write_table
 
-    write_table(spec, results, base, published, out, metrics)
+    with guard.alone(out), guard.alone(metrics):
+        write_table(spec, results, base, published, out, metrics)
 
 
 @app.command()
@@ -92,7 +112,8 @@ def figure(
     """Draw a figure from records."""
     from transmooth.report.figures import write_figure
 
-    write_figure(spec, results, out)
+    with guard.alone(out):
+        write_figure(spec, results, out)
 
 
 @app.command()
@@ -108,7 +129,10 @@ def gap(
     from transmooth.jobs import threads_per_process
 
     threads_per_process()
-    write_gap(spec, results, {folder.name: folder for folder in data}, out, figure)
+    for folder in data:
+        guard.verify(folder)
+    with guard.alone(out), guard.alone(figure):
+        write_gap(spec, results, {folder.name: folder for folder in data}, out, figure)
 
 
 @app.command()
@@ -116,4 +140,5 @@ def training(runs: list[Path], out: Out) -> None:
     """Collect the training curves of checkpoint folders."""
     from transmooth.report.training import write_training
 
-    write_training(runs, out)
+    with guard.alone(out):
+        write_training(runs, out)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from transmooth import ending
 from transmooth.cli.options import STOPPED, Quiet, Radii, Seed, Sigma, Size, faults_in_one_line
 
 Model = Annotated[
@@ -57,6 +58,7 @@ def certify(
     with faults_in_one_line():
         from transmooth import jobs, loading
 
+        ending.interrupt()
         jobs.threads_per_process()
         spec: dict[str, Any] = {
             "method": method,

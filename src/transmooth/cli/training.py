@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from transmooth import ending, guard
 from transmooth.cli.options import AsJson, Quiet, Seed, Sigmas, faults_in_one_line, json_object
 
 Pictures = Annotated[
@@ -144,8 +145,10 @@ def _fit(
 
     jobs.threads_per_process()
     schedule["warmup_epochs"] = min(1, schedule["epochs"] - 1)
-    with _told(quiet) as decoding:
+    ending.interrupt()
+    with _told(quiet) as decoding, guard.alone(out):
         data = fit.prepared(images, out / "data", size, augment, test, recipe["seed"], decoding)
+        ending.defer()
         card = fit.fit(out, data, recipe, schedule, augment, init)
     if as_json:
         return typer.echo(json.dumps(card | {"folder": str(out), "prepared": str(data)}))

@@ -10,7 +10,7 @@ import math
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,6 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from transmooth import files
+
+from .loader import read_manifest
 from .picture import TRANSFORM, to_rgb, to_square
 from .sources import Images, open_source
 from .split import stratified
@@ -56,12 +59,13 @@ def prepare(
     total = sum(len(images.labels) for images in splits.values())
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
+    temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.tmp")
     temporary.mkdir()
     try:
         done = 0
         for split, images in splits.items():
-            np.save(temporary / f"{split}.labels.npy", images.labels)
+            with files.naming(out / f"{split}.labels.npy"):
+                np.save(temporary / f"{split}.labels.npy", images.labels)
             for count in _write(images, temporary / f"{split}.npy", spec["stored"]):
                 done += count
                 if progress:
@@ -79,18 +83,26 @@ def prepare(
     return manifest
 
 
-def verify(folder: Path) -> Manifest:
-    """The manifest of a prepared set, after every file was read and found to be the one it lists.
+def verify(folder: Path, splits: Collection[str] | None = None) -> Manifest:
+    """The manifest of a prepared set, after every file, of these splits or of all, was found to be the one it lists.
 
-    Raises FileNotFoundError for a file that is missing, ValueError, naming the file, for one that has changed.
+    Takes a second for each GB or two.  Raises FileNotFoundError for a file that is missing, ValueError, naming the
+    file, for one that has changed.
     """
-    manifest: Manifest = json.loads((folder / "manifest.json").read_bytes())
-    if _checksum(manifest) != manifest["checksum"]:
-        raise ValueError(f"{folder / 'manifest.json'} was edited: its checksum does not fit. Prepare the set again.")
+    mend = f"Remove the folder {folder} and prepare the set again (`snakemake` does)."
+    try:
+        manifest: Manifest = read_manifest(folder)
+        intact = _checksum(manifest) == manifest["checksum"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        intact = False
+    if not intact:
+        raise ValueError(f"{folder / 'manifest.json'} was edited or is damaged: its checksum does not fit. {mend}")
     for name, expected in manifest["files"].items():
-        if (found := _sha256(folder / name)) != expected:
+        if splits is not None and name.split(".")[0] not in splits:
+            continue
+        if (found := files.sha256(folder / name)) != expected:
             raise ValueError(
-                f"{folder / name} has SHA-256 {found}, its manifest says {expected}. Prepare the set again."
+                f"{folder / name} is damaged: its manifest says SHA-256 {expected}, it has {found}. {mend}"
             )
     return manifest
 
@@ -112,7 +124,10 @@ def _subset(images: Images, chosen: npt.NDArray[np.int64]) -> Images:
 def _write(images: Images, path: Path, side: int) -> Iterator[int]:
     """Decode every picture into the array at `path`; gives the number of pictures after each chunk of them."""
     count = len(images.labels)
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, side, side, 3))
+    with files.naming(path):
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, side, side, 3))
+        with path.open("rb+") as file:  # a disk that fills up under a map kills without a word
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
     def store(index: int) -> None:
         array[index] = np.asarray(to_square(to_rgb(images.load(index)), side))
@@ -141,7 +156,7 @@ def _manifest(spec: Mapping[str, Any], classes: tuple[str, ...], counts: dict[st
         "mean": mean,
         "std": std,
         "duplicates_across_splits": _duplicates(folder, counts),
-        "files": {path.name: _sha256(path) for path in sorted(folder.iterdir())},
+        "files": {path.name: files.sha256(path) for path in sorted(folder.iterdir())},
     }
     return {**manifest, "checksum": _checksum(manifest)}
 
@@ -175,11 +190,6 @@ def _digest(image: Pixels) -> bytes:
     return hashlib.blake2b(image.tobytes(), digest_size=16).digest()
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _canonical(manifest: Manifest) -> bytes:
     """One spelling for one content; it is this file's hash that pins a set."""
     return (json.dumps(manifest, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
@@ -208,7 +218,7 @@ def _versions() -> Iterator[str]:
 def _replace(out: Path, temporary: Path) -> None:
     """Put the finished folder in place. One already there is moved aside first: a rename does not replace a folder."""
     if out.exists():
-        old = temporary.with_name(f"{temporary.name}.old")
+        old = temporary.with_name(f"{temporary.stem}.old.tmp")
         out.rename(old)
         temporary.rename(out)
         shutil.rmtree(old)

@@ -7,7 +7,6 @@ ACR                       mean over the images of radius where right, else 0
 oracle                    the largest over sigma at each r: a choice made after seeing the results, not a certificate
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from transmooth import records
+from transmooth.card import read_card
 from transmooth.certify.bounds import share_interval
 from transmooth.logs import grid_of, read_any
 from transmooth.params import below
@@ -108,7 +108,7 @@ def read_row(row: Mapping[str, Any], results: Path) -> RowResult:
     settings = {_settings(frame, path) for frame, path in zip(frames, paths, strict=True)}
     if len(settings) > 1:
         raise ValueError(f"{row['label']}: its runs should be certified alike, found {sorted(map(str, settings))}")
-    cards = [json.loads((results / "finetune" / run["path"] / "model.json").read_text()) for run in row["runs"]]
+    cards = [read_card(results / "finetune" / run["path"]) for run in row["runs"]]
     sigmas = sorted(set(frames[0]["sigma"]))
     curves = {s: np.stack([certified_radius(frame[frame["sigma"] == s]) for frame in frames]) for s in sigmas}
     clean = np.array([card["test"]["correct"] / card["test"]["images"] for card in cards])
