@@ -88,7 +88,7 @@ def test_a_failed_job_is_told_with_the_end_of_its_log_and_how_to_run_it_again(
         text = send(shown, LogEvent.JOB_ERROR, "Error", logging.ERROR, **job(3, log=["job.log"]))
         assert "failed: finetune mixed/0\n" in text
         assert f"the end of {log}:\n    line 85\n" in text
-        assert f"snakemake --config study={tmp_path.name} finetune/mixed/0/model.safetensors\n" in text
+        assert f"snakemake finetune/mixed/0/model.safetensors --config study={tmp_path.name}\n" in text
         assert text.count("line ") == watch.LOG_LINES
         assert send(shown, LogEvent.JOB_FINISHED, "Finished", job_id=3) == text
 

@@ -236,7 +236,7 @@ class LogHandler(LogHandlerBase):
             self._say(f"  the end of {log.absolute()}:")
             self._say("\n".join(f"    {line}" for line in lines[-LOG_LINES:]) or "    (empty)")
         target = fields["output"][0].split(" ")[0] if fields["output"] else fields["rule_name"]
-        self._say(f"  to run it alone: snakemake --config study={Path.cwd().name} {target}")
+        self._say(f"  to run it alone: snakemake {target} --config study={Path.cwd().name}")
 
     def _stop(self) -> None:
         if self.live is not None:
