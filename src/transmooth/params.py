@@ -7,18 +7,19 @@ tables.yaml     WHICH    tables and figures, as rows of recipe names
 """
 
 import csv
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from os.path import expanduser, expandvars
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     SerializerFunctionWrapHandler,
     StringConstraints,
     ValidationError,
@@ -26,6 +27,8 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+
+from transmooth import strict_yaml
 
 
 class ParamsError(ValueError):
@@ -61,8 +64,9 @@ OBJECTIVES = Path(__file__).parent / "objectives"
 
 # Names become folders and wildcards of the workflow: nothing that a shell or a path could read as more than a name.
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$")]
-Count = Annotated[int, BeforeValidator(_no_booleans), Field(ge=1)]
-Whole = Annotated[int, BeforeValidator(_no_booleans), Field(ge=0)]
+# Records hold integers of 64 bits.
+Count = Annotated[int, BeforeValidator(_no_booleans), Field(ge=1, le=2**63 - 1)]
+Whole = Annotated[int, BeforeValidator(_no_booleans), Field(ge=0, le=2**63 - 1)]
 Level = Annotated[float, BeforeValidator(_no_booleans), Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, BeforeValidator(_no_booleans), Field(gt=0, allow_inf_nan=False)]
 Levels = Annotated[tuple[Level, ...], Field(min_length=1), AfterValidator(_unique)]
@@ -74,7 +78,7 @@ class Training(_Model):
     """What a training recipe says: with which objective and noise, of which parameters."""
 
     objective: Name = "cross_entropy"
-    options: dict[str, Any] = {}
+    options: dict[str, JsonValue] = {}
     sigmas: Levels = (0.0,)
 
     @field_validator("objective")
@@ -120,6 +124,17 @@ class Recipes(_Model):
 
 
 # --------------------------------------------------------------------------------------------- datasets.yaml
+def _train_and_test(splits: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    if missing := [split for split in ("train", "test") if not splits.get(split)]:
+        raise ValueError(f"should name at least one part for train and for test, none found for {missing[0]}")
+    if both := sorted(set(splits["train"]) & set(splits["test"])):
+        raise ValueError(f"should have other images in train than in test, found {both[0]!r} in both")
+    return splits
+
+
+Splits = Annotated[dict[Literal["train", "test"], tuple[str, ...]], AfterValidator(_train_and_test)]
+
+
 class TorchvisionSource(_Model):
     """A dataset class of torchvision by its name, e.g. CIFAR10."""
 
@@ -127,7 +142,7 @@ class TorchvisionSource(_Model):
     name: str
     root: str = "~/datasets"
     download: bool = False
-    splits: dict[Literal["train", "test"], tuple[str, ...]] | None = None
+    splits: Splits | None = None
 
 
 class ImageFolderSource(_Model):
@@ -135,7 +150,7 @@ class ImageFolderSource(_Model):
 
     kind: Literal["imagefolder"]
     root: str
-    splits: dict[Literal["train", "test"], tuple[str, ...]] = {"train": ("train",), "test": ("test",)}
+    splits: Splits = {"train": ("train",), "test": ("test",)}
 
 
 class OneFolderSource(_Model):
@@ -152,7 +167,7 @@ class ArraysSource(_Model):
 
     kind: Literal["arrays"]
     root: str
-    splits: dict[Literal["train", "test"], tuple[str, ...]]
+    splits: Splits
 
 
 class ParquetSource(_Model):
@@ -160,7 +175,7 @@ class ParquetSource(_Model):
 
     kind: Literal["parquet"]
     root: str
-    splits: dict[Literal["train", "test"], tuple[str, ...]]
+    splits: Splits
 
 
 class CharactersSource(_Model):
@@ -300,7 +315,7 @@ class NetworkParams(_Model):
     name: str
     stem: Literal["cifar", "imagenet"]
     groups: Count = 32
-    options: dict[str, Any] = {}
+    options: dict[str, JsonValue] = {}
 
 
 class TrainParams(_Model):
@@ -392,40 +407,19 @@ class Params(_Model):
 
 
 # ------------------------------------------------------------------------------------------------- reading
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML lets a later key replace an earlier one in silence; here that is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            line = key_node.start_mark.line + 1
-            if not isinstance(key, str | int | float):
-                raise ParamsError(f"{self.name}: line {line}: a key should be a word, found {key!r}")
-            if key in seen:
-                raise ParamsError(f"{self.name}: line {line}: the key {key!r} is there twice")
-            seen.add(key)
-        return dict(super().construct_mapping(node, deep))
-
-
 def _read(path: Path, base: Path) -> Mapping[str, Any]:
     shown = path.relative_to(base)
-    if not path.is_file():
-        there = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "no YAML file"
-        raise ParamsError(f"{shown}: no such file; {shown.parent}/ holds {there}")
     try:
-        with path.open(encoding="utf-8") as stream:
-            loader = _UniqueKeyLoader(stream)
-            loader.name = str(shown)
-            try:
-                content = loader.get_single_data()
-            finally:
-                loader.dispose()
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{shown}: not readable as YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ParamsError(f"{shown}: should be a mapping of keys to values, found {type(content).__name__}")
-    return content
+        return strict_yaml.load(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        there = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "no YAML file"
+        raise ParamsError(f"{shown}: no such file; {shown.parent}/ holds {there}") from None
+    except OSError as error:
+        raise ParamsError(f"{shown}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ParamsError(f"{shown}: should be UTF-8, found the byte {error.object[error.start]:#04x}") from error
+    except strict_yaml.YamlError as error:
+        raise ParamsError(f"{shown}: {error}") from error
 
 
 def validate(model: type[_M], content: Mapping[str, Any], file: str) -> _M:
@@ -433,23 +427,31 @@ def validate(model: type[_M], content: Mapping[str, Any], file: str) -> _M:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        lines = [_explain(detail, file) for detail in error.errors()]
+        # A list whose only element is at fault is also too short "after validation": that tells nothing more.
+        told = [detail for detail in error.errors() if detail["type"] != "too_short" or not detail["input"]]
+        lines = [_explain(detail, file) for detail in told]
         raise ParamsError("\n".join(lines)) from None
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 120
 
 
 def _explain(detail: Any, file: str) -> str:
     # The union of sources puts its tag into the location, a checked mapping a marker: neither is in the file.
     loc = detail["loc"]
     places = [part for before, part in zip((None, *loc), loc, strict=False) if before != "source" and part != "[key]"]
-    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in places).lstrip(".")
+    words = [part if isinstance(part, int) or part.isprintable() else repr(part) for part in places]
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in words).lstrip(".")
     message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+    message = message.replace("input was not a valid JSON value", "should be text, a number, a list or a mapping")
     message = message.replace("a valid tuple", "a list, such as [0.1, 0.2]").replace("Tuple should", "list should")
     if detail["type"] == "extra_forbidden":
         return f"{file}: {key}: unknown key"
     if detail["type"] == "missing":
         return f"{file}: {key}: missing"
     found = detail["input"]
-    shown = "" if "found" in message or isinstance(found, dict | BaseModel) else f", found {found!r}"
+    shown = "" if "found" in message or isinstance(found, dict | BaseModel) else f", found {_SHORT.repr(found)}"
     return f"{file}: {key}: {message}{shown}" if key else f"{file}: {message}{shown}"
 
 
@@ -531,7 +533,8 @@ def _bad_groups(params: Params) -> list[str]:
     if not any(recipe.norm == "group" for recipe in params.recipes.pretrain.values()):
         return []
     where = f"params/{params.name}.yaml: network"
-    channels, stem = network.options.get("channels", [64]), network.options.get("stem_width", 32)
+    channels: Any = network.options.get("channels", [64])
+    stem: Any = network.options.get("stem_width", 32)
     if not (isinstance(channels, list) and all(type(width) is int and width > 0 for width in channels)):
         return [f"{where}.options.channels: should be a list of numbers such as [64, 128], found {channels!r}"]
     if type(stem) is not int or stem < 1:
@@ -543,15 +546,26 @@ def _bad_groups(params: Params) -> list[str]:
     return []
 
 
+def _published_rows(path: Path) -> dict[str, set[str]]:
+    """Table of the mixed-noise paper -> the names of its rows."""
+    keys: dict[str, set[str]] = {}
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            for line in csv.DictReader(stream):
+                if line["paper"] == "mixed-noise":
+                    keys.setdefault(line["table"], set()).add(f"{line['block']};{line['row']}".lstrip(";"))
+    except KeyError as error:
+        raise ParamsError(f"params/{path.name}: should have a column {error}, found none") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ParamsError(f"params/{path.name}: cannot be read as CSV in UTF-8: {error}") from error
+    return keys
+
+
 def _bad_reports(params: Params, published: Path) -> list[str]:
     """Rows that cannot be told apart or joined, and radii that are not decided: found before all the compute."""
     faults = []
     study, reports = params.study, params.reports
-    with published.open(encoding="utf-8", newline="") as stream:
-        lines = [line for line in csv.DictReader(stream) if line["paper"] == "mixed-noise"]
-    keys: dict[str, set[str]] = {}
-    for line in lines:
-        keys.setdefault(line["table"], set()).add(f"{line['block']};{line['row']}".lstrip(";"))
+    keys = _published_rows(published)
     names = [*reports.tables, *reports.figures, *reports.gaps]
     faults += [f"params/tables.yaml: {n}: names two reports" for n in sorted({n for n in names if names.count(n) > 1})]
     for name, table in reports.tables.items():
@@ -638,7 +652,8 @@ def check_sources(params: Params, datasets: Iterable[str], base: Path) -> list[s
         missing = missing_folder(name, dataset, base)
         if missing is None:
             continue
-        fault = f"params/datasets.yaml: datasets.{name}.source.root: no such folder: {missing}"
+        what = "not a folder" if missing.exists() else "no such folder"
+        fault = f"params/datasets.yaml: datasets.{name}.source.root: {what}: {missing}"
         if dataset.fetch:
             to_fetch.append(f"{fault}\n  to fetch: {dataset.fetch}")
         else:
