@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from decimal import ROUND_FLOOR, Decimal
+from decimal import ROUND_FLOOR, Context, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -49,19 +49,27 @@ def read(path: str | os.PathLike[str]) -> pd.DataFrame:
     Without a time column, seconds is NaN. Raises ValueError for anything that would make a number derived
     from the log doubtful.
     """
-    text = Path(path).read_text(encoding="utf-8-sig")
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: a log is text in UTF-8, got the byte {error.object[error.start]:#04x}") from None
     # "1 day, 0:00:14" would fall apart at its comma and space.
-    lines = [re.sub(r"(\d+) days?,? *", r"\1d", line) for line in text.splitlines()]
+    lines = [re.sub(r"(?<!\d)(\d+) days?,? *", r"\1d", line) for line in text.splitlines()]
     rows = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
     if len(rows) < 2:
         raise ValueError(
             f"{path}: a log has a header and at least one image, got {'a header only' if rows else 'nothing'}"
         )
     separator = next((s for s in "\t," if s in rows[0][1]), None)
-    names = [NAMES.get(name.lower(), name.lower()) for name in _split(rows[0][1], separator)]
+    try:
+        names = [NAMES.get(name.lower(), name.lower()) for name in _split(rows[0][1], separator)]
+    except ValueError as error:
+        raise ValueError(f"{path}, line {rows[0][0]}: {error}") from None
     missing = [name for name in ("index", "label", "prediction", "radius") if name not in names]
     if missing or len(set(names)) < len(names):
-        raise ValueError(f"{path}: the header must name idx, label, predict and radius, each once, got {rows[0][1]!r}")
+        raise ValueError(
+            f"{path}: the header must name idx, label, predict and radius, each once, got {rows[0][1][:200]!r}"
+        )
 
     # Such a line still parses when it lost digits: a radius 1e-05 as 1, a class 12 as 1.
     unsure = len(lines) if not text.endswith("\n") and names[-1] in ("index", "label", "prediction", "radius") else None
@@ -106,14 +114,16 @@ def read_any(path: str | os.PathLike[str], sigma: float | None = None) -> pd.Dat
         if file.read(4) != b"PAR1":
             return read(path)
     frame: pd.DataFrame = records.read(path).to_pandas()
+    if not len(frame):
+        raise ValueError(f"{path}: there are no records in it")
     there = sorted(set(frame["sigma"]))
     if sigma is None and len(there) > 1:
         raise ValueError(f"{path}: holds records of several sigmas; choose one: {', '.join(map(str, there))}")
     if sigma is not None and sigma not in there:
         raise ValueError(f"{path}: holds no records of sigma = {sigma}; there are: {', '.join(map(str, there))}")
     frame = frame[frame["sigma"] == (there[0] if sigma is None else sigma)].reset_index(drop=True)
-    if not len(frame) or frame["label"].isna().any():
-        raise ValueError(f"{path}: {'some labels are unknown' if len(frame) else 'there are no records in it'}")
+    if frame["label"].isna().any():
+        raise ValueError(f"{path}: some labels are unknown")
     _check(frame, str(path))
     _check_labels(frame, str(path))
     frame["correct"] = _right(frame)
@@ -174,7 +184,10 @@ def to_records(frame: pd.DataFrame, sigma: float, alpha: float, n: int, source: 
 
 
 def _split(line: str, separator: str | None) -> list[str]:
-    fields = line.split() if separator is None else next(csv.reader([line], delimiter=separator))
+    try:
+        fields = line.split() if separator is None else next(csv.reader([line], delimiter=separator))
+    except csv.Error as error:  # which is no ValueError
+        raise ValueError(f"not fields between {separator!r}: {error}") from None
     return [field.strip() for field in fields]
 
 
@@ -197,6 +210,8 @@ def _row(names: list[str], fields: list[str]) -> dict[str, Any]:
 def _whole(field: str) -> int:
     if float(field) % 1:  # also raises for what is no number; "3.0" is fine
         raise ValueError(f"{field!r} is not a whole number")
+    if not -(2**63) <= float(field) < 2**63:
+        raise ValueError(f"{field[:30]!r} is too large a whole number")
     return int(float(field))
 
 
@@ -243,6 +258,12 @@ def _check(frame: pd.DataFrame, where: str) -> None:
             f"{where}: radii must be finite and ≥ 0, got {certified[bad].tolist()[:10]} "
             f"for images {index[bad].tolist()[:10]}"
         )
+    bad = frame["prediction"] < -1
+    if bad.any():
+        raise ValueError(
+            f"{where}: predict must be a class ≥ 0, or −1 for abstained, got {frame['prediction'][bad].tolist()[:10]} "
+            f"for images {index[bad].tolist()[:10]}"
+        )
     bad = (frame["prediction"] == -1) & (certified > 0)
     if bad.any():
         raise ValueError(
@@ -272,7 +293,7 @@ def write(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     columns = [frame[name].tolist() for name in ("index", "label", "prediction", "radius", "seconds")]
     for index, label, prediction, certified, seconds, right in zip(*columns, _right(frame).tolist(), strict=True):
         # From the shortest digits that give the double: floor(0.29 · 10⁶) in doubles would lose 10⁻⁶.
-        shown = Decimal(repr(float(certified))).quantize(Decimal("0.000001"), ROUND_FLOOR)
+        shown = Decimal(repr(float(certified))).quantize(Decimal("0.000001"), ROUND_FLOOR, Context(prec=400))
         time = "nan" if math.isnan(seconds) else str(timedelta(seconds=seconds))
         lines.append(f"{index}\t{label}\t{prediction}\t{shown}\t{int(right)}\t{time}")
     files.write_text(Path(path), "\n".join(lines) + "\n")

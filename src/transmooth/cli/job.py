@@ -1,6 +1,7 @@
 """The jobs of the workflow, as its rules call them."""
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +27,15 @@ app = typer.Typer(cls=_Jobs, no_args_is_help=True, help=__doc__)
 Spec = Annotated[Any, typer.Option(parser=json_object, help="What the job is to do, as JSON.", metavar="JSON")]
 Data = Annotated[Path, typer.Option(help="Folder of a prepared dataset.")]
 Out = Annotated[Path, typer.Option(help="What to write.")]
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """Number of the shard, from 1, and of all."""
+    match = re.fullmatch(r"(\d+)-of-(\d+)", text)
+    number, shards = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= number <= shards:
+        raise typer.BadParameter(f"should be K-of-N with K from 1 to N, such as 2-of-4; found {text!r}")
+    return number, shards
 
 
 @app.command()
@@ -65,7 +75,9 @@ def certify(
     data: Data,
     checkpoint: Annotated[Path, typer.Option(help="Checkpoint folder.")],
     out: Out,
-    shard: Annotated[str, typer.Option(help="Which part of the test images: K-of-N.")] = "1-of-1",
+    shard: Annotated[
+        Any, typer.Option(parser=_shard, metavar="K-of-N", help="Which part of the test images.")
+    ] = "1-of-1",
     batch: Annotated[int, typer.Option(help="Noisy images in one forward pass.")] = 256,
 ) -> None:
     """Certify a shard of the test images."""
@@ -73,7 +85,7 @@ def certify(
 
     threads_per_process()
     guard.verify(data, ["test"])
-    number, shards = map(int, shard.split("-of-"))
+    number, shards = shard
     certify(spec, data, checkpoint, out, number - 1, shards, batch)
 
 
