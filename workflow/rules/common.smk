@@ -168,9 +168,12 @@ def show_results():
     for handler in logger.handlers:
         if isinstance(handler, QueueHandler):
             handler.queue.join()  # the account of the run comes before its tables
-    from transmooth.report.terminal import show
+    from transmooth.report.terminal import shared_images, show
 
     show(Path.cwd(), [*PLAN.tables, *PLAN.gaps], [*PLAN.figures, *PLAN.gaps])
+    for manifest in filter(Path.is_file, (ROOT / PLAN.prepared(dataset) for dataset in PLAN.datasets)):
+        if told := shared_images(manifest):
+            print(f"note: {told}")
 
 
 wildcard_constraints:

@@ -1,5 +1,6 @@
 """What a newcomer sees at the end of a run: the tables, and where everything is."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,3 +18,14 @@ def show(results: Path, tables: Iterable[str], figures: Iterable[str]) -> None:
         console.print(Markdown(f"{title}\n\n{rows}"))
     paths += [results / "figures" / f"{name}.svg" for name in figures]
     console.print(*filter(Path.is_file, paths), sep="\n")
+
+
+def shared_images(manifest: Path) -> str | None:
+    """What is to be said of a prepared set some of whose test images are training images too."""
+    made = json.loads(manifest.read_bytes())
+    if not (shared := made["duplicates_across_splits"]):
+        return None
+    return (
+        f"{manifest.parent}: {shared} of {made['counts']['test']} test images are training or validation images too, "
+        "pixel for pixel: what a network remembers counts as certified"
+    )
