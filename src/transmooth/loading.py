@@ -37,7 +37,7 @@ from transmooth import checkpoint, files
 from transmooth.data import open_split, verify
 from transmooth.data.picture import to_rgb, to_square
 from transmooth.data.sources import open_source
-from transmooth.data.sources.imagefolder import SUFFIXES
+from transmooth.data.sources.imagefolder import image_files
 from transmooth.models import Network
 
 
@@ -230,6 +230,8 @@ def load_images(text: str, split: str = "test", size: int | None = None) -> Imag
     with what there is instead.
     """
     folder = Path(text)
+    if size is not None and size < 1:
+        raise ValueError(f"size: should be at least 1 pixel, found {size}")
     if (folder / "manifest.json").is_file():
         checksum = verify(folder, [split])["checksum"]
         prepared = open_split(folder, split)
@@ -287,8 +289,7 @@ def _inner(folder: Path, split: str) -> str:
 
 def _stats(folder: Path) -> list[tuple[str, int, int]]:
     """(path below the folder, bytes, nanoseconds of the last change) of every image file, sorted."""
-    paths = [Path(where, name) for where, _, names in os.walk(folder, followlinks=True) for name in names]
-    stats = [(path.relative_to(folder).as_posix(), path.stat()) for path in paths if path.suffix.lower() in SUFFIXES]
+    stats = [(Path(path).relative_to(folder).as_posix(), os.stat(path)) for path in image_files(folder)]
     return sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
 
 

@@ -23,11 +23,13 @@ import re
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise, product
+from itertools import product
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from transmooth import files
@@ -64,11 +66,56 @@ class RecordError(ValueError):
 
 
 def read(path: Path) -> pa.Table:
-    """Read one file of records; `.to_pandas()` makes it a DataFrame.  Raises RecordError if it is none or damaged."""
+    """Read one file of records; `.to_pandas()` makes it a DataFrame.
+
+    Raises RecordError if it is none, is damaged, or holds what no certification gives: see `check`.
+    """
     table = _read(path)
     if missing := set(SCHEMA.names) - set(table.schema.names):
         raise RecordError(f"{path}: not records: the columns {', '.join(sorted(missing))} are missing")
-    return table.select(SCHEMA.names).cast(SCHEMA.with_metadata(table.schema.metadata))
+    try:
+        records = table.select(SCHEMA.names).cast(SCHEMA.with_metadata(table.schema.metadata))
+    except pa.ArrowException as error:
+        raise RecordError(f"{path}: not records: a column is of another type: {error}") from None
+    check(records, path)
+    return records
+
+
+# What every row has.  The others may be null: an imported log does not tell them.
+_KNOWN = ("index", "prediction", "radius", "method", "sigma", "alpha", "n")
+
+
+def check(table: pa.Table, path: Path) -> None:
+    """Raise RecordError, naming `path`, for rows from which no number should be derived.
+
+    Those are gaps in the columns that every row has, a radius that is negative or not finite, an abstention with a
+    radius, a class below -1, a sigma that is not positive, an alpha outside (0, 1), an image that is there twice at one
+    sigma, and rows of several models.
+    """
+    for name in _KNOWN:
+        if gaps := table[name].null_count:
+            raise RecordError(f"{path}: the column {name} should have no gaps, {gaps} of {len(table)} rows have none")
+    radius, sigma, alpha, prediction = (table[name].to_numpy() for name in ("radius", "sigma", "alpha", "prediction"))
+    faults = {
+        "a radius that is finite and >= 0": ("radius", ~(np.isfinite(radius) & (radius >= 0))),
+        "a sigma that is finite and > 0": ("sigma", ~(np.isfinite(sigma) & (sigma > 0))),
+        "an alpha between 0 and 1": ("alpha", ~((alpha > 0) & (alpha < 1))),
+        "a class >= 0, or -1 for abstained": ("prediction", prediction < -1),
+        "the radius 0 where it abstained": ("radius", (prediction == -1) & (radius > 0)),
+    }
+    for wanted, (name, bad) in faults.items():
+        if bad.any():
+            first = int(bad.argmax())
+            raise RecordError(
+                f"{path}: image {table['index'][first]} should have {wanted}, found {table[name][first]}; "
+                f"so have {int(bad.sum())} of {len(table)} rows"
+            )
+    counted = table.group_by(["sigma", "index"]).aggregate([([], "count_all")])
+    doubled = counted.filter(pc.greater(counted["count_all"], 1)).sort_by("index")
+    if len(doubled):
+        raise RecordError(f"{path}: image {doubled['index'][0]} is there twice at sigma = {doubled['sigma'][0]}")
+    if len(models := table["model"].unique().to_pylist()) > 1:
+        raise RecordError(f"{path}: records of {len(models)} models: {', '.join(map(str, models))}")
 
 
 def _read(path: Path) -> pa.Table:
@@ -98,13 +145,9 @@ def _with(content: bytes, start: int, part: bytes) -> bytes:
 
 
 def write(table: pa.Table, path: Path) -> None:
-    """Write records, sorted by sigma and index.  Raises RecordError if an image is there twice at one sigma."""
+    """Write records, sorted by sigma and index.  Raises RecordError as `check`."""
     table = table.sort_by([("sigma", "ascending"), ("index", "ascending")])
-    keys = list(zip(table["sigma"].to_pylist(), table["index"].to_pylist(), strict=True))
-    if doubled := [key for key, following in pairwise(keys) if key == following]:
-        raise RecordError(f"{path}: image {doubled[0][1]} is there twice at sigma = {doubled[0][0]}")
-    if len(models := table["model"].unique().to_pylist()) > 1:
-        raise RecordError(f"{path}: records of {len(models)} models: {', '.join(models)}")
+    check(table, path)
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, table.schema) as writer:
         writer.write_table(table)
@@ -115,9 +158,17 @@ def write(table: pa.Table, path: Path) -> None:
 
 
 def made_with(path: Path) -> dict[str, Any]:
-    """What the file says it was made with: the spec, the versions, the commit; empty if it does not say."""
+    """What the file says it was made with: the spec, the versions, the commit; empty if it does not say.
+
+    Raises RecordError for a file that cannot be read or says it in no JSON object.
+    """
     text = (_read(path).schema.metadata or {}).get(b"transmooth", b"{}")
-    made: dict[str, Any] = json.loads(text)
+    try:
+        made = json.loads(text)
+    except ValueError as error:
+        raise RecordError(f"{path}: what it was made with should be JSON: {error}") from None
+    if not (isinstance(made, dict) and isinstance(made.get("spec", {}), dict)):
+        raise RecordError(f"{path}: what it was made with should be a JSON object with a spec that is one")
     return made
 
 

@@ -1,12 +1,13 @@
 """Folders of image files, one folder per class."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from .source import Images, Source, Spec, resolve
+from .source import Images, Source, Spec, decode, resolve
 
 SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 
@@ -17,8 +18,9 @@ def image_folder(spec: Spec, base: Path) -> Source:
     Files are root/<split>/<class>/**/<file> with one of SUFFIXES; classes and, in a class, files are in sorted
     order. Several folders for one split are read one after the other.
 
-    Raises FileNotFoundError for a folder that is missing; ValueError if two folders differ in their classes or a
-    class has no images; `load` raises ValueError for a file that cannot be decoded.
+    Raises FileNotFoundError for a folder that is missing; ValueError if two folders differ in their classes, a class
+    has no images, or a folder has a link to one that it lies in; `load` raises ValueError for a file that cannot be
+    decoded.
     """
     root = resolve(spec["root"], base)
     folders = {split: [root / folder for folder in spec["splits"][split]] for split in ("train", "test")}
@@ -47,28 +49,31 @@ def _images(folders: list[Path], classes: tuple[str, ...]) -> Images:
     labels: list[int] = []
     for folder in folders:
         for label, name in enumerate(classes):
-            found = _files(folder / name)
+            found = image_files(folder / name)
             if not found:
                 raise ValueError(f"class {name!r} is empty: no {' '.join(sorted(SUFFIXES))} in {folder / name}")
             paths += found
             labels += [label] * len(found)
 
     def load(index: int) -> Image.Image:
-        try:
-            with Image.open(paths[index]) as image:
-                image.load()
-                return image
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-            raise ValueError(f"cannot read the image {paths[index]}: {error}") from error
+        return decode(paths[index], f"the image {paths[index]}")
 
     return Images(np.array(labels, np.int64), load)
 
 
-def _files(folder: Path) -> list[str]:
-    return sorted(
-        os.path.join(where, name)
-        for where, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        # macOS leaves ._name.jpg beside name.jpg
-        if name[0] != "." and os.path.splitext(name)[1].lower() in SUFFIXES
-    )
+def image_files(folder: Path) -> list[str]:
+    """The paths of all image files below a folder, sorted.  Raises ValueError for a link to a folder around it."""
+    return sorted(_walk(str(folder), ()))
+
+
+def _walk(folder: str, above: tuple[str, ...]) -> Iterator[str]:
+    here = os.path.realpath(folder)
+    if here in above:
+        raise ValueError(f"{folder}: is, through a link, a folder that it lies in: its images would count many times")
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _walk(entry.path, (*above, here))
+            # macOS leaves ._name.jpg beside name.jpg
+            elif entry.name[0] != "." and os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+                yield entry.path

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from .source import Images, Source, Spec, resolve
+from .source import Images, Source, Spec, decode, resolve
 
 
 def parquet(spec: Spec, base: Path) -> Source:
@@ -22,7 +22,7 @@ def parquet(spec: Spec, base: Path) -> Source:
     """
     root = resolve(spec["root"], base)
     splits = {split: _images(root, spec["splits"][split]) for split in ("train", "test")}
-    count = max(int(images.labels.max()) for images in splits.values()) + 1
+    count = max(int(images.labels.max(initial=-1)) for images in splits.values()) + 1
     return Source(tuple(map(str, range(count))), splits)
 
 
@@ -35,7 +35,7 @@ def _images(root: Path, patterns: list[str]) -> Images:
         for path in found:
             try:
                 table = pa.dataset.dataset(path, format="parquet").to_table(columns=["image", "label"])
-            except (pa.ArrowInvalid, KeyError) as error:
+            except (pa.ArrowException, KeyError) as error:
                 raise ValueError(f"{path}: should be Parquet with columns `image` and `label`: {error}") from error
             images = table["image"].combine_chunks()
             if pa.types.is_struct(images.type):
@@ -49,11 +49,10 @@ def _images(root: Path, patterns: list[str]) -> Images:
     pictures = pa.chunked_array(encoded)
 
     def load(index: int) -> Image.Image:
-        try:
-            with Image.open(io.BytesIO(pictures[index].as_py())) as image:
-                image.load()
-                return image
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError, TypeError) as error:
-            raise ValueError(f"cannot read picture {index} of {', '.join(patterns)} in {root}: {error}") from error
+        shown = f"picture {index} of {', '.join(patterns)} in {root}"
+        content = pictures[index].as_py()
+        if content is None:
+            raise ValueError(f"cannot read {shown}: it is null")
+        return decode(io.BytesIO(content), shown)
 
     return Images(np.concatenate(labels), load)

@@ -4,13 +4,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os.path import expanduser, expandvars
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 Spec = Mapping[str, Any]
+
+# Whatever a file is called, Pillow would else hand PostScript in it to Ghostscript, which runs it.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
 @dataclass(frozen=True)
@@ -32,3 +35,17 @@ class Source:
 def resolve(path: str, base: Path) -> Path:
     """`path` with `~` and environment variables expanded; a relative path starts at `base`."""
     return base / expanduser(expandvars(path))
+
+
+def decode(file: str | IO[bytes], shown: str) -> Image.Image:
+    """The picture in a file, the first one of several.  Raises ValueError, with `shown` in it, if there is none."""
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            image.load()
+        if image.mode == "F":
+            raise ValueError("its pixels are floats, of no known range; store it as 8-bit or 16-bit integers")
+    except UnidentifiedImageError:
+        raise ValueError(f"cannot read {shown}: it should be {', '.join(FORMATS)}, and is none of them") from None
+    except Exception as error:  # decoders raise many kinds, for files that are cut off, damaged or too large
+        raise ValueError(f"cannot read {shown}: {error}") from error
+    return image
