@@ -1,0 +1,164 @@
+"""Checkpoints and other people's weights."""
+
+import json
+import pickle
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from tests.bad_inputs import Case, Code
+from tests.conftest import NETWORK
+from transmooth import checkpoint, files
+from transmooth.loading import load_model
+from transmooth.models import build
+
+MODEL = Path("model")
+CARD, WEIGHTS = MODEL / "model.json", MODEL / "model.safetensors"
+BASE = {"network": NETWORK, "classes": list("0123456789"), "mean": [0.5] * 3, "std": [0.25] * 3}
+DESCRIBES = f"{CARD}: describes no network: "
+FITS = f"{WEIGHTS}: does not fit resnet18: "
+
+
+@cache
+def network() -> Any:
+    torch.manual_seed(0)
+    return build(NETWORK, 10, (0.5,) * 3, (0.25,) * 3)
+
+
+def load() -> str:
+    loaded = load_model(str(MODEL))
+    return f"{len(loaded.classes or ())} classes"
+
+
+def card(**changes: Any) -> Callable[[], str]:
+    """A sound checkpoint whose card says something else."""
+
+    def use() -> str:
+        checkpoint.save(MODEL, network(), BASE | changes)
+        return load()
+
+    return use
+
+
+def described(**changes: Any) -> Callable[[], str]:
+    return card(network=NETWORK | changes)
+
+
+def carded(content: str | None) -> Callable[[], str]:
+    """A card of another content, or a folder in its place."""
+
+    def use() -> str:
+        checkpoint.save(MODEL, network(), BASE)
+        CARD.unlink()
+        CARD.mkdir() if content is None else CARD.write_text(content)
+        return load()
+
+    return use
+
+
+def weights(content: Callable[[], bytes]) -> Callable[[], str]:
+    """Other weights, with a card that has their hash: somebody meant it."""
+
+    def use() -> str:
+        path = Path("other")
+        path.write_bytes(content())
+        checkpoint.save(MODEL, network(), BASE)
+        path.rename(WEIGHTS)
+        text = json.loads(CARD.read_text()) | {"weights_sha256": files.sha256(WEIGHTS), "format": 1}
+        text.pop("checksum", None)
+        CARD.write_text(json.dumps(text))
+        return load()
+
+    return use
+
+
+def state(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[], bytes]:
+    return lambda: safetensors.torch.save({name: change(tensor) for name, tensor in network().state_dict().items()})
+
+
+def named(text: str) -> Callable[[], object]:
+    return lambda: load_model(text).description
+
+
+def timm_weights() -> object:
+    safetensors.torch.save_file({"x": torch.zeros(1)}, "w.safetensors")
+    return load_model("timm:resnet18@w.safetensors").description
+
+
+def resumed() -> object:
+    Path("resume.pt").write_bytes(pickle.dumps(Code()))
+    return checkpoint.load_state(Path("resume.pt"), {})
+
+
+CASES = [
+    Case("a card that is a list", f"{CARD}: not a card: …", carded("[]")),
+    Case("a card that is a folder", f"[Errno 21] Is a directory: '{CARD}'", carded(None)),
+    Case(
+        "a card that lacks keys",
+        f"{CARD}: not a card: it should name classes, mean, network, std, weights_sha256",
+        carded('{"format": 1}'),
+    ),
+    Case(
+        "a card of a network that timm has not",
+        f"{DESCRIBES}ValueError: network.name: timm has no 'resnot18'",
+        described(name="resnot18"),
+    ),
+    Case(
+        "a card that names a network on a hub",
+        f"{DESCRIBES}ValueError: network.name: timm has no 'hf-hub:a/b'",
+        described(name="hf-hub:a/b"),
+    ),
+    Case("a card of official weights: they are here, none are fetched", "read: 10 classes", described(official=True)),
+    Case("a card of an unknown norm", f"{DESCRIBES}KeyError: 'weight'", described(norm="weight")),
+    Case("a card of another norm than the weights", f"{FITS}…backbone.bn1.running_mean…", described(norm="batch")),
+    Case("a card of an unknown option", f"{DESCRIBES}TypeError: …'depth'", described(options={"depth": 3})),
+    Case(
+        "a card with a number for the classes",
+        f"{DESCRIBES}TypeError: object of type 'int' has no len()",
+        card(classes=10),
+    ),
+    Case(
+        "a card of other classes than the weights",
+        f"{FITS}…size mismatch for backbone.fc.weight…",
+        card(classes=["a", "b"]),
+    ),
+    Case(
+        "a card with one number for the mean",
+        f"{DESCRIBES}RuntimeError: shape '[1, 3, 1, 1]' is invalid …",
+        card(mean=[0.5]),
+    ),
+    Case(
+        "a pickle with code in it, called model.safetensors",
+        f"{FITS}Error while deserializing header: …",
+        weights(lambda: pickle.dumps(Code())),
+    ),
+    Case(
+        "weights that are cut off",
+        f"{FITS}Error while deserializing header: …",
+        weights(lambda: state(torch.clone)()[:-100]),
+    ),
+    Case("weights of no bytes", f"{FITS}Error while deserializing header: …", weights(lambda: b"")),
+    Case(
+        "weights that are NaN",
+        f"{WEIGHTS}: the weights are NaN (backbone.…): the training diverged",
+        weights(state(lambda tensor: tensor * float("nan"))),
+    ),
+    Case("a state to resume from that is a pickle with code in it: training starts anew", "read: None", resumed),
+    Case("a network that timm has not", "w.safetensors: no such file", named("timm:resnot18@w.safetensors")),
+    Case("weights of another network", "w.safetensors: does not fit timm's resnet18: 'fc.weight'", timm_weights),
+    Case(
+        "a .pth without the network that it is for",
+        "no model 'w.pth': a model is a checkpoint folder, timm:NAME@FILE, a file ending in .pt, .ts, .pt2, or "
+        "package.module:function",
+        named("w.pth"),
+    ),
+    Case(
+        "a function that returns no network",
+        "os:getcwd: should return a torch.nn.Module, returned str",
+        named("os:getcwd"),
+    ),
+]

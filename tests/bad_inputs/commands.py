@@ -1,0 +1,193 @@
+"""What is typed: the options and arguments of every command."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.bad_inputs import Case, command
+from tests.bad_inputs.checkpoints import BASE, network
+from tests.test_records import row
+from transmooth import checkpoint, records
+from transmooth.data import prepare
+
+LOG = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n" + "".join(f"{k}\t1\t1\t0.{k + 1}\t1\t0:00:01\n" for k in range(5))
+SPEC = {"method": "cohen", "sigmas": [0.5], "n0": 5, "n": 20, "alpha": 0.01, "seed": 0, "dtype": "fp32", "images": 2}
+
+
+def certify(*more: Any) -> Callable[[], str]:
+    """`transmooth certify` of a sound model and images, the last of two equal options counts."""
+
+    def use() -> str:
+        if "digits" not in more:
+            checkpoint.save(Path("model"), network(), BASE)
+            source = {"kind": "digits", "seed": 0, "test": 10}
+            prepare({"source": source, "size": 8, "stored": 8, "validation": 0, "seed": 0}, Path("images"), Path())
+        settings = ["--sigma", 0.5, "--n", 20, "--n0", 5, "--alpha", 0.01, "--images", 2, "--out", "r.parquet"]
+        return command("certify", "model", "images", *settings, *more)
+
+    return use
+
+
+def typed(*arguments: Any) -> Callable[[], str]:
+    """Any command, beside a log and records."""
+
+    def use() -> str:
+        Path("log.tsv").write_text(LOG)
+        records.write(records.from_rows([row(index) for index in range(5)], {}), Path("r.parquet"))
+        Path("folder.parquet").mkdir()
+        return command(*arguments)
+
+    return use
+
+
+def usage(option: str, why: str) -> str:
+    return f"Error: Invalid value for '{option}': {why}"
+
+
+SAID = "transmooth: "
+LOG_OF = ("import-log", "log.tsv", "new.parquet", "--sigma")
+
+CASES = [
+    Case(
+        "certify --sigma nan",
+        f"{SAID}sigma must be a positive finite number (noise on the [0, 1] image), got nan",
+        certify("--sigma", "nan"),
+    ),
+    Case("certify --sigma strong", usage("--sigma", "…"), certify("--sigma", "strong")),
+    Case("certify --alpha 1.5", f"{SAID}alpha must be strictly between 0 and 1, got 1.5", certify("--alpha", 1.5)),
+    Case("certify --n -1", f"{SAID}n must be an integer from 0 to 2^63 - 1, got -1", certify("--n", -1)),
+    Case("certify --n 1e5", usage("--n", "…"), certify("--n", "1e5")),
+    Case("certify --n0 0", f"{SAID}n0 (selection samples) must be at least 1, got 0", certify("--n0", 0)),
+    Case("certify --seed of 20 digits", usage("--seed", "…"), certify("--seed", 10**19)),
+    Case("certify --batch 0", usage("--batch", "…"), certify("--batch", 0)),
+    Case("certify --images 0", usage("--images", "…"), certify("--images", 0)),
+    Case("certify --size 0", usage("--size", "…"), certify("--size", 0)),
+    Case(
+        "certify --radii 0.5,0.25",
+        f"{SAID}radii must be … in increasing order, each once, got (0.5, 0.25)",
+        certify("--method", "sequential", "--radii", "0.5,0.25"),
+    ),
+    Case(
+        "certify --radii 100",
+        f"{SAID}n = 20 samples certify at most 0.4108 at sigma = 0.5; radii start at 100.0",
+        certify("--method", "sequential", "--radii", "100"),
+    ),
+    Case(
+        "certify --radii nan",
+        usage("--radii", "should be numbers >= 0 with commas between, such as 0,0.25,0.5; found 'nan'"),
+        certify("--radii", "nan"),
+    ),
+    Case(
+        "certify --out FOLDER/x.parquet, where FOLDER is a file",
+        f"{SAID}[Errno 17] File exists: '…/model/model.json/…'",
+        certify("--out", "model/model.json/r.parquet"),
+    ),
+    Case("certify without a model", "Error: Missing argument …", typed("certify")),
+    Case("accuracy of a folder", f"{SAID}folder.parquet: no such file", typed("accuracy", "folder.parquet")),
+    Case(
+        "accuracy --alpha 2",
+        f"{SAID}alpha must be strictly between 0 and 1, got 2.0",
+        typed("accuracy", "log.tsv", "--alpha", 2),
+    ),
+    Case(
+        "accuracy --sigma of other records",
+        f"{SAID}r.parquet: holds no records of sigma = 2.0; there are: 0.5",
+        typed("accuracy", "r.parquet", "--sigma", 2),
+    ),
+    Case("audit --n 0", usage("--n", "…"), typed("audit", "log.tsv", "--n", 0)),
+    Case(
+        "audit --sigma -1",
+        f"{SAID}sigma must be a positive finite number (noise on the [0, 1] image), got -1.0",
+        typed("audit", "log.tsv", "--sigma", -1),
+    ),
+    Case(
+        "audit --alpha 0",
+        f"{SAID}alpha must be strictly between 0 and 1, got 0.0",
+        typed("audit", "log.tsv", "--alpha", 0),
+    ),
+    Case(
+        "compare --radius nan",
+        usage("--radius", "…"),
+        typed("compare", "log.tsv", "log.tsv", "--radius", "nan"),
+    ),
+    Case("compare --radius -1", usage("--radius", "…"), typed("compare", "log.tsv", "log.tsv", "--radius", -1)),
+    Case(
+        "compare with what is not there",
+        f"{SAID}gone.tsv: no such file",
+        typed("compare", "log.tsv", "gone.tsv", "--radius", 0),
+    ),
+    Case(
+        "import-log --sigma 0",
+        f"{SAID}sigma must be a positive finite number (noise on the [0, 1] image), got 0.0",
+        typed(*LOG_OF, 0, "--alpha", 0.001, "--n", 100_000),
+    ),
+    Case(
+        "import-log with too small an --n",
+        f"{SAID}log.tsv: 5 radii are not those of sigma = 0.1, alpha = 0.001, n = 11 …",
+        typed(*LOG_OF, 0.1, "--alpha", 0.001, "--n", 11),
+    ),
+    Case(
+        "import-log of records",
+        f"{SAID}r.parquet: a log is text in UTF-8, got the byte …",
+        typed("import-log", "r.parquet", "new.parquet", "--sigma", 1, "--alpha", 0.001, "--n", 1000),
+    ),
+    Case(
+        "import-log over a folder",
+        f"{SAID}[Errno 21] Is a directory: 'folder.parquet'",
+        typed("import-log", "log.tsv", "folder.parquet", "--sigma", 1, "--alpha", 0.001, "--n", 100_000),
+    ),
+    Case(
+        "export-log into a folder that cannot be",
+        f"{SAID}[Errno 20] Not a directory: 'log.tsv/log.tsv'",
+        typed("export-log", "r.parquet", "log.tsv/log.tsv"),
+    ),
+    Case("predict without --sigma", "Error: Missing option '--sigma'.", typed("predict", "model", "images")),
+    Case(
+        "a job whose --spec is no JSON",
+        usage("--spec", "should be a JSON object, found '{'"),
+        typed("job", "merge", "--spec", "{", "--data", ".", "--out", "x.parquet", "r.parquet"),
+    ),
+    Case(
+        "a job whose --spec is a list",
+        usage("--spec", "should be a JSON object, found '[]'"),
+        typed("job", "merge", "--spec", "[]", "--data", ".", "--out", "x.parquet", "r.parquet"),
+    ),
+    Case(
+        "a job for shard 3-of-2",
+        usage("--shard", "should be K-of-N with K from 1 to N, such as 2-of-4; found '3-of-2'"),
+        typed(
+            "job",
+            "certify",
+            "--spec",
+            json.dumps(SPEC),
+            "--data",
+            ".",
+            "--checkpoint",
+            ".",
+            "--shard",
+            "3-of-2",
+            "--out",
+            "x.parquet",
+        ),
+    ),
+    Case(
+        "a job for shard one",
+        usage("--shard", "should be K-of-N with K from 1 to N, such as 2-of-4; found 'one'"),
+        typed(
+            "job",
+            "certify",
+            "--spec",
+            json.dumps(SPEC),
+            "--data",
+            ".",
+            "--checkpoint",
+            ".",
+            "--shard",
+            "one",
+            "--out",
+            "x.parquet",
+        ),
+    ),
+    Case("a command that is not there", "Error: No such command 'certfy'.…", typed("certfy")),
+]
