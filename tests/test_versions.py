@@ -24,10 +24,8 @@ def call(folder: Path, *command: str) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def versioned(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
-    """The study as a git repository with its results in DVC, pushed to a remote folder."""
-    folder, remote = study, tmp_path_factory.mktemp("remote")
+def version(folder: Path) -> Path:
+    """Make the folder of a study that was run a git repository, with its data and results in DVC."""
     for name in (".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, folder / name)
     dvc = yaml.safe_load((ROOT / "dvc.yaml").read_text())
@@ -41,9 +39,16 @@ def versioned(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  #
     call(folder, "dvc", "repro", "--quiet", "smoke")
     call(folder, "git", "add", "--all")
     call(folder, "git", "commit", "--quiet", "--message=study")
-    call(folder, "dvc", "remote", "add", "--local", "--default", "store", str(remote))
-    call(folder, "dvc", "push", "--quiet")
     return folder
+
+
+@pytest.fixture(scope="module")
+def versioned(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
+    """The study, versioned and pushed to a remote folder."""
+    version(study)
+    call(study, "dvc", "remote", "add", "--local", "--default", "store", str(tmp_path_factory.mktemp("remote")))
+    call(study, "dvc", "push", "--quiet")
+    return study
 
 
 def test_a_clone_after_pull_plans_nothing(versioned: Path, tmp_path: Path) -> None:

@@ -134,10 +134,9 @@ TINY = {
 }
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study of two runs that was run once: one from scratch, one transferred."""
-    folder = copy(tmp_path_factory.mktemp("project"))
+def tiny(folder: Path) -> Path:
+    """A copy of the project whose smoke study has two runs: one from scratch, one transferred."""
+    copy(folder)
     (folder / "params" / "smoke.yaml").write_text(yaml.safe_dump(TINY, sort_keys=False))
     edit(folder, "datasets.yaml", "train: 12000", "train: 620")
     edit(folder, "datasets.yaml", "test: 1240", "test: 62")
@@ -151,6 +150,13 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     panels = [{"title": "One", "rows": rows[1:]}, {"title": "Two", "rows": rows}]
     tables["figures"]["figure1"] = {"title": "Figure", "caption": "Curves.", "panels": panels}
     (folder / "params" / "tables.yaml").write_text(yaml.safe_dump(tables, sort_keys=False, allow_unicode=True))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny study, run once."""
+    folder = tiny(tmp_path_factory.mktemp("project"))
     done = snakemake(folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Pair" in done.stdout  # the tables, on the terminal
