@@ -45,6 +45,24 @@ def test_the_command_sees_its_gpus_only(tmp_path: Path) -> None:
         environment["CUDA_VISIBLE_DEVICES"] = visible
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == shown
-    environment |= {"CUDA_VISIBLE_DEVICES": "3,5", "SLURM_JOB_ID": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "3,5"  # the scheduler has chosen
+
+
+def test_two_allocations_that_name_their_gpus_alike_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    environment = {"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path)}
+    environment["CUDA_VISIBLE_DEVICES"] = "0,1"
+
+    def start(allocation: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "transmooth.gpus", "1", "sh", "-c", "echo $CUDA_VISIBLE_DEVICES; read wait"]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        return subprocess.Popen(command, text=True, env=environment | {"SLURM_JOB_ID": allocation}, **pipes)
+
+    def shown(process: subprocess.Popen[str]) -> str:
+        assert process.stdout
+        return process.stdout.readline().strip()
+
+    with start("7") as first, start("8") as other:
+        assert {shown(first), shown(other)} == {"0"}
+        with start("7") as second:  # of the first one's allocation
+            assert shown(second) == "1"
+            for process in (first, second, other):
+                process.communicate("")

@@ -18,6 +18,7 @@ from transmooth.params import load
 from transmooth.plan import Plan
 
 BIN = Path(sys.executable).parent
+PROFILES = ("default", "slurm")
 
 
 def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -203,6 +204,7 @@ def test_a_change_re_runs_what_it_concerns(study: Path) -> None:
     assert after("tables.yaml", "title: Figure", "title: Curves") == {"figure": 1, "all": 1}
     assert after("smoke.yaml", "n: 100", "n: 110") == below
     assert after("smoke.yaml", "shards: 2", "shards: 3") == {}
+    assert after("smoke.yaml", "shards: 2", "shards: 2\n  processes: 2") == {}
     assert (
         after(
             "recipes.yaml", "    sigma_100:\n      sigmas:\n      - 1.0", "    sigma_100:\n      sigmas:\n      - 2.0"
@@ -234,3 +236,31 @@ def test_times_of_files_do_not_matter(study: Path) -> None:
     assert planned(study) == {}
     for path, moment in kept.items():
         os.utime(path, (moment, moment))
+
+
+def test_neither_gpus_nor_a_cluster_re_run_what_is_done(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert planned(study, "--workflow-profile", "slurm", "--set-resources", "pretrain:nodes=2") == {}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert planned(study) == {}
+
+
+def test_the_slurm_profile_decides_what_re_runs_as_the_default_one_does() -> None:
+    default, slurm = (yaml.safe_load((ROOT / f"profiles/{name}/profile.yaml").read_text()) for name in PROFILES)
+    for key in ("rerun-triggers", "max-checksum-file-size", "rerun-incomplete", "keep-going"):
+        assert slurm[key] == default[key], key
+
+
+def test_a_cluster_job_asks_for_what_the_params_say(study: Path) -> None:
+    edit(study, "smoke.yaml", "epochs: 1", "epochs: 2")
+    try:
+        done = snakemake(study, "-n", "--workflow-profile", "slurm")
+    finally:
+        edit(study, "smoke.yaml", "epochs: 2", "epochs: 1")
+    plan = done.stdout + done.stderr
+    pretrain = plan[plan.index("rule pretrain:") :]
+    asked = re.search(r"threads: 2\n +resources: (.*)", pretrain)
+    assert asked
+    assert {"gpu=2", "mem_mb=32000", "runtime=2880"} <= set(asked[1].split(", "))
+    # All shards in one allocation.
+    assert plan.count("Group job certify") == 1
+    assert plan[plan.index("Group job certify") :].count("rule certify:") == 2

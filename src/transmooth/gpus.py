@@ -1,8 +1,9 @@
 """Lend each job of a machine its own GPUs: `python -m transmooth.gpus COUNT COMMAND …`.
 
 Snakemake counts GPUs but does not say which: without this every job would take the first.  A lease is a locked file
-for each GPU, which the system frees when the command ends, however that happens.  Under Slurm the scheduler has chosen
-already (CUDA_VISIBLE_DEVICES), and the command is started as it is.
+for each GPU, which the system frees when the command ends, however that happens.  Under Slurm the pool is what the
+scheduler gave to the allocation (CUDA_VISIBLE_DEVICES), lent among its own jobs: two allocations may name different
+GPUs alike.
 """
 
 import fcntl
@@ -13,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-FOLDER = Path(tempfile.gettempdir(), f"transmooth-gpus-{os.getuid()}")
+FOLDER = Path(tempfile.gettempdir(), f"transmooth-gpus-{os.getuid()}-{os.environ.get('SLURM_JOB_ID', 'all')}")
 
 
 def present() -> list[str]:
@@ -59,8 +60,7 @@ def lease(count: int, pool: list[str], folder: Path = FOLDER, poll: float = 1) -
 def main(arguments: list[str]) -> None:
     """Become the command, with the leased GPUs visible to it."""
     count, *command = arguments
-    pool = [] if "SLURM_JOB_ID" in os.environ else present()
-    if pool:
+    if pool := present():
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(lease(int(count), pool))
     os.execvp(command[0], command)
 

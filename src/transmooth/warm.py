@@ -1,9 +1,9 @@
 """Start jobs warm: one process imports torch and timm, every job is a fork of it.
 
 Those imports cost some 9 s of CPU time a process (torch 2.15), more than a small job.  The Snakefile starts the server
-for a run and it ends with the run; a job asks it through a socket, and starts by itself when there is none, as on the
-nodes of a cluster or where the server was killed.  A job of the server has the client's arguments, folder, environment
-and standard streams; it is told to end when the client is, or is gone.
+for a run, or for the jobs of one allocation on a node of a cluster, and it ends with them.  A job asks it through a
+socket, and starts by itself when there is none or it was killed.  A job of the server has the client's arguments,
+folder, environment and standard streams; it is told to end when the client is, or is gone.
 """
 
 import json
@@ -52,12 +52,13 @@ def serve(address: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(address))
         server.listen(64)  # who comes during the imports waits in line
-        import transmooth.certify.chunks
-        import transmooth.records
-        import transmooth.train  # noqa: F401
-
         while True:
             connection, _ = server.accept()
+            # With the first job, not before it: a server that nobody asks costs nothing.
+            import transmooth.certify.chunks
+            import transmooth.records
+            import transmooth.train  # noqa: F401
+
             if os.fork() == 0:
                 server.close()
                 _job(connection)

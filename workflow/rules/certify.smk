@@ -22,8 +22,9 @@ rule certify:
             "jobs.py",
         ),
         launch=launch(STUDY.certify.processes),
+        program="python -m transmooth",
     shell:
-        "{params.launch} job certify --spec {params.spec:q} --data $(dirname {input.data}) --batch {resources.batch}"
+        "{params.launch} {params.program} job certify --spec {params.spec:q} --data $(dirname {input.data}) --batch {resources.batch}"
         " --checkpoint $(dirname {input.weights}) --shard {wildcards.scatteritem} --out {output} >{log} 2>&1"
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import suppress
+from functools import cache
 from logging.handlers import QueueHandler
 from pathlib import Path
 
@@ -57,6 +58,7 @@ def unlock_after_kill():
 ALIVE = unlock_after_kill() if workflow.is_main_process else None
 
 
+@cache
 def code(*patterns):
     """A hash of the sources that a job's result depends on, as a param.
 
@@ -114,20 +116,32 @@ def networks_of(gap):
 
 
 def launch(processes):
-    """How a job starts: `accelerate launch` for several processes; for one, the same command without its start-up."""
-    lease = f"python -m transmooth.gpus {processes} " if GPUS else ""
-    if processes == 1:
-        return f"{lease}python -m transmooth"
-    return (
-        f"{lease}accelerate launch --config_file ../../workflow/accelerate/local.yaml"
-        f" --num_processes {processes} -m transmooth"
-    )
+    """What starts the program of a rule (`params.program`): nothing for one process, `accelerate launch` for several.
+
+    A function of `resources`, because Snakemake leaves such params out of what re-runs a job: whether a machine has
+    GPUs, and over how many nodes a profile spreads the processes, changes no result.
+    """
+
+    def command(wildcards, resources):
+        accelerate = "../../workflow/accelerate"
+        if (nodes := resources.get("nodes", 1)) > 1:
+            return f"sh {accelerate}/nodes.sh {nodes} {processes}"
+        lease = f"python -m transmooth.gpus {processes}" if GPUS else ""
+        if processes == 1:
+            return lease
+        return (
+            f"{lease} accelerate launch --config_file {accelerate}/local.yaml --num_processes {processes} --no_python"
+        )
+
+    return command
 
 
 GPUS = gpus.present()
-if "gpu" not in workflow.global_resources:
+# None where jobs go to a cluster.
+CORES = workflow.global_resources["_cores"].value
+if CORES and "gpu" not in workflow.global_resources:
     # Without GPUs the cores are the only limit.
-    workflow.global_resources["gpu"] = len(GPUS) or workflow.cores or 1
+    workflow.global_resources["gpu"] = len(GPUS) or CORES
 
 
 def check_fetched():
@@ -137,7 +151,7 @@ def check_fetched():
 
 
 def start_warm_server():
-    """Import torch once for all jobs on this machine; the server ends with this process (see transmooth.warm)."""
+    """Import torch once for all jobs of this process on this machine (see transmooth.warm); the server ends with it."""
     folder = tempfile.mkdtemp(prefix="transmooth-")
     atexit.register(shutil.rmtree, folder)
     end_jobs_with_this_process(Path(folder, "run"))
@@ -160,6 +174,12 @@ def end_jobs_with_this_process(lock):
     for number in (signal.SIGTERM, signal.SIGINT):
         if callable(then := signal.getsignal(number)):  # a shell has its background processes ignore Ctrl-C
             signal.signal(number, tell_jobs(then))
+
+
+if workflow.remote_exec and "SLURM_STEP_ID" not in os.environ:
+    # On a node of a cluster, where hooks do not run: once for all jobs of an allocation, each of which is a step with a
+    # Snakemake of its own.  The address that Slurm copied from where it was submitted is of a server that is elsewhere.
+    start_warm_server()
 
 
 def show_results():

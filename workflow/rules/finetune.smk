@@ -16,7 +16,8 @@ rule finetune:
         spec=lambda wildcards: PLAN.finetune(run_of(wildcards)),
         code=lambda wildcards: train_code(PLAN.params.recipes.finetune[wildcards.finetune].objective),
         launch=launch(STUDY.finetune.processes),
+        program="python -m transmooth",
         init=lambda wildcards, input: (f"--init $(dirname {input.init})" if input.init else ""),
     shell:
-        "{params.launch} job train --spec {params.spec:q} --data $(dirname {input.data}) {params.init}"
+        "{params.launch} {params.program} job train --spec {params.spec:q} --data $(dirname {input.data}) {params.init}"
         " --checkpoint-seconds {resources.checkpoint_seconds} --out $(dirname {output.weights}) >{log} 2>&1"

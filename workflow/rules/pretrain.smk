@@ -16,6 +16,7 @@ rule pretrain:
         spec=lambda wildcards: PLAN.pretrain(wildcards.pretrain, int(wildcards.seed)),
         code=lambda wildcards: train_code(PLAN.params.recipes.pretrain[wildcards.pretrain].objective),
         launch=launch(STUDY.pretrain.processes),
+        program="python -m transmooth",
     shell:
-        "{params.launch} job train --spec {params.spec:q} --data $(dirname {input.data})"
+        "{params.launch} {params.program} job train --spec {params.spec:q} --data $(dirname {input.data})"
         " --checkpoint-seconds {resources.checkpoint_seconds} --out $(dirname {output.weights}) >{log} 2>&1"
