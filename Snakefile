@@ -55,6 +55,7 @@ rule all:
         expand("tables/{table}.md", table=[*PLAN.tables, *PLAN.gaps]),
         expand("figures/{figure}.svg", figure=PLAN.figures),
         "metrics/training.csv",
+        "report.html",
 
 
 onstart:

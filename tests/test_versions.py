@@ -99,7 +99,7 @@ def test_an_experiment_re_runs_what_it_changes_and_checkout_brings_the_old_back(
     call(versioned, "dvc", "exp", "run", "--quiet", "--name=faster", "-S", "params/smoke.yaml:finetune.lr=[0.01]")
     log = max((versioned / ".snakemake" / "log").glob("*.log"), key=lambda path: path.stat().st_mtime).read_text()
     ran = {line.split()[0] for line in log.split("Job stats:")[1].split("\n\n")[0].splitlines()[3:-1]}
-    assert ran == {"finetune", "certify", "merge", "table", "figure", "training", "all"}
+    assert ran == {"finetune", "certify", "merge", "table", "figure", "training", "report", "all"}
     assert planned(versioned) == {}
     after = (versioned / "results/smoke/metrics/pair.json").read_text()
     assert after != before

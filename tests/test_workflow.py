@@ -162,6 +162,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Pair" in done.stdout  # the tables, on the terminal
     assert "figures/figure1.svg" in done.stdout.replace("\n", "")
+    assert "results/smoke/report.html" in done.stdout.replace("\n", "")
     # What else it says is a line for each job, and no more than that.
     profile, first, *jobs, last = done.stderr.splitlines()
     assert profile.startswith("Using workflow specific profile")  # said by Snakemake before any logger
@@ -181,6 +182,8 @@ def test_a_study_leaves_tables_figures_and_metrics(study: Path) -> None:
     assert "## Quoted from the paper (Table 3, CIFAR-10)" in (results / "tables" / "table3.md").read_text()
     assert (results / "figures" / "figure1.svg").read_text().startswith("<?xml")
     assert (results / "figures" / "figure1.png").read_bytes().startswith(b"\x89PNG")
+    page = (results / "report.html").read_text()
+    assert all(f'id="chart-{name}"' in page for name in ("table3", "pair", "figure1", "training"))
     metrics = json.loads((results / "metrics" / "pair.json").read_text())
     assert set(metrics) == {"scratch-digits-clean", "mixed-digits-clean"}
     assert json.loads((results / "pretrain/mixed/0/model.json").read_text())["spec"]["training"]["processes"] == 2
@@ -196,12 +199,12 @@ def test_a_change_re_runs_what_it_concerns(study: Path) -> None:
         finally:
             edit(study, file, new, old)
 
-    below = {"certify": 4, "merge": 2, "table": 2, "figure": 1, "all": 1}
+    below = {"certify": 4, "merge": 2, "table": 2, "figure": 1, "report": 1, "all": 1}
     smoke = (study / "params" / "smoke.yaml").read_text()
     learning = smoke[smoke.index("finetune:") : smoke.index("certify:")]
     assert after("smoke.yaml", learning, learning.replace("0.003", "0.004")) == below | {"finetune": 2, "training": 1}
-    assert after("tables.yaml", "Two.", "Two, in other words.") == {"table": 1, "all": 1}
-    assert after("tables.yaml", "title: Figure", "title: Curves") == {"figure": 1, "all": 1}
+    assert after("tables.yaml", "Two.", "Two, in other words.") == {"table": 1, "report": 1, "all": 1}
+    assert after("tables.yaml", "title: Figure", "title: Curves") == {"figure": 1, "report": 1, "all": 1}
     assert after("smoke.yaml", "n: 100", "n: 110") == below
     assert after("smoke.yaml", "shards: 2", "shards: 3") == {}
     assert after("smoke.yaml", "shards: 2", "shards: 2\n  processes: 2") == {}

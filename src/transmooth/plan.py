@@ -118,6 +118,7 @@ class Plan:
             "figure": len(self.figures),
             "gap": len(self.gaps),
             "training": 1,
+            "report": 1,
         }
 
     # ------------------------------------------------------------------------------------------- jobs -> specs
@@ -167,6 +168,16 @@ class Plan:
         """What a distribution gap compares."""
         gap = self.gaps[name].model_dump(mode="json")
         return canonical({"name": name, **gap, "rows": list(self._report_rows(self.gaps[name].rows))})
+
+    def report(self) -> str:
+        """What the page of the study shows: every table, figure and gap, training and record of it."""
+        shown = {
+            "tables": [json.loads(self.table(name)) for name in self.tables],
+            "figures": [json.loads(self.figure(name)) for name in self.figures],
+            "gaps": [json.loads(self.gap(name)) for name in self.gaps],
+        }
+        records = [f"certify/{run.path}/records.parquet" for run in self.runs]
+        return canonical({"study": self.params.name, **shown, "trainings": self.trainings, "records": records})
 
     def _network(self, recipe: str) -> dict[str, Any]:
         entry = self.params.recipes.pretrain[recipe]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.cli.calls import call, fault
+from tests.test_records import row, table
 from tests.test_train import spec
 from transmooth import checkpoint, jobs, logs, records
 from transmooth.certify import chunks
@@ -168,3 +169,19 @@ def test_predict_prints_a_line_for_each_image(model: Path, digits: Path) -> None
     assert lines[:, 0].tolist() == jobs.test_indices(300, 20).tolist()
     assert set(lines[:, 2]) <= set(range(-1, 10))
     assert len(set(lines[:, 2])) > 1
+
+
+def test_a_report_of_records_shows_their_images(model: Path, digits: Path, tmp_path: Path) -> None:
+    out, page = tmp_path / "r.parquet", tmp_path / "new" / "report.html"
+    call(*certify(model, digits, out))
+    assert call("report", out, "--images", digits, "--radii", "0,0.125", "--out", page).output == ""
+    written = page.read_text()
+    assert written.count("<img ") == 2 * 3 * 2
+    right = [each for each in observed(out) if each["prediction"] == each["label"] and each["radius"] >= 0.125]
+    assert f"<strong>{100 * len(right) / 40:.1f}</strong>" in written
+    assert "ε = 0.125" in written
+    assert "none.parquet: no such file" in fault("report", tmp_path / "none.parquet", "--out", page)
+    assert "sigma = 0.5 is there twice" in fault("report", out, out, "--out", page)
+    records.write(table(row(0, n0=None)), tmp_path / "log.parquet")
+    assert "log.parquet: labels or n0 are unknown" in fault("report", tmp_path / "log.parquet", "--out", page)
+    assert page.read_text() == written

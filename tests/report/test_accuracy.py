@@ -18,6 +18,7 @@ from transmooth.report.accuracy import (
     average_certified_radius,
     certified_accuracy,
     certified_radius,
+    read_files,
     read_log_row,
     read_row,
     tidy,
@@ -194,3 +195,27 @@ def test_a_row_is_read_from_records_and_cards(tmp_path: Path) -> None:
     records.write(pa.Table.from_pylist([row(0), row(1, n0=1)], records.SCHEMA), other)
     with pytest.raises(ValueError, match="holds records of 2 settings"):
         read_row(spec, tmp_path)
+
+
+def test_records_of_one_network_stand_in_one_row_whatever_their_files(tmp_path: Path) -> None:
+    def write(name: str, *rows: dict[str, object]) -> Path:
+        records.write(records.from_rows(rows, {"spec": {"n": 2000}}), tmp_path / name)
+        return tmp_path / name
+
+    small, large = ([row(i, s, radius=s * i) for i in range(4)] for s in (0.25, 1.0))
+    apart = read_files([write("large", *large), write("small", *small)], "own")
+    assert list(apart.curves) == [0.25, 1.0]
+    assert apart.curves[0.25].tolist() == [[0.0, 0.25, 0.5, 0.75]]
+    assert (apart.images, apart.seeds, apart.settings) == (4, 1, Settings("cohen", 100, 2000, 0.001))
+    together = read_files([write("both", *small, *large)], "own")
+    assert [each.tolist() for each in together.curves.values()] == [each.tolist() for each in apart.curves.values()]
+    for other, fault in [
+        (large[:3], "its images"),
+        ([each | {"label": 1} for each in large], "its images"),
+        ([each | {"model": "other"} for each in large], "its model"),
+        ([each | {"alpha": 0.01} for each in large], "how it was certified"),
+        (small, "sigma = 0.25 is there twice"),
+        ([each | {"label": None} for each in large], "labels or n0 are unknown"),
+    ]:
+        with pytest.raises(ValueError, match=f"other: {fault}"):
+            read_files([tmp_path / "small", write("other", *other)], "own")

@@ -6,7 +6,9 @@ rule table:
         published="<params>/published.csv",
     output:
         csv="tables/{table}.csv",
-        markdown=report("tables/{table}.md", category="Tables", labels={"table": "{table}"}),
+        markdown=report(
+            "tables/{table}.md", category="Tables", caption="../report/table.rst", labels={"table": "{table}"}
+        ),
         metrics="metrics/{table}.json",
     log:
         "logs/table/{table}.log",
@@ -24,7 +26,9 @@ rule figure:
         records=lambda wildcards: records_of(wildcards.figure),
         cards=lambda wildcards: cards_of(wildcards.figure),
     output:
-        svg=report("figures/{figure}.svg", category="Figures", labels={"figure": "{figure}"}),
+        svg=report(
+            "figures/{figure}.svg", category="Figures", caption="../report/figure.rst", labels={"figure": "{figure}"}
+        ),
         png="figures/{figure}.png",
         csv="figures/{figure}.csv",
     log:
@@ -43,8 +47,8 @@ rule gap:
         data=lambda wildcards: sorted({prepared(run.dataset) for run in PLAN.runs_of(PLAN.rows(wildcards.gap))}),
     output:
         csv="tables/{gap}.csv",
-        markdown=report("tables/{gap}.md", category="Tables", labels={"table": "{gap}"}),
-        svg=report("figures/{gap}.svg", category="Figures", labels={"figure": "{gap}"}),
+        markdown=report("tables/{gap}.md", category="Tables", caption="../report/gap.rst", labels={"table": "{gap}"}),
+        svg=report("figures/{gap}.svg", category="Figures", caption="../report/gap.rst", labels={"figure": "{gap}"}),
         png="figures/{gap}.png",
     log:
         "logs/gap/{gap}.log",
@@ -71,6 +75,28 @@ rule training:
         code=code("report/training.py"),
     shell:
         "python -m transmooth job training --out {output} {params.runs} >{log} 2>&1"
+
+
+rule report:
+    input:
+        tables=expand("tables/{table}.csv", table=[*PLAN.tables, *PLAN.gaps]),
+        records=[f"certify/{run.path}/records.parquet" for run in PLAN.runs],
+        cards=[f"{folder}/model.json" for folder in PLAN.trainings],
+        training="metrics/training.csv",
+        data=[prepared(dataset) for dataset in PLAN.datasets],
+        published="<params>/published.csv",
+    output:
+        report("report.html", category="Report", caption="../report/page.rst", labels={"study": PLAN.params.name}),
+    log:
+        "logs/report.log",
+    localrule: True
+    params:
+        spec=PLAN.report(),
+        code=code("report/*.py", "report/page/*", "noise.py", "data/loader.py", "certify/bounds.py"),
+        data=lambda wildcards, input: [f"--data {os.path.dirname(path)}" for path in input.data],
+    shell:
+        "python -m transmooth job report --spec {params.spec:q} --results . --published {input.published}"
+        " {params.data} --out {output} >{log} 2>&1"
 
 
 # `snakemake table1` and `snakemake figure2`.

@@ -21,6 +21,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "certify": smoothing.certify,
     "predict": smoothing.predict,
     "accuracy": logs.accuracy,
+    "report": logs.report,
     "audit": logs.audit,
     "compare": logs.compare,
     "import-log": logs.import_log,

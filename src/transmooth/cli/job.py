@@ -154,3 +154,20 @@ def training(runs: list[Path], out: Out) -> None:
 
     with guard.alone(out):
         write_training(runs, out)
+
+
+@app.command()
+def report(
+    spec: Spec,
+    results: Annotated[Path, typer.Option(help="Folder of the study.")],
+    published: Annotated[Path, typer.Option(help="The papers' numbers.")],
+    data: Annotated[list[Path], typer.Option(help="Folders of the prepared datasets, named as in the params.")],
+    out: Out,
+) -> None:
+    """Write the page of a study."""
+    from transmooth.report.html import write_report
+
+    for folder in data:
+        guard.verify(folder, ["test"])
+    with guard.alone(out):
+        write_report(spec, results, published, {folder.name: folder for folder in data}, out)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from transmooth.cli.options import AsJson, Radii, Sigma, faults_in_one_line
+from transmooth.cli.options import AsJson, Radii, Sigma, Size, faults_in_one_line
 
 OneSigma = Annotated[float | None, typer.Option("--sigma", help="Which records, if the file has several sigmas.")]
 Log = Annotated[Path, typer.Argument(help="Parquet records, or a log: idx label predict radius correct time.")]
@@ -53,6 +53,37 @@ def accuracy(
     for note in found["notes"]:
         typer.echo(f"note: {note}")
     return None
+
+
+def report(
+    records: Annotated[
+        list[Path], typer.Argument(help="Parquet records of one network, a file or one for each sigma.")
+    ],
+    out: Annotated[Path, typer.Option(help="The page to write (.html).")],
+    radii: Radii = "0,0.25,0.5,0.75,1.0",
+    images: Annotated[
+        str | None, typer.Option(help="The images that were certified: the page then shows some.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Which split of the images.")] = "test",
+    size: Size = None,
+) -> None:
+    """Write one HTML page of records: accuracies, interactive curves, example images, provenance.
+
+    The page needs no network to be read, and no other file.
+
+    \b
+    Example:
+      transmooth report records.parquet --out report.html
+    """
+    with faults_in_one_line():
+        from transmooth.report.html import write_single
+
+        pictures = None
+        if images is not None:
+            from transmooth.loading import load_images
+
+            pictures = load_images(images, split, size)
+        write_single(records, list(radii.values()), out, pictures)
 
 
 def audit(

@@ -105,7 +105,7 @@ def read_row(row: Mapping[str, Any], results: Path) -> RowResult:
     """
     paths = [results / "certify" / run["path"] / "records.parquet" for run in row["runs"]]
     frames = [records.read(path).to_pandas() for path in paths]
-    settings = {_settings(frame, path) for frame, path in zip(frames, paths, strict=True)}
+    settings = {settings_of(frame, path) for frame, path in zip(frames, paths, strict=True)}
     if len(settings) > 1:
         raise ValueError(f"{row['label']}: its runs should be certified alike, found {sorted(map(str, settings))}")
     cards = [read_card(results / "finetune" / run["path"]) for run in row["runs"]]
@@ -129,14 +129,40 @@ def read_log_row(row: Mapping[str, Any], base: Path) -> RowResult:
             raise ValueError(f"{path}: should be of the same images as the other logs of {row['label']}")
         images = np.sort(frame["index"])
         curves[log["sigma"]] = certified_radius(frame)[None]
-        settings.add(_settings(frame, path) if "method" in frame else Settings("log"))
+        settings.add(settings_of(frame, path) if "method" in frame else Settings("log"))
     if len(settings) > 1:
         raise ValueError(f"{row['label']}: its logs should be certified alike, found {sorted(map(str, settings))}")
     return RowResult(row["label"], "", row["published"], curves, np.array([np.nan]), 0, settings.pop())
 
 
-def _settings(frame: pd.DataFrame, path: Path) -> Settings:
-    """Of one file of records, whose frame is given."""
+def read_files(paths: Sequence[Path], label: str) -> RowResult:
+    """The records of one network, in one file or in one for each sigma; its clean accuracy is not known (NaN).
+
+    Raises ValueError, naming the file, for records that are damaged or that cannot stand in one row: of several models
+    or settings, of other images than the first file's, of a sigma that was there before, or without labels.
+    """
+    curves: dict[float, Floats] = {}
+    frames = [(path, records.read(path).to_pandas()) for path in paths]
+    same = ("its model", "how it was certified", "its images (index, label)")
+    found = set()
+    for path, frame in frames:
+        if not len(frame) or frame[["label", "n0"]].isna().any(axis=None):
+            raise ValueError(f"{path}: {'labels or n0 are unknown' if len(frame) else 'there are no records in it'}")
+        for sigma, group in frame.groupby("sigma"):
+            if sigma in curves:
+                raise ValueError(f"{path}: sigma = {sigma} is there twice; name each file once")
+            curves[sigma] = certified_radius(group)[None]
+            images = tuple(zip(group["index"], group["label"], strict=True))
+            found.add((tuple(set(frame["model"])), settings_of(frame, path), images))
+            for name, values in zip(same, zip(*found, strict=True), strict=True):
+                if len(set(values)) > 1:
+                    raise ValueError(f"{path}: {name} should be the same as in {paths[0]} at every sigma")
+    (_, settings, _) = found.pop()
+    return RowResult(label, "", None, dict(sorted(curves.items())), np.array([np.nan]), 0, settings)
+
+
+def settings_of(frame: pd.DataFrame, path: Path) -> Settings:
+    """How the records of one file, given as a frame too, were certified.  Raises ValueError unless all alike."""
     if len(different := frame[["method", "n0", "alpha"]].drop_duplicates()) != 1:
         raise ValueError(f"{path}: holds records of {len(different)} settings (method, n0, alpha), should be of one")
     made = records.made_with(path)

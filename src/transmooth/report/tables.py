@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +42,16 @@ def markdown(spec: Mapping[str, Any], lines: pd.DataFrame, published: pd.DataFra
     parts = [
         f"# {spec['title']}",
         spec["caption"],
-        _method(lines),
+        methods(lines),
         "## Here: the largest over σ at each ε",
         f"Clean and certified accuracy in percent: (curve at ε = 0) value [95 % interval over {images} test images]"
         + (f", mean of {seeds} seeds ± their standard deviation" if seeds > 1 else ", one seed")
         + ". Picking σ after seeing the results is an oracle, not a certificate: the numbers per σ stand below.",
-        markdown_table(["", "Clean", *head], _our_rows(oracle, spec["radii"], sigma=False)),
+        markdown_table(["", "Clean", *head], [_our_cells(row) for row in our_rows(oracle, spec["radii"], sigma=False)]),
         "## Here: at each σ",
         markdown_table(
             ["", "σ", "≥ ACR" if lines["grid"].any() else "ACR", *head],
-            _our_rows(lines[~lines["oracle"]], spec["radii"], sigma=True),
+            [_our_cells(row) for row in our_rows(lines[~lines["oracle"]], spec["radii"], sigma=True)],
         ),
     ]
     if len(logs):
@@ -58,18 +59,23 @@ def markdown(spec: Mapping[str, Any], lines: pd.DataFrame, published: pd.DataFra
         parts += [
             "## Recomputed from logs of others: the largest over σ at each ε",
             f"Nothing here was trained or certified by this study. Test images of each: {counts}.",
-            markdown_table(["", "Clean", *head], _our_rows(logs[logs["oracle"]], spec["radii"], sigma=False)),
+            markdown_table(
+                ["", "Clean", *head],
+                [_our_cells(row) for row in our_rows(logs[logs["oracle"]], spec["radii"], sigma=False)],
+            ),
         ]
     if len(published):
         where = ", ".join(sorted(set(published["dataset"])))
         parts += [
             f"## Quoted from the paper ({spec['paper']}, {where})",
-            markdown_table(["", "Clean", *head], _paper_rows(published, labels, spec["radii"])),
+            markdown_table(
+                ["", "Clean", *head], [_paper_cells(row, spec["radii"]) for row in paper_rows(published, labels)]
+            ),
         ]
     return "\n\n".join(parts) + "\n"
 
 
-def _method(lines: pd.DataFrame) -> str:
+def methods(lines: pd.DataFrame) -> str:
     """A sentence for each method and its settings, and what it leaves out; it names the rows where they differ."""
     groups = list(lines.groupby(["method", "n0", "n", "alpha", "grid"], sort=False))
     sentences = []
@@ -83,50 +89,115 @@ def _method(lines: pd.DataFrame) -> str:
     return " ".join(sentences)
 
 
-def _our_rows(lines: pd.DataFrame, radii: Sequence[float], *, sigma: bool) -> list[list[str]]:
+@dataclass(frozen=True)
+class Cell:
+    """An accuracy in percent.
+
+    natural: the same curve at ε = 0; spread: the standard deviation of the seeds; low, high: the 95 % interval; each
+    empty where there is none.  best: no row has more.
+    """
+
+    value: str
+    best: bool
+    spread: str = ""
+    natural: str = ""
+    low: str = ""
+    high: str = ""
+
+    def __str__(self) -> str:
+        spread = f" ± {self.spread}" if self.spread else ""
+        if not self.low:  # a clean accuracy, bold with its spread
+            return _bold(self.value + spread, self.best) if self.value else "–"
+        return f"({self.natural}) {_bold(self.value, self.best)}{spread} [{self.low}, {self.high}]"
+
+
+@dataclass(frozen=True)
+class OurRow:
+    """A row of ours, certified at one sigma, or, where that is None, the oracle over them."""
+
+    block: str
+    label: str
+    published: str | None
+    sigma: float | None
+    acr: float
+    clean: Cell
+    certified: tuple[Cell, ...]
+
+    @property
+    def name(self) -> str:
+        """Tells it from the table's other rows."""
+        return f"{self.block}: {self.label}" if self.block else self.label
+
+
+def our_rows(lines: pd.DataFrame, radii: Sequence[float], *, sigma: bool) -> list[OurRow]:
+    """The rows of `accuracy.tidy` lines, of each sigma or all of the oracle; certified: a cell for each radius."""
     best = lines.groupby("radius")["certified_accuracy"].max()
     best_clean = lines["clean_accuracy"].max()
     rows = []
     for (block, label, at), group in lines.groupby(["block", "row", "sigma" if sigma else "oracle"], sort=False):
-        first, cells = group.iloc[0], group.set_index("radius")
-        name = f"{block}: {label}" if block else str(label)
-        if sigma:
-            rows.append([name, f"{at:g}", f"{first['acr']:.3f}"])
-        else:
-            known = not pd.isna(first["clean_accuracy"])
-            clean = f"{100 * first['clean_accuracy']:.1f}{_spread(first['clean_sd'])}" if known else "–"
-            rows.append([name, _bold(clean, first["clean_accuracy"] == best_clean)])
-        for radius in radii:
-            cell = cells.loc[radius]
-            value = _bold(f"{100 * cell['certified_accuracy']:.1f}", cell["certified_accuracy"] == best[radius])
-            bracket = f"({100 * cell['natural_certified_accuracy']:.1f})"
-            interval = f"[{100 * cell['low']:.0f}, {100 * cell['high']:.0f}]"
-            rows[-1].append(f"{bracket} {value}{_spread(cell['seed_sd'])} {interval}")
+        first, by_radius = group.iloc[0], group.set_index("radius")
+        clean = Cell(
+            _percent(first["clean_accuracy"]), first["clean_accuracy"] == best_clean, _percent(first["clean_sd"])
+        )
+        certified = [
+            Cell(
+                _percent(line["certified_accuracy"]),
+                line["certified_accuracy"] == best[radius],
+                _percent(line["seed_sd"]),
+                _percent(line["natural_certified_accuracy"]),
+                f"{100 * line['low']:.0f}",
+                f"{100 * line['high']:.0f}",
+            )
+            for radius, line in ((radius, by_radius.loc[radius]) for radius in radii)
+        ]
+        published = first["published"] if isinstance(first["published"], str) else None
+        rows.append(OurRow(block, label, published, at if sigma else None, first["acr"], clean, tuple(certified)))
     return rows
 
 
-def _paper_rows(published: pd.DataFrame, labels: Mapping[str, str], radii: Sequence[float]) -> list[list[str]]:
+def _percent(share: float) -> str:
+    return "" if pd.isna(share) else f"{100 * share:.1f}"
+
+
+def _our_cells(row: OurRow) -> list[str]:
+    before = [str(row.clean)] if row.sigma is None else [f"{row.sigma:g}", f"{row.acr:.3f}"]
+    return [row.name, *before, *map(str, row.certified)]
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """A row of the paper's table; values in percent as it prints them, `certified` and `natural` by radius.
+
+    name: ours, where a row of ours stands beside it (`key` is that row's `published`), else the paper's.
+    """
+
+    key: str
+    name: str
+    clean: str | None
+    certified: Mapping[float, str]
+    natural: Mapping[float, str]
+
+
+def paper_rows(published: pd.DataFrame, labels: Mapping[str, str]) -> list[PaperRow]:
+    """The rows of `read_published`, in its order.  labels: our name of a row by its key."""
     rows = []
     for key, group in published.groupby("key", sort=False):
-        value = {(line.metric, line.radius): line.value for line in group.itertuples()}
         first = group.iloc[0]
         name = labels.get(str(key)) or first["method"] or str(first["row"])
         name = f"{first['block']}: {name}" if first["block"] else name
-        cells = []
-        for radius in radii:
-            certified = value.get(("certified_acc", f"{radius:g}")) or value.get(
-                ("certified_acc", f"{radius:.1f}"), "–"
-            )
-            bracket = value.get(("natural_certified_acc", f"{radius:g}")) or value.get(
-                ("natural_certified_acc", f"{radius:.1f}")
-            )
-            cells.append(f"({bracket}) {certified}" if bracket else certified)
-        rows.append([name, value.get(("clean_acc", ""), "–"), *cells])
+        clean = group.loc[group["metric"] == "clean_acc", "value"]
+        by_radius = [
+            {float(line.radius): line.value for line in group[group["metric"] == metric].itertuples()}
+            for metric in ("certified_acc", "natural_certified_acc")
+        ]
+        rows.append(PaperRow(str(key), name, None if clean.empty else clean.iloc[0], *by_radius))
     return rows
 
 
-def _spread(deviation: float) -> str:
-    return "" if pd.isna(deviation) else f" ± {100 * deviation:.1f}"
+def _paper_cells(row: PaperRow, radii: Sequence[float]) -> list[str]:
+    brackets = [f"({row.natural[radius]}) " if radius in row.natural else "" for radius in radii]
+    certified = [row.certified.get(radius, "–") for radius in radii]
+    return [row.name, row.clean or "–", *map("".join, zip(brackets, certified, strict=True))]
 
 
 def _bold(text: str, best: bool) -> str:

@@ -9,14 +9,14 @@ from rich.markdown import Markdown
 
 
 def show(results: Path, tables: Iterable[str], figures: Iterable[str]) -> None:
-    """Print the first part of each table that exists below `results`, then the paths of tables and figures."""
+    """Print the first part of each table that exists below `results`, then the paths of tables, figures, page."""
     console = Console()
     paths = [results / "tables" / f"{name}.md" for name in tables]
     for path in filter(Path.is_file, paths):
         title, *parts = path.read_text(encoding="utf-8").split("\n\n")
         rows = next(part for part in parts if part.startswith("|"))
         console.print(Markdown(f"{title}\n\n{rows}"))
-    paths += [results / "figures" / f"{name}.svg" for name in figures]
+    paths += [*(results / "figures" / f"{name}.svg" for name in figures), results / "report.html"]
     console.print(*filter(Path.is_file, paths), sep="\n")
 
 

@@ -1,0 +1,106 @@
+"""What the runs of a study were made with and what they took, from their cards and records."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from transmooth import records
+from transmooth.report.accuracy import average_certified_radius, certified_radius
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training: its folder below the results, and its card (see checkpoint.py)."""
+
+    path: str
+    card: Mapping[str, Any]
+
+    @property
+    def stage(self) -> str:
+        """`pretrain` or `finetune`."""
+        return self.path.split("/")[0]
+
+    @property
+    def clean(self) -> float:
+        """Share of the test images that it classifies right, without noise."""
+        return float(self.card["test"]["correct"] / self.card["test"]["images"])
+
+
+@dataclass(frozen=True)
+class Certification:
+    """One network's records.  frame: columns as of records.py; acr: average certified radius by sigma."""
+
+    path: str
+    frame: pd.DataFrame
+    made: Mapping[str, Any]
+    acr: Mapping[float, float]
+
+    @property
+    def evaluations(self) -> int:
+        """Forward passes spent; 0 where an imported log does not tell."""
+        return int(self.frame["evaluations"].sum())
+
+    @property
+    def mean_acr(self) -> float:
+        """Mean of the ACR over sigma."""
+        return sum(self.acr.values()) / len(self.acr)
+
+
+def read_training(path: str, results: Path) -> Training:
+    """The training in the folder `path` below `results`."""
+    return Training(path, json.loads((results / path / "model.json").read_text(encoding="utf-8")))
+
+
+def read_certification(path: str, results: Path) -> Certification:
+    """The records `path` below `results`.  Raises RecordError where they are damaged."""
+    frame = records.read(results / path).to_pandas()
+    acr = {
+        float(sigma): average_certified_radius(certified_radius(group))
+        for sigma, group in frame.groupby("sigma", sort=True)
+    }
+    return Certification(path, frame, records.made_with(results / path), acr)
+
+
+def parameters(specs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Every key of the specs, nested ones with dots, and the distinct values that it has in them."""
+    found: dict[str, dict[str, None]] = {}
+    for spec in specs:
+        for key, value in _flat(spec):
+            found.setdefault(key, {})[json.dumps(value, ensure_ascii=False).strip('"')] = None
+    return {key: " · ".join(values) for key, values in sorted(found.items())}
+
+
+def _flat(value: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, Any]]:
+    for key, inner in value.items():
+        if isinstance(inner, Mapping) and inner:
+            yield from _flat(inner, f"{before}{key}.")
+        else:
+            yield f"{before}{key}", inner
+
+
+def versions(made: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Of each library, the distinct versions that cards and records name; `commit` is that of the code."""
+    found: dict[str, dict[str, None]] = {}
+    for each in made:
+        for name, version in {**each.get("versions", {}), "commit": each.get("commit") or "unknown"}.items():
+            found.setdefault(name, {})[version] = None
+    return {name: ", ".join(values) for name, values in sorted(found.items())}
+
+
+def times(results: Path, rules: Sequence[str] = ("pretrain", "finetune", "merge")) -> tuple[datetime, datetime] | None:
+    """When the first job of these rules started and the last one ended, as Snakemake's metadata tell; None if not."""
+    spans = []
+    for path in (results / ".snakemake" / "metadata").glob("**/*"):
+        if path.is_file():
+            job = json.loads(path.read_text(encoding="utf-8"))
+            if job.get("rule") in rules and job.get("starttime") and job.get("endtime"):
+                spans.append((job["starttime"], job["endtime"]))
+    if not spans:
+        return None
+    first, last = min(start for start, _ in spans), max(end for _, end in spans)
+    return datetime.fromtimestamp(first, UTC), datetime.fromtimestamp(last, UTC)

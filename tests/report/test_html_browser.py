@@ -1,0 +1,124 @@
+"""The page in a real browser: it draws, loads nothing, obeys its switches, and can be used without a mouse."""
+
+import csv
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.report.test_html import IMAGES, LABELS, study  # noqa: F401  (a fixture)
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+TIMEOUT = 300_000  # ms: a machine may be busy
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as running:
+        launched = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module", params=["light", "dark"])
+def opened(request: pytest.FixtureRequest, browser: Any, study: Path) -> Iterator[Any]:  # noqa: F811
+    """The drawn page, with `.faults` and `.asked`: what its console said and which addresses it asked for."""
+    page = browser.new_page(color_scheme=request.param, viewport={"width": 1200, "height": 900})
+    page.set_default_timeout(TIMEOUT)
+    page.faults, page.asked = [], []
+    page.on("console", lambda message: message.type in ("error", "warning") and page.faults.append(message.text))
+    page.on("pageerror", lambda error: page.faults.append(str(error)))
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.goto((study / "report.html").as_uri())
+    page.wait_for_selector("html[data-drawn]")
+    yield page
+    page.close()
+
+
+def test_it_draws_every_chart_without_a_fault_and_without_the_network(opened: Any) -> None:
+    assert opened.faults == []
+    assert [url for url in opened.asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert opened.locator(".chart svg").count() == opened.locator(".chart").count() == 4
+
+
+def lines(opened: Any, chart: str) -> int:
+    return int(opened.locator(f"#{chart} svg .mark-line path[stroke]").count())
+
+
+def test_switches_hide_and_show_curves(opened: Any) -> None:
+    chart = opened.locator("#chart-table3")
+    assert lines(opened, "chart-table3") == 3 * 2
+    box = chart.get_by_label("scratch", exact=True)
+    box.focus()
+    opened.keyboard.press("Space")
+    opened.wait_for_timeout(200)
+    assert lines(opened, "chart-table3") == 3
+    chart.get_by_role("button", name="Hide all").click()
+    opened.wait_for_timeout(200)
+    assert lines(opened, "chart-table3") == 0
+    chart.get_by_role("button", name="Show all").click()
+    opened.wait_for_timeout(200)
+    assert lines(opened, "chart-table3") == 3 * 2
+
+
+def test_pointing_at_a_curve_tells_radius_accuracy_interval_and_images(opened: Any) -> None:
+    drawn = opened.locator("#chart-table3 svg")
+    drawn.scroll_into_view_if_needed()
+    frame = drawn.bounding_box()
+    opened.mouse.move(frame["x"] + 150, frame["y"] + 100)
+    opened.mouse.move(frame["x"] + 152, frame["y"] + 101)
+    shown = opened.locator("#vg-tooltip-element.visible")
+    shown.wait_for()
+    text = shown.inner_text()
+    assert "radius ε" in text
+    assert f"test images\t{IMAGES}" in text.replace("\n", "\t") or str(IMAGES) in text
+    assert "% [" in text
+    assert LABELS["mixed"] in text
+    opened.mouse.move(0, 0)
+
+
+def test_a_chart_can_be_taken_along(opened: Any, tmp_path: Path) -> None:
+    chart = opened.locator("#chart-table3")
+    with opened.expect_download() as download:
+        chart.get_by_role("button", name="Download CSV").click()
+    download.value.save_as(tmp_path / "curves.csv")
+    with (tmp_path / "curves.csv").open(encoding="utf-8") as file:
+        read = list(csv.DictReader(file))
+    assert {line["curve"] for line in read} == set(LABELS.values())
+    assert {line["radius ε"] for line in read} >= {"0", "0.25", "0.5"}
+    with opened.expect_download() as download:
+        chart.get_by_role("button", name="Download SVG").click()
+    download.value.save_as(tmp_path / "curves.svg")
+    drawn = (tmp_path / "curves.svg").read_text(encoding="utf-8")
+    assert drawn.startswith("<svg")
+    assert "scratch" in drawn  # a legend, in place of the switches
+    assert "#ffffff" in drawn  # light, whatever the page is
+
+
+def test_intervals_appear_on_demand(opened: Any) -> None:
+    interval = opened.locator("#table3 .interval").first
+    assert interval.evaluate("each => getComputedStyle(each).opacity") == "0"
+    opened.get_by_label("Show all 95 % intervals").check()
+    assert interval.evaluate("each => getComputedStyle(each).opacity") == "1"
+    opened.get_by_label("Show all 95 % intervals").uncheck()
+
+
+def test_no_rule_of_accessibility_is_broken(opened: Any) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
+    found = axe.Axe().run(opened).response["violations"]
+    assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found] == []
+
+
+def test_a_phone_scrolls_down_only(browser: Any, study: Path) -> None:  # noqa: F811
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.set_default_timeout(TIMEOUT)
+    page.goto((study / "report.html").as_uri())
+    page.wait_for_selector("html[data-drawn]")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.close()
