@@ -67,7 +67,7 @@ def test_exit_statuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["--lr", "0"], "should be numbers > 0 with commas between, such as 0.001,0.003; found '0'"),
         (["--sigmas", "-1"], "should be numbers >= 0"),
-        (["--epochs", "0"], "0 is not in the range x>=1"),
+        (["--epochs", "0"], "should be greater than or equal to 1"),
         (["--options", "[1]"], "should be a JSON object, found '[1]'"),
     ],
 )
