@@ -17,6 +17,7 @@ from PIL import Image
 from tests.conftest import ROOT
 from tests.test_records import row, table
 from transmooth import records
+from transmooth.card import write_card
 from transmooth.data import open_split
 from transmooth.report import runs
 from transmooth.report.examples import examples, extremes
@@ -51,8 +52,7 @@ def study(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     trainings = ["pretrain/mixed/0", *(f"finetune/{name}/digits/clean/0" for name in LABELS)]
     for at, path in enumerate(trainings):
         (results / path).mkdir(parents=True)
-        made = card | {"test": {"images": 300, "correct": 270 - at}}
-        (results / path / "model.json").write_text(json.dumps(made))
+        write_card(results / path, card | {"test": {"images": 300, "correct": 270 - at}})
         lines = [{"lr": 0.003, "epoch": epoch, "validation_accuracy": epoch / (at + 3)} for epoch in (1, 2)]
         (results / path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
     made = {"spec": {"n": 1000, "method": "cohen"}, "versions": {"torch": "2.15.0"}, "commit": "c" * 40}

@@ -45,24 +45,23 @@ def test_it_draws_every_chart_without_a_fault_and_without_the_network(opened: An
     assert opened.locator(".chart svg").count() == opened.locator(".chart").count() == 4
 
 
-def lines(opened: Any, chart: str) -> int:
-    return int(opened.locator(f"#{chart} svg .mark-line path[stroke]").count())
+def expect_curves(opened: Any, count: int) -> None:
+    """Waits until the chart of the table has so many."""
+    drawn = opened.locator("#chart-table3 svg .mark-line path[stroke]")
+    playwright.expect(drawn).to_have_count(count, timeout=TIMEOUT)
 
 
 def test_switches_hide_and_show_curves(opened: Any) -> None:
     chart = opened.locator("#chart-table3")
-    assert lines(opened, "chart-table3") == 3 * 2
+    expect_curves(opened, 3 * 2)
     box = chart.get_by_label("scratch", exact=True)
     box.focus()
     opened.keyboard.press("Space")
-    opened.wait_for_timeout(200)
-    assert lines(opened, "chart-table3") == 3
+    expect_curves(opened, 3)
     chart.get_by_role("button", name="Hide all").click()
-    opened.wait_for_timeout(200)
-    assert lines(opened, "chart-table3") == 0
+    expect_curves(opened, 0)
     chart.get_by_role("button", name="Show all").click()
-    opened.wait_for_timeout(200)
-    assert lines(opened, "chart-table3") == 3 * 2
+    expect_curves(opened, 3 * 2)
 
 
 def test_pointing_at_a_curve_tells_radius_accuracy_interval_and_images(opened: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from transmooth import records
+from transmooth.card import read_card
 from transmooth.report.accuracy import average_certified_radius, certified_radius
 
 
@@ -52,8 +53,8 @@ class Certification:
 
 
 def read_training(path: str, results: Path) -> Training:
-    """The training in the folder `path` below `results`."""
-    return Training(path, json.loads((results / path / "model.json").read_text(encoding="utf-8")))
+    """The training in the folder `path` below `results`.  Raises CheckpointError where its card is damaged."""
+    return Training(path, read_card(results / path))
 
 
 def read_certification(path: str, results: Path) -> Certification:
