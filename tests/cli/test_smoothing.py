@@ -176,7 +176,7 @@ def test_a_report_of_records_shows_their_images(model: Path, digits: Path, tmp_p
     call(*certify(model, digits, out))
     assert call("report", out, "--images", digits, "--radii", "0,0.125", "--out", page).output == ""
     written = page.read_text()
-    assert written.count("<img ") == 2 * 3 * 2
+    assert written.count("<figure><img ") == 2 * 3 * 2
     right = [each for each in observed(out) if each["prediction"] == each["label"] and each["radius"] >= 0.125]
     assert f"<strong>{100 * len(right) / 40:.1f}</strong>" in written
     assert "ε = 0.125" in written

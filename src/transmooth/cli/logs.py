@@ -67,9 +67,9 @@ def report(
     split: Annotated[str, typer.Option(help="Which split of the images.")] = "test",
     size: Size = None,
 ) -> None:
-    """Write one HTML page of records: accuracies, interactive curves, example images, provenance.
+    """Write one HTML page of records.
 
-    The page needs no network to be read, and no other file.
+    It shows accuracies, interactive curves, example images and provenance, and needs no network and no other file.
 
     \b
     Example:
