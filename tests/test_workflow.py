@@ -107,7 +107,7 @@ def test_a_failed_job_is_told_with_its_log_and_the_command_that_repeats_it(tmp_p
     digits = text[text.index("  digits:") :]
     pin = re.search(r"sha256: (\w{64})", digits)
     assert pin
-    edit(tmp_path, "datasets.yaml", pin[1], "0" * 64)
+    edit(tmp_path, "datasets.yaml", pin[1], "f" * 64)
     done = snakemake(tmp_path, "data")
     assert done.returncode != 0
     assert "failed: prepare data/digits" in done.stderr
@@ -164,8 +164,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert "figures/figure1.svg" in done.stdout.replace("\n", "")
     assert "results/smoke/report.html" in done.stdout.replace("\n", "")
     # What else it says is a line for each job, and no more than that.
-    profile, first, *jobs, last = done.stderr.splitlines()
-    assert profile.startswith("Using workflow specific profile")  # said by Snakemake before any logger
+    profile, created, first, *jobs, last = done.stderr.splitlines()
+    assert profile.startswith("Using workflow specific profile")  # these two by Snakemake, before any logger
+    assert created.startswith("Creating specified working directory")
     assert re.fullmatch(r"smoke: (\d+) jobs: 2 prepare, 1 pretrain, 2 finetune, 4 certify, \d+ report", first)
     total = first.split()[1]
     assert [line.split("]")[0] for line in jobs] == [f"[{n} of {total}" for n in range(1, int(total) + 1)]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.test_records import row
 from transmooth import records
+from transmooth.card import write_card
 from transmooth.report.accuracy import (
     RowResult,
     Settings,
@@ -166,7 +167,7 @@ def test_training_curves_are_those_of_the_kept_learning_rate(tmp_path: Path) -> 
         lines = [{"lr": lr, "epoch": e, "validation_accuracy": lr + e} for lr in (0.1, 0.2) for e in (1, 2)]
         (tmp_path / run).mkdir()
         (tmp_path / run / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
-        (tmp_path / run / "model.json").write_text(json.dumps({"lr": kept}))
+        write_card(tmp_path / run, {"lr": kept})
     write_training([tmp_path / "a", tmp_path / "b"], tmp_path / "out.csv")
     read = pd.read_csv(tmp_path / "out.csv", index_col="epoch")
     assert read[str(tmp_path / "a")].tolist() == [1.1, 2.1]
@@ -181,7 +182,7 @@ def test_a_row_is_read_from_records_and_cards(tmp_path: Path) -> None:
         records.write(records.from_rows(rows, made), folder / "records.parquet")
         card = tmp_path / "finetune" / f"run/{seed}"
         card.mkdir(parents=True)
-        (card / "model.json").write_text(json.dumps({"test": {"images": 10, "correct": 9 - seed}}))
+        write_card(card, {"test": {"images": 10, "correct": 9 - seed}})
     spec = {"label": "a", "block": "b", "published": None, "runs": [{"path": f"run/{s}"} for s in (0, 1)]}
     read = read_row(spec, tmp_path)
     assert read.clean.tolist() == [0.9, 0.8]

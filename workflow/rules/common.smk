@@ -116,7 +116,7 @@ def networks_of(gap):
 
 
 def launch(processes):
-    """What starts the program of a rule (`params.program`): nothing for one process, `accelerate launch` for several.
+    """What starts a job's program (`params.program`): nothing for one process, `accelerate launch` for several.
 
     A function of `resources`, because Snakemake leaves such params out of what re-runs a job: whether a machine has
     GPUs, and over how many nodes a profile spreads the processes, changes no result.
