@@ -117,12 +117,15 @@ def observed(path: Path) -> Any:
 
 
 def outputs(project: Path) -> dict[str, Path]:
-    """Every file that the study left, by its path in the project, but for logs and Snakemake's own."""
+    """Every file that the study left, by its path in the project, but for logs and Snakemake's own.
+
+    The page report.html is left out too: it shows what is compared here, and when and for how long each stage ran.
+    """
     found = {}
     for folder in ("data", f"results/{STUDY}"):
         for path in (project / folder).rglob("*"):
             name = path.relative_to(project)
-            if path.is_file() and not {"logs", ".snakemake"} & set(name.parts):
+            if path.is_file() and not {"logs", ".snakemake", "report.html"} & set(name.parts):
                 found[str(name)] = path
     return found
 

@@ -198,9 +198,9 @@ class LogHandler(LogHandlerBase):
                 self._say(text)
             self.totals.update(stats)
             return
-        for rule, count in stats.items():
-            if rule != "total":
-                self.totals[stage_of(rule)] += count
+        for stage in (*STAGES, REPORT):  # in the order of the work, which is not that of `stats`
+            if count := sum(count for rule, count in stats.items() if rule != "total" and stage_of(rule) == stage):
+                self.totals[stage] = count
         stages = ", ".join(f"{count} {stage}" for stage, count in self.totals.items())
         if not self.quiet:
             self._say(f"{Path.cwd().name}: {sum(self.totals.values())} jobs: {stages}")
