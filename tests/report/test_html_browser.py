@@ -11,7 +11,7 @@ import pytest
 from tests.report.test_html import IMAGES, LABELS, study  # noqa: F401  (a fixture)
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-# Asked for by name: a browser on a busy machine waits for minutes, and this is the one part of the tests that needs one.
+# Asked for by name: on a busy machine a browser waits for minutes, and nothing else in the tests needs one.
 CHROMIUM = os.environ.get("CHROMIUM")
 TIMEOUT = 30_000  # ms
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="set CHROMIUM to the path of a Chromium")
