@@ -170,7 +170,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert re.fullmatch(r"smoke: (\d+) jobs: 2 prepare, 1 pretrain, 2 finetune, 4 certify, \d+ report", first)
     total = first.split()[1]
     assert [line.split("]")[0] for line in jobs] == [f"[{n} of {total}" for n in range(1, int(total) + 1)]
-    assert re.match(r"Complete log\(s\): .*/results/smoke/.snakemake/log/.*\.log", last)
+    assert re.match(r"Complete log\(s\): .*/\.snakemake/log/.*\.log", last)
     return folder
 
 

@@ -3,7 +3,7 @@
 On a terminal, one line for each stage and each running job, redrawn in place; elsewhere, one line for each job that is
 done.  A job that fails is told with the end of its log and the command that runs it again.  How far a job is, is read
 from what it leaves behind anyway: its log, or the journal of its records.  Snakemake's own, longer account stays in
-.snakemake/log of the study.
+.snakemake/log of the checkout.
 """
 
 import glob
