@@ -11,15 +11,14 @@ BAND = 4  # curves of a panel, at most, whose intervals are drawn as bands: more
 DASH = [6, 4]
 
 
-# Names of the bundle that the page's own script uses.
-EXPORTS = "Object.assign(window, {vega, vegaLite, vegaEmbed});"
+EXPORT = "window.vegaEmbed = vegaEmbed;"  # the one name that the page's own script uses
 
 
 @cache
 def library() -> str:
     """Vega, Vega-Lite and Vega-Embed in one script, of the versions that the specs are made for."""
     version = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
-    return str(vl_convert.javascript_bundle(EXPORTS, vl_version=version))
+    return str(vl_convert.javascript_bundle(EXPORT, vl_version=version))
 
 
 def chart(lines: pd.DataFrame, *, title: str, x: str, y: str, percent: bool, step: bool) -> dict[str, Any]:

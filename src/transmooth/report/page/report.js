@@ -1,5 +1,5 @@
 "use strict";
-// Draws the charts of the page and serves their switches and buttons.  `vega`, `vegaLite` and `vegaEmbed` are above.
+// Draws the charts of the page and serves their switches and buttons.  `vegaEmbed` stands above.
 
 const PANEL = { narrowest: 165, height: 190, gap: 20, axis: 55 };
 const LIGHT = { "--back": "#ffffff", "--text": "#1a2029", "--soft": "#515b68", "--grid": "#e3e7ec" };
@@ -57,8 +57,12 @@ function csv(spec, shown) {
 }
 
 async function svg(spec, shown) {
-  const compiled = vegaLite.compile(spec, { config: look((name) => LIGHT[name], LIGHT_CURVES, true) }).spec;
-  return new vega.View(vega.parse(compiled), { renderer: "none" }).signal("shown", shown).toSVG();
+  const options = { renderer: "svg", actions: false, config: look((name) => LIGHT[name], LIGHT_CURVES, true) };
+  const { view } = await vegaEmbed(document.createElement("div"), spec, options);
+  await view.signal("shown", shown).runAsync();
+  const text = await view.toSVG();
+  view.finalize();
+  return text;
 }
 
 function chart(figure) {
