@@ -63,11 +63,12 @@ def certify_anything(
     out: Path,
     batch: int,
     progress: Callable[[list[dict[str, Any]], int], None],
-) -> None:
+) -> list[str]:
     """Certify images of a set by anyone's model, in this process, and write records (.parquet) or a log (.tsv).
 
     spec: as of the job, for one sigma. An interrupted call goes on where it was; a finished one has nothing left to do.
     progress: called with the rows that are new, and the number of all; at the start with those of an earlier call.
+    Returns what one should know of the radii and a log cannot say: nothing for records, which say it.
     Raises ValueError before any work, for settings, model and images that do not fit, and for an `out` of another job.
     """
     import torch
@@ -91,7 +92,8 @@ def certify_anything(
             if out.suffix == ".tsv":
                 raise ValueError(f"{out}: is there already; remove it or choose another name")
             _same_job(records.made_with(out), header, out)
-            return progress(records.read(out).to_pylist(), len(indices))
+            progress(records.read(out).to_pylist(), len(indices))
+            return []
         if other := journal.foreign():
             _same_job(other, header, journal.path)
         finished = journal.finished()
@@ -106,11 +108,14 @@ def certify_anything(
         made = header | {"versions": provenance.versions(), "commit": provenance.commit()}
         table = records.complete(records.from_rows(journal.finished(), made), out, indices, [sigma])
         if out.suffix == ".tsv":
-            logs.write(table.to_pandas().sort_values("index"), out)
+            frame = table.to_pandas().sort_values("index")
+            logs.write(frame, out)
+            unsaid = logs.limits(frame, made)
         else:
             records.write(table, out)
+            unsaid = []
         journal.remove()
-    return None
+    return unsaid
 
 
 def _same_job(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path) -> None:

@@ -127,8 +127,8 @@ def read_any(path: str | os.PathLike[str], sigma: float | None = None) -> pd.Dat
     _check(frame, str(path))
     _check_labels(frame, str(path))
     frame["correct"] = _right(frame)
-    grid = grid_of(frame, records.made_with(path))
-    frame.attrs |= {"notes": _limits(frame, grid), "grid": grid}
+    made = records.made_with(path)
+    frame.attrs |= {"notes": limits(frame, made), "grid": grid_of(frame, made)}
     return frame
 
 
@@ -141,10 +141,13 @@ def grid_of(frame: pd.DataFrame, made: Mapping[str, Any]) -> list[float] | None:
     return [] if grid is None and (frame["method"] == "sequential").any() else grid
 
 
-def _limits(frame: pd.DataFrame, grid: Sequence[float] | None) -> list[str]:
-    """What the methods that save samples leave out."""
+def limits(frame: pd.DataFrame, made: Mapping[str, Any]) -> list[str]:
+    """What the methods that save samples leave out, and a log of these records cannot say.
+
+    frame, made: as of `grid_of`.
+    """
     notes = []
-    if grid is not None:
+    if (grid := grid_of(frame, made)) is not None:
         radii = f"the radii {', '.join(map(str, grid))}" if grid else "a few radii, which the file does not tell,"
         notes.append(f"decided at {radii} only: at others, and for the ACR, these are lower bounds")
     # Not those that the plan could not have certified anyway: they chose the right class.

@@ -46,6 +46,7 @@ def usage(option: str, why: str) -> str:
 
 
 SAID = "transmooth: "
+JOB = ("job", "certify", "--spec", json.dumps(SPEC), "--data", ".", "--checkpoint", ".", "--out", "x.parquet")
 LOG_OF = ("import-log", "log.tsv", "new.parquet", "--sigma")
 
 CASES = [
@@ -53,6 +54,11 @@ CASES = [
         "certify --sigma nan",
         f"{SAID}sigma must be a positive finite number (noise on the [0, 1] image), got nan",
         certify("--sigma", "nan"),
+    ),
+    Case(
+        "certify --sigma 1e39",
+        f"{SAID}sigma must be a positive finite number (noise on the [0, 1] image), got 1e+39",
+        certify("--sigma", "1e39"),
     ),
     Case("certify --sigma strong", usage("--sigma", "…"), certify("--sigma", "strong")),
     Case("certify --alpha 1.5", f"{SAID}alpha must be strictly between 0 and 1, got 1.5", certify("--alpha", 1.5)),
@@ -156,38 +162,12 @@ CASES = [
     Case(
         "a job for shard 3-of-2",
         usage("--shard", "should be K-of-N with K from 1 to N, such as 2-of-4; found '3-of-2'"),
-        typed(
-            "job",
-            "certify",
-            "--spec",
-            json.dumps(SPEC),
-            "--data",
-            ".",
-            "--checkpoint",
-            ".",
-            "--shard",
-            "3-of-2",
-            "--out",
-            "x.parquet",
-        ),
+        typed(*JOB, "--shard", "3-of-2"),
     ),
     Case(
         "a job for shard one",
         usage("--shard", "should be K-of-N with K from 1 to N, such as 2-of-4; found 'one'"),
-        typed(
-            "job",
-            "certify",
-            "--spec",
-            json.dumps(SPEC),
-            "--data",
-            ".",
-            "--checkpoint",
-            ".",
-            "--shard",
-            "one",
-            "--out",
-            "x.parquet",
-        ),
+        typed(*JOB, "--shard", "one"),
     ),
     Case("a command that is not there", "Error: No such command 'certfy'.…", typed("certfy")),
 ]

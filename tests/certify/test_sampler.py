@@ -148,7 +148,7 @@ def test_a_linear_classifier_is_certified_up_to_its_exact_radius(bias: float) ->
 
 def test_bad_input_is_refused(network: Network) -> None:
     for sigma in (0.0, -1.0, math.nan, math.inf):
-        with pytest.raises(ValueError, match="sigma must be positive"):
+        with pytest.raises(ValueError, match="sigma must be a positive finite number"):
             Sampler(network, image, sigma)
     with pytest.raises(ValueError, match="train mode"):
         Sampler(copy.deepcopy(network).train(), image, 0.5)

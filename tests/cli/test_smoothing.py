@@ -131,6 +131,11 @@ def test_the_sequential_method_says_where_it_looked(model: Path, digits: Path, t
     assert "decided at the radii 0.0, 0.25 only" in done.stderr
     assert call("export-log", cohen, tmp_path / "cohen.tsv").stderr == ""
 
+    log = tmp_path / "certified.tsv"
+    said = call(*certify(model, digits, log, "--method", "sequential", "--radii", "0,0.25")).stderr
+    assert said.partition("but: ")[2] == done.stderr.partition("but: ")[2]
+    assert (log.read_text().splitlines()[0], said.count("\n")) == ("idx\tlabel\tpredict\tradius\tcorrect\ttime", 1)
+
 
 @pytest.mark.parametrize(
     ("change", "message"),

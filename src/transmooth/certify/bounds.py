@@ -139,5 +139,5 @@ def check_probability(name: str, value: float) -> None:
 
 
 def check_sigma(sigma: float) -> None:
-    if not 0 < sigma < math.inf:
+    if not 0 < sigma <= float(np.finfo(np.float32).max):  # noise is added in float32
         raise ValueError(f"sigma must be a positive finite number (noise on the [0, 1] image), got {sigma}")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from transmooth.certify.bounds import Ints
+from transmooth.certify.bounds import Ints, check_sigma
 from transmooth.certify.deploy import deploy
 from transmooth.noise import block_key
 
@@ -43,8 +43,7 @@ class Sampler:
         dtype: str = "fp32",
         compile: bool = False,
     ) -> None:
-        if not 0 < sigma < float("inf"):
-            raise ValueError(f"sigma must be positive and finite, found {sigma}")
+        check_sigma(sigma)
         if batch < 1:
             raise ValueError(f"batch must be at least 1, found {batch}")
         self.device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))

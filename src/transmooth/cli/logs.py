@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from transmooth.cli.options import AsJson, Radii, Sigma, Size, faults_in_one_line
+from transmooth.cli.options import AsJson, Radii, Sigma, Size, faults_in_one_line, say_unsaid
 
 OneSigma = Annotated[float | None, typer.Option("--sigma", help="Which records, if the file has several sigmas.")]
 Log = Annotated[Path, typer.Argument(help="Parquet records, or a log: idx label predict radius correct time.")]
@@ -181,8 +181,7 @@ def export_log(
 
         frame = logs.read_any(records, sigma)
         logs.write(frame, log)
-    if notes := frame.attrs["notes"]:
-        typer.echo(f"note: {log} cannot say so, but: {'; '.join(notes)}", err=True)
+    say_unsaid(log, frame.attrs["notes"])
 
 
 def import_log(

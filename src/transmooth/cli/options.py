@@ -1,8 +1,9 @@
 """What several commands ask for, and how their faults end."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -31,6 +32,12 @@ def faults_in_one_line() -> Iterator[None]:
 def _fault(message: object) -> None:
     typer.echo(f"transmooth: {' '.join(str(message).split())}", err=True)
     raise typer.Exit(1)
+
+
+def say_unsaid(log: Path, notes: Sequence[str]) -> None:
+    """Tell on stderr what the reader of a log should know and its format has no place for."""
+    if notes:
+        typer.echo(f"note: {log} cannot say so, but: {'; '.join(notes)}", err=True)
 
 
 def json_object(text: str) -> dict[str, Any]:

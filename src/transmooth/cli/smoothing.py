@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from transmooth import ending
-from transmooth.cli.options import STOPPED, Quiet, Radii, Seed, Sigma, Size, faults_in_one_line
+from transmooth.cli.options import STOPPED, Quiet, Radii, Seed, Sigma, Size, faults_in_one_line, say_unsaid
 
 Model = Annotated[
     str,
@@ -80,10 +80,11 @@ def certify(
 
             try:
                 loaded, pictures = loading.load_model(model), loading.load_images(images, split, size)
-                jobs.certify_anything(spec, loaded, pictures, out, batch, progress)
+                unsaid = jobs.certify_anything(spec, loaded, pictures, out, batch, progress)
             except KeyboardInterrupt:
                 typer.echo(f"stopped: {done} images are done and kept; the same command goes on from there", err=True)
                 raise typer.Exit(STOPPED) from None
+    say_unsaid(out, unsaid)
 
 
 @contextmanager
