@@ -98,6 +98,12 @@ def test_every_study_loads(study: str) -> None:
         ),
         ("smoke", "roles.upstream", ..., "params/smoke.yaml: roles.upstream: missing"),
         ("smoke", "report", ["table9000"], r"params/smoke.yaml: report\[0\]: report 'table9000' is not in"),
+        (
+            "smoke",
+            "seeds_of",
+            {"table9": [0]},
+            "params/smoke.yaml: seeds_of: table9: not in `report`, which has table1",
+        ),
         ("smoke", "seeds", [1, 1], "params/smoke.yaml: seeds: should name each value once"),
         (
             "recipes",

@@ -128,3 +128,13 @@ def test_a_run_that_tables_share_is_computed_once(rows: list[dict[str, str]], se
     assert set(one.runs) == set(two.runs)
     assert two.jobs() == one.jobs() | {"table": 2}
     assert one.jobs()["pretrain"] == len({p for p, _, _ in different if p != "scratch"}) * len(seeds)
+
+
+def test_a_report_may_have_seeds_of_its_own() -> None:
+    content = BASE.model_dump(mode="python")
+    content["study"] |= {"report": ("table4", "table5"), "seeds": (0,), "seeds_of": {"table5": (0, 7)}}
+    plan = Plan(Params.model_validate(content))
+    assert {run.seed for run in plan.runs_of("table4")} == {0}
+    assert {run.seed for run in plan.runs_of("table5")} == {0, 7}
+    assert {run["seed"] for row in json.loads(plan.table("table5"))["rows"] for run in row["runs"]} == {0, 7}
+    assert set(plan.runs) == {*plan.runs_of("table4"), *plan.runs_of("table5")}

@@ -70,6 +70,7 @@ Whole = Annotated[int, BeforeValidator(_no_booleans), Field(ge=0, le=2**63 - 1)]
 Level = Annotated[float, BeforeValidator(_no_booleans), Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, BeforeValidator(_no_booleans), Field(gt=0, allow_inf_nan=False)]
 Levels = Annotated[tuple[Level, ...], Field(min_length=1), AfterValidator(_unique)]
+Seeds = Annotated[tuple[Whole, ...], Field(min_length=1), AfterValidator(_unique)]
 Radii = Annotated[tuple[Level, ...], Field(min_length=1), AfterValidator(_increasing)]
 
 
@@ -388,12 +389,19 @@ class CertifyParams(_Model):
 
 class Study(_Model):
     roles: dict[Name, Name]
-    seeds: Annotated[tuple[Whole, ...], Field(min_length=1), AfterValidator(_unique)]
+    seeds: Seeds
+    seeds_of: dict[Name, Seeds] = {}  # of reports that differ from it
     network: NetworkParams
     pretrain: TrainParams
     finetune: TrainParams
     certify: CertifyParams
     report: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_unique)]
+
+    @model_validator(mode="after")
+    def _seeds_of_reports(self) -> "Study":
+        if unknown := sorted(self.seeds_of.keys() - {*self.report}):
+            raise ValueError(f"seeds_of: {', '.join(unknown)}: not in `report`, which has {', '.join(self.report)}")
+        return self
 
 
 class Params(_Model):

@@ -6,7 +6,7 @@ re-runs the jobs it concerns and no others.  Two tables that name the same run s
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -71,16 +71,19 @@ class Plan:
         """The files of other people's logs that a table reads."""
         return [str(below(base, log.file)) for row in self.tables[table].logs for log in row.files]
 
-    def runs_of(self, rows: Iterable[Row]) -> list[Run]:
-        """The runs that rows need, each once, in order."""
-        roles, seeds = self.study.roles, self.study.seeds
-        runs = (Run(row.pretrain, roles[row.dataset], row.finetune, seed) for row in rows for seed in seeds)
-        return list(dict.fromkeys(runs))
+    def runs_of(self, report: str) -> list[Run]:
+        """The runs that a report needs, each once, in order."""
+        return list(dict.fromkeys(run for row in self.rows(report) for run in self._runs(report, row)))
+
+    def _runs(self, report: str, row: Row) -> list[Run]:
+        """Those of one of its rows, one for each seed."""
+        seeds = self.study.seeds_of.get(report, self.study.seeds)
+        return [Run(row.pretrain, self.study.roles[row.dataset], row.finetune, seed) for seed in seeds]
 
     @cached_property
     def runs(self) -> list[Run]:
         """Every run of the study."""
-        return self.runs_of(row for report in self.study.report for row in self.rows(report))
+        return list(dict.fromkeys(run for report in self.study.report for run in self.runs_of(report)))
 
     @cached_property
     def datasets(self) -> list[str]:
@@ -156,18 +159,18 @@ class Plan:
     def table(self, name: str) -> str:
         """What a table shows and how."""
         table = self.tables[name].model_dump(mode="json")
-        return canonical({"name": name, **table, "rows": list(self._report_rows(self.tables[name].rows))})
+        return canonical({"name": name, **table, "rows": self._report_rows(name, self.tables[name].rows)})
 
     def figure(self, name: str) -> str:
         """What a figure shows and how."""
         figure = self.figures[name]
-        panels = [{"title": panel.title, "rows": list(self._report_rows(panel.rows))} for panel in figure.panels]
+        panels = [{"title": panel.title, "rows": self._report_rows(name, panel.rows)} for panel in figure.panels]
         return canonical({"name": name, "title": figure.title, "caption": figure.caption, "panels": panels})
 
     def gap(self, name: str) -> str:
         """What a distribution gap compares."""
         gap = self.gaps[name].model_dump(mode="json")
-        return canonical({"name": name, **gap, "rows": list(self._report_rows(self.gaps[name].rows))})
+        return canonical({"name": name, **gap, "rows": self._report_rows(name, self.gaps[name].rows)})
 
     def report(self) -> str:
         """What the page of the study shows: every table, figure and gap, training and record of it."""
@@ -187,7 +190,13 @@ class Plan:
         network |= {"norm": entry.norm, "groups": network["groups"] if entry.norm == "group" else 1}
         return network | ({"official": True, "stem": "imagenet", "options": {}} if entry.start == "official" else {})
 
-    def _report_rows(self, rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
-        for row in rows:
-            runs = [asdict(run) | {"path": run.path} for run in self.runs_of([row])]
-            yield {"label": row.label, "block": row.block, "published": row.published, "runs": runs}
+    def _report_rows(self, report: str, rows: Iterable[Row]) -> list[dict[str, Any]]:
+        return [
+            {
+                "label": row.label,
+                "block": row.block,
+                "published": row.published,
+                "runs": [asdict(run) | {"path": run.path} for run in self._runs(report, row)],
+            }
+            for row in rows
+        ]

@@ -101,16 +101,16 @@ def start(wildcards):
 
 
 def records_of(report):
-    return [f"certify/{run.path}/records.parquet" for run in PLAN.runs_of(PLAN.rows(report))]
+    return [f"certify/{run.path}/records.parquet" for run in PLAN.runs_of(report)]
 
 
 def cards_of(report):
-    return [f"finetune/{run.path}/model.json" for run in PLAN.runs_of(PLAN.rows(report))]
+    return [f"finetune/{run.path}/model.json" for run in PLAN.runs_of(report)]
 
 
 def networks_of(gap):
     """The weights before and after each finetuning."""
-    runs = PLAN.runs_of(PLAN.rows(gap))
+    runs = PLAN.runs_of(gap)
     before = dict.fromkeys(f"pretrain/{run.pretrain}/{run.seed}" for run in runs)
     return [f"{folder}/model.safetensors" for folder in [*before, *(f"finetune/{run.path}" for run in runs)]]
 

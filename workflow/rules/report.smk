@@ -44,7 +44,7 @@ rule figure:
 rule gap:
     input:
         weights=lambda wildcards: networks_of(wildcards.gap),
-        data=lambda wildcards: sorted({prepared(run.dataset) for run in PLAN.runs_of(PLAN.rows(wildcards.gap))}),
+        data=lambda wildcards: sorted({prepared(run.dataset) for run in PLAN.runs_of(wildcards.gap)}),
     output:
         csv="tables/{gap}.csv",
         markdown=report("tables/{gap}.md", category="Tables", caption="../report/gap.rst", labels={"table": "{gap}"}),
