@@ -14,9 +14,9 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from tests.test_records import row
 from tests.test_train import spec
+from transmooth import train as training
 from transmooth import watch
 from transmooth.records import Journal
-from transmooth.train import train
 from transmooth.watch import Count, LogHandler, counter
 
 
@@ -119,12 +119,12 @@ def test_a_terminal_shows_stages_and_running_jobs_and_is_left_clean(
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.chdir(tmp_path)
     log = tmp_path / "job.log"
-    schedule = {"training": {"epochs": 4, "lr": [0.1]}}
+    schedule = {"training": {"lr": [0.1]}}
     command = f"python -m transmooth job train --spec {shlex.quote(json.dumps(schedule))}"
     shown = handler(monkeypatch, Terminal())
     send(shown, LogEvent.RUN_INFO, "Job stats: …", stats=STATS)
     send(shown, LogEvent.JOB_INFO, "Rule", **job(3, shellcmd=command, log=["job.log"]))
-    log.write_text('{"lr": 0.1, "epoch": 3, "images_per_second": 123.4}\n')
+    log.write_text('{"lr": 0.1, "step": 3, "of": 4, "images_per_second": 123.4}\n')
     try:
         assert shown.live is not None
         shown.live.refresh()
@@ -147,16 +147,22 @@ def started(rule: str, made: dict[str, Any], folder: Path, **fields: Any) -> Any
     return count
 
 
-def test_a_training_is_followed_by_its_log(digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_training_is_followed_by_its_log(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(training, "TOLD_SECONDS", 0)
     made = spec(epochs=2, batch=512, lr=[0.01, 0.02])
     count = started("pretrain", made, tmp_path)
-    assert count() == Count(0, 4)
-    train(made, digits, tmp_path / "model")
+    assert count() is None
+    training.train(made, digits, tmp_path / "model")
     lines = capsys.readouterr().out.splitlines(keepends=True)
-    assert len(lines) == 4
-    for done in range(5):
-        (tmp_path / "job.log").write_text("a warning\n" + "".join(lines[:done]) + '{"lr": 0.0')
-        assert (count().done, count().total) == (done, 4)
+    steps = 2 * [json.loads(line)["step"] for line in lines if '"epoch"' in line][1]
+    seen = []
+    for told in range(1, len(lines) + 1):
+        (tmp_path / "job.log").write_text("a warning\n" * 5000 + "".join(lines[:told]) + '{"lr": 0.0')
+        seen.append((count().done, count().total))
+    assert sorted({*seen}) == seen[:1] + [(step, steps) for step in range(1, steps + 1)]
+    assert seen == sorted(seen)
     assert count().speed.endswith(" images/s")
 
 

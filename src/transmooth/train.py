@@ -33,6 +33,7 @@ OPTIMIZERS: dict[str, Callable[[list[nn.Parameter], float, float], torch.optim.O
 }
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 EVALUATION_BATCH = 256
+TOLD_SECONDS = 10  # between two lines of a log
 
 
 def learning_rate(step: int, steps: int, warmup: int) -> float:
@@ -95,7 +96,7 @@ def train(
         set_train_mode(network, spec["trainable"])
         saved = time.monotonic()
         epoch_started = saved - state["seconds"]
-        with progress(accelerator, f"lr {lr:g}", steps, state["step"]) as advance:
+        with progress(accelerator, lr, steps, state["step"]) as advance:
             for step in range(state["step"], steps):
                 for group in optimizer.param_groups:
                     group["lr"] = lr * learning_rate(step, steps, warmup)
@@ -245,16 +246,28 @@ def evaluate(accelerator: Accelerator, network: Network, split: Split, sigmas: S
 
 
 @contextmanager
-def progress(accelerator: Accelerator, title: str, steps: int, done: int) -> Iterator[Callable[[int], None]]:
-    """A bar with images/s and time left on the main process's terminal; nothing where there is no terminal."""
-    started, images = time.monotonic(), 0
+def progress(accelerator: Accelerator, lr: float, steps: int, done: int) -> Iterator[Callable[[int], None]]:
+    """On the main process, images/s and time left: a bar on its terminal, or lines for the log, which `watch` reads."""
+    main, console = accelerator.is_main_process, Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not accelerator.is_main_process) as bar:
-        task = bar.add_task(title, total=steps, completed=done, rate="")
+    started = told = time.monotonic()
+    images = 0
+
+    def tell(**speed: float) -> None:
+        if main and not console.is_terminal:
+            print(json.dumps({"lr": lr, "step": done, "of": steps} | speed), flush=True)
+
+    with Progress(*columns, console=console, disable=not (main and console.is_terminal)) as bar:
+        task = bar.add_task(f"lr {lr:g}", total=steps, completed=done, rate="")
+        tell()
 
         def advance(count: int) -> None:
-            nonlocal images
-            images += count
-            bar.update(task, advance=1, rate=f"{images / (time.monotonic() - started):.0f} images/s")
+            nonlocal done, images, told
+            done, images, now = done + 1, images + count, time.monotonic()
+            speed = images / (now - started)
+            bar.update(task, advance=1, rate=f"{speed:.0f} images/s")
+            if now - told > TOLD_SECONDS:
+                told = now
+                tell(images_per_second=round(speed, 1))
 
         yield advance

@@ -13,7 +13,7 @@ import re
 import shlex
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,7 +28,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 STAGES = ("prepare", "pretrain", "finetune", "certify")
 REPORT = "report"  # every rule that is no stage of its own: joining records, tables, figures
-LOG_LINES = 15
+LOG_LINES, LOG_BYTES = 15, 1 << 14
 # Of Snakemake's messages those that a reader of this terminal has no use for.
 NOISE = re.compile(
     r"Assuming unrestricted|Building DAG|Using shell|Select jobs to execute|Execute \d+ jobs|Removing temporary output"
@@ -46,27 +46,30 @@ class Count:
     speed: str = ""
 
 
-def _log_lines(log: Path, key: str) -> Iterator[dict[str, Any]]:
-    """The JSON objects with `key` among the lines of a log."""
-    if log.is_file():
-        for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("{") and line.endswith("}") and f'"{key}"' in line:
-                yield json.loads(line)
+def _last(log: Path) -> dict[str, Any] | None:
+    """The last line of a log's end that tells how far its job is: a JSON object with `of`."""
+    if not log.is_file():
+        return None
+    with log.open("rb") as file:  # it is looked at again and again, and a training may run for weeks
+        file.seek(max(0, log.stat().st_size - LOG_BYTES))
+        lines = file.read().decode(errors="replace").splitlines()
+    told = (line for line in reversed(lines) if line.startswith("{") and line.endswith("}") and '"of"' in line)
+    line = next(told, None)
+    return json.loads(line) if line else None
 
 
 def _pictures(log: Path) -> Count | None:
-    last = max(_log_lines(log, "of"), key=lambda line: line["images"], default=None)
-    return Count(last["images"], last["of"]) if last else None
+    line = _last(log)
+    return Count(line["images"], line["of"]) if line else None
 
 
-def _epochs(log: Path, schedule: Mapping[str, Any]) -> Count:
-    """Epochs over all learning rates; the last line of the log is of the last epoch that ended."""
-    total = schedule["epochs"] * len(schedule["lr"])
-    done, speed = 0, ""
-    for line in _log_lines(log, "epoch"):
-        done = schedule["lr"].index(line["lr"]) * schedule["epochs"] + line["epoch"]
-        speed = f"{line['images_per_second']:.0f} images/s"
-    return Count(done, total, speed)
+def _steps(log: Path, learning_rates: Sequence[float]) -> Count | None:
+    """Steps over all learning rates, which take turns."""
+    if (line := _last(log)) is None:
+        return None
+    done = learning_rates.index(line["lr"]) * line["of"] + line["step"]
+    speed = f"{line['images_per_second']:.0f} images/s" if "images_per_second" in line else ""
+    return Count(done, line["of"] * len(learning_rates), speed)
 
 
 def _certified(out: Path, total: int, seen: dict[Path, tuple[int, int]]) -> Count:
@@ -91,7 +94,7 @@ def counter(job: Mapping[str, Any]) -> Callable[[], Count | None] | None:
     if job["rule_name"] == "prepare":
         return partial(_pictures, log)
     if "training" in spec:
-        return partial(_epochs, log, spec["training"])
+        return partial(_steps, log, spec["training"]["lr"])
     if job["rule_name"] == "certify":
         manifest = next(path for path in job["input"] if path.endswith("manifest.json"))
         images = json.loads(Path(manifest).read_text(encoding="utf-8"))["counts"]["test"]
