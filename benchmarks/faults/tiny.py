@@ -103,14 +103,14 @@ def _without(*keys: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
 def observed(path: Path) -> Any:
     """The content of a file but for what a clock says.
 
-    Left out are `seconds` of records and cards, `images_per_second` of metrics, and the two checksums in the card that
-    are of these.
+    Left out are `seconds` of records and cards, `finished` of cards, `images_per_second` of metrics, and the two
+    checksums in the card that are of these.
     """
     if path.name.endswith(".parquet"):
         table: pa.Table = records.read(path)
         return table.drop_columns("seconds").to_pydict(), records.made_with(path)
     if path.name == "model.json":
-        return _without("seconds", "checksum", "metrics_sha256")(json.loads(path.read_text()))
+        return _without("seconds", "finished", "checksum", "metrics_sha256")(json.loads(path.read_text()))
     if path.name == "metrics.jsonl":
         return [_without("images_per_second")(json.loads(line)) for line in path.read_text().splitlines()]
     return path.read_bytes()

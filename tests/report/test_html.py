@@ -48,6 +48,7 @@ def study(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = tmp_path_factory.mktemp("results")
     card = {"network": {"name": "resnet18"}, "test": {"images": 300}, "lr": 0.003, "validation_accuracy": 0.9}
     card |= {"weights_sha256": "ab" * 32, "commit": "c" * 40, "seconds": 61.0, "device": "cpu"}
+    card |= {"finished": "2026-11-21T12:00:00+00:00"}
     card |= {"spec": {"sigmas": [0.0], "training": {"epochs": 2}}, "versions": {"torch": "2.15.0"}}
     trainings = ["pretrain/mixed/0", *(f"finetune/{name}/digits/clean/0" for name in LABELS)]
     for at, path in enumerate(trainings):
@@ -140,6 +141,7 @@ def test_every_part_of_the_study_is_there(parsed: Tags) -> None:
     assert parsed.text_of("h1") == ["Study small"]
     assert parsed.text_of("h2") == ["Summary", "Tables", "Figures", "Example images", "Training", "Provenance"]
     assert {"Comparison", "Curves", "Gap", "digits"} <= set(parsed.text_of("h3"))
+    assert "2026-11-21 11:58 to 12:00 UTC" in parsed.text_of("dd")
     captions = parsed.text_of("caption")
     assert len(captions) == len(parsed.attributes("table")) == 5
     assert "The largest over σ at each ε (an oracle), beside the paper's Table 3, CIFAR-10" in captions
@@ -273,13 +275,14 @@ def test_parameters_are_told_once_and_where_they_differ_each() -> None:
     assert runs.parameters(specs) == {"empty": "{}", "norm": "layer · batch", "training.lr": "[0.1]"}
 
 
-def test_times_are_of_the_rules_that_compute(tmp_path: Path) -> None:
-    folder = tmp_path / ".snakemake" / "metadata"
-    assert runs.times(tmp_path) is None
-    (folder / "long").mkdir(parents=True)
-    jobs = [("merge", 100, 200), ("pretrain", 50, 80), ("table", 0, 900), ("finetune", None, None)]
-    for at, (rule, start, end) in enumerate(jobs):
-        (folder / "long" / str(at)).write_text(json.dumps({"rule": rule, "starttime": start, "endtime": end}))
-    span = runs.times(tmp_path)
+def test_times_are_those_of_the_cards_if_all_tell() -> None:
+    assert runs.times([]) is None
+    cards = [
+        {"finished": "2026-11-21T12:00:00+00:00", "seconds": 60.0},
+        {"finished": "2026-11-21T12:30:00+00:00", "seconds": 3600.0},
+        {"finished": "2026-11-21T11:50:00+00:00", "seconds": 60.0},
+    ]
+    span = runs.times([runs.Training("pretrain/clean/0", card) for card in cards])
     assert span is not None
-    assert [moment.timestamp() for moment in span] == [50, 200]
+    assert [f"{moment:%H:%M}" for moment in span] == ["11:30", "12:30"]
+    assert runs.times([runs.Training("", card) for card in [*cards, {"seconds": 1.0}]]) is None

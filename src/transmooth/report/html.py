@@ -100,7 +100,7 @@ def write_report(spec: Mapping[str, Any], results: Path, published: Path, data: 
     page = Page(
         title=f"Study {spec['study']}",
         lead=_lead(spec["study"], trainings, certified),
-        facts=_facts(trainings, certified, results),
+        facts=_facts(trainings, certified),
         tables=tables,
         figures=figures,
         galleries=[gallery for gallery in galleries if gallery is not None],
@@ -366,9 +366,7 @@ def _sigmas(certified: runs.Certification) -> str:
     return "σ = " + ", ".join(f"{sigma:g}" for sigma in sorted(certified.acr))
 
 
-def _facts(
-    trainings: Sequence[runs.Training], certified: Sequence[runs.Certification], results: Path
-) -> dict[str, str]:
+def _facts(trainings: Sequence[runs.Training], certified: Sequence[runs.Certification]) -> dict[str, str]:
     seeds = sorted({each.path.split("/")[-1] for each in trainings}, key=int)
     facts = {
         "networks trained": str(len(trainings)),
@@ -379,10 +377,10 @@ def _facts(
         "certifying": _duration(sum(float(each.frame["seconds"].sum()) for each in certified)),
         "on": ", ".join(sorted({each.card["device"] for each in trainings})),
     }
-    if span := runs.times(results):
+    if span := runs.times(trainings):
         started, ended = span
         same_day = started.date() == ended.date()
-        facts["when"] = f"{started:%Y-%m-%d %H:%M} to {ended:{'%H:%M' if same_day else '%Y-%m-%d %H:%M'}} UTC"
+        facts["trained"] = f"{started:%Y-%m-%d %H:%M} to {ended:{'%H:%M' if same_day else '%Y-%m-%d %H:%M'}} UTC"
     return facts
 
 

@@ -1,9 +1,9 @@
 """What the runs of a study were made with and what they took, from their cards and records."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -93,15 +93,15 @@ def versions(made: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     return {name: ", ".join(values) for name, values in sorted(found.items())}
 
 
-def times(results: Path, rules: Sequence[str] = ("pretrain", "finetune", "merge")) -> tuple[datetime, datetime] | None:
-    """When the first job of these rules started and the last one ended, as Snakemake's metadata tell; None if not."""
+def times(trainings: Iterable[Training]) -> tuple[datetime, datetime] | None:
+    """When the first of these trainings started and the last one ended; None unless all cards tell.
+
+    A training that was resumed started later than this says, for its seconds are those of its last process.
+    """
     spans = []
-    for path in (results / ".snakemake" / "metadata").glob("**/*"):
-        if path.is_file():
-            job = json.loads(path.read_text(encoding="utf-8"))
-            if job.get("rule") in rules and job.get("starttime") and job.get("endtime"):
-                spans.append((job["starttime"], job["endtime"]))
-    if not spans:
-        return None
-    first, last = min(start for start, _ in spans), max(end for _, end in spans)
-    return datetime.fromtimestamp(first, UTC), datetime.fromtimestamp(last, UTC)
+    for each in trainings:
+        if "finished" not in each.card:  # it is from before cards had this
+            return None
+        finished = datetime.fromisoformat(each.card["finished"])
+        spans.append((finished - timedelta(seconds=each.card["seconds"]), finished))
+    return (min(started for started, _ in spans), max(ended for _, ended in spans)) if spans else None
