@@ -119,8 +119,9 @@ CHOICES = ("group", "group", "snakemake", "snakemake", "job", "job", "rank", "se
 class Harness:
     """Runs of the study in copies of the project, and what was seen of them."""
 
-    def __init__(self, folder: Path, seed: int, report: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, seed: int, kills: int, report: Callable[[str], None]) -> None:
         self.folder, self.random, self.report = folder, random.Random(seed), report
+        self.quota = -(-kills // len(STAGES))  # of each stage: late ones would get all that early ones left over
         self.kills: list[Kill] = []
         self.orphans: dict[int, float] = {}  # pid -> when Snakemake was killed
         self.orphans_seconds = 0.0
@@ -173,11 +174,12 @@ class Harness:
         return project
 
     def kill(self, project: Path, whole: Path, run: subprocess.Popen[bytes]) -> bool:
-        """Wait for a random moment of a random stage that is still to come and kill a random victim."""
-        left = [stage for stage in STAGES if _made(project, stage) < _made(whole, stage)]
+        """Wait for a random moment of one of the next stages and kill a random victim."""
+        had = Counter(kill.stage for kill in self.kills)
+        left = [s for s in STAGES if had[s] < self.quota and _made(project, s) < _made(whole, s)]
         if not left:
             return False
-        stage = self.random.choice(left)
+        stage = self.random.choice(left[:2])
         victim = "rank" if stage == "pretrain" and self.random.random() < 0.3 else self.random.choice(CHOICES)
         number = signal.SIGKILL if victim == "server" else self.random.choice(SIGNALS)
         if not self.wait(project, run, lambda living: any(process.stage == stage for process in living)):
@@ -263,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="transmooth-kill-") as folder:
-        harness = Harness(Path(folder).resolve(), options.seed, lambda line: print(line, flush=True))
+        harness = Harness(Path(folder).resolve(), options.seed, options.kills, lambda line: print(line, flush=True))
         whole = harness.whole()
         different: list[str] = []
         lost: dict[str, tuple[float, int]] = {}
