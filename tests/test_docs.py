@@ -64,6 +64,11 @@ def test_links_lead_to_a_file_and_a_heading(page: Path) -> None:
             assert anchor in anchors(there), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_no_line_became_a_heading_by_accident(page: Path) -> None:
+    assert re.findall(r"^#+[^# ].*", prose(page), re.MULTILINE) == []  # "#6" at its start, where a text was wrapped
+
+
 class _Site(yaml.SafeLoader):
     """mkdocs.yml has tags of its own."""
 
