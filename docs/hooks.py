@@ -1,0 +1,21 @@
+"""What the site shows beside docs/: tables in git, and two pages of the top folder, where they are."""
+
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parents[1]
+
+
+def on_files(files: Files, config: Any) -> None:
+    for path in [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("results/desk/tables/*.md"))]:
+        files.append(File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)))
+
+
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Links are those of the checkout, as GitHub follows them; on the site docs/ is the top."""
+    if page.file.src_uri == "errors.md":
+        return markdown.replace("][", "]\\[")  # patterns in messages, which autorefs takes for references
+    return markdown.replace("](../", "](").replace("](docs/", "](")
