@@ -18,6 +18,8 @@ min_version("9.20")
 # commands over others, so that no environment has to be activated.
 SRC = f"{workflow.basedir}/src"
 sys.path.insert(0, SRC)
+for name in [name for name in sys.modules if name.split(".")[0] == "transmooth"]:
+    del sys.modules[name]  # loaded with the terminal's logger, before this: those of the installed copy
 os.environ.update(
     PYTHONPATH=SRC,
     PATH=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")]),

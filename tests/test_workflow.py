@@ -60,6 +60,14 @@ def test_a_dry_run_has_the_jobs_of_the_plan(tmp_path: Path) -> None:
     assert planned(copy(tmp_path)) == expected | {"all": 1}
 
 
+def test_a_checkout_plans_by_its_own_sources_whatever_is_installed(tmp_path: Path) -> None:
+    source = copy(tmp_path) / "src" / "transmooth" / "plan.py"
+    source.write_text(source.read_text() + '\nraise SystemExit("planned by the copy")\n')
+    done = snakemake(tmp_path, "-n")
+    assert done.returncode != 0
+    assert "planned by the copy" in done.stdout + done.stderr
+
+
 def test_one_table_needs_only_its_own_runs(tmp_path: Path) -> None:
     assert planned(copy(tmp_path), "table3") == {
         "prepare": 2,
