@@ -8,7 +8,6 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 from transmooth import records as parquet
-from transmooth.card import CheckpointError
 from transmooth.certify.bounds import share_interval
 from transmooth.hub import PREFIX
 from transmooth.report.accuracy import RowResult, average_certified_radius, read_files, tidy
@@ -32,15 +31,10 @@ def model_card(
 ) -> str:
     """Markdown below YAML, in the Hub's form: what a network is, how it was made, what it reaches, and what not.
 
-    repository: OWNER/NAME.  card: of a training by transmooth.  records: of its certification, one file or one for each
-    sigma; told are the certified accuracies at each sigma, with 95 % intervals over images.  for_timm: timm loads it.
-    Raises CheckpointError for a card that says nothing of a training, ValueError as `accuracy.read_files` and for
-    records of other weights.
+    repository: OWNER/NAME.  card: of a training, which tells all that is NEEDED.  records: of its certification, one
+    file or one for each sigma; told are certified accuracies at each sigma, with 95 % intervals over images.  for_timm:
+    timm loads it.  Raises ValueError as `accuracy.read_files`, and for records of other weights.
     """
-    if lacking := NEEDED - card.keys():
-        raise CheckpointError(
-            f"model.json: should be of a training by transmooth; it does not tell {', '.join(sorted(lacking))}"
-        )
     for path in records:
         if other := set(parquet.read(path)["model"].to_pylist()) - {card["weights_sha256"]}:
             raise ValueError(f"{path}: of other weights, {other.pop()}; the checkpoint's are {card['weights_sha256']}")
@@ -57,13 +51,14 @@ def model_card(
     parts = [
         f"---\n{front.to_yaml().strip()}\n---",
         f"# {repository.split('/')[1]}",
-        f"A {network['name']} with {network['norm']} norm for {classes} classes and images of {size}×{size} pixels, "
-        "made with transmooth to be smoothed by Gaussian noise: for each image a radius can be certified within which "
-        "no ℓ2 perturbation changes the answer.",
+        f"{_kind(network)} with {network['norm']} norm for {classes} classes and images of {size}×{size} pixels, made "
+        "with transmooth to be smoothed by Gaussian noise: for each image a radius can be certified within which no "
+        "ℓ2 perturbation changes the answer.",
         "## Use",
         *_use(repository, card, certified, for_timm),
         "## What it reaches",
         *_reached(card, certified),
+        *_certified_images(records),
         "## How it was made",
         markdown_table(["", ""], _made(card)),
         "## Limits",
@@ -110,7 +105,7 @@ def _reached(card: Mapping[str, Any], certified: RowResult | None) -> list[str]:
         rows.append([f"{sigma:g}", *cells, f"{average_certified_radius(curves):.3f}"])
     return [
         *parts,
-        f"Certified accuracy in percent: how many of {certified.images} test images the smoothed network has right, "
+        f"Certified accuracy in percent: how many of {certified.images} images the smoothed network has right, "
         "with a radius of at least ε. ACR: the mean radius, 0 where it is wrong.",
         markdown_table(["σ", *(f"ε = {radius:g}" for radius in radii), "ACR" if grid is None else "≥ ACR"], rows),
         f"In brackets 95 % intervals, over images. {methods(tidy([certified], radii))} Each row is a smoothed network "
@@ -118,8 +113,22 @@ def _reached(card: Mapping[str, Any], certified: RowResult | None) -> list[str]:
     ]
 
 
+def _certified_images(records: Sequence[Path]) -> list[str]:
+    """Of which set, where the records name a prepared one; of others they name a place on somebody's disk."""
+    data = [parquet.made_with(path).get("data") or {} for path in records]
+    sets = sorted(
+        {f"the split {each['split']} of checksum `{each['checksum']}`" for each in data if "checksum" in each}
+    )
+    return [f"The certified images are of {' and of '.join(sets)}."] if sets else []
+
+
 def _percent(share: float, low: float, high: float) -> str:
     return f"{100 * share:.1f} [{100 * low:.0f}, {100 * high:.0f}]"
+
+
+def _kind(network: Mapping[str, Any]) -> str:
+    changed = network["options"] or network["stem"] != "imagenet"
+    return f"A variant of timm's {network['name']}" if changed else f"A {network['name']}"
 
 
 def _made(card: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ import safetensors.torch
 import timm
 
 from transmooth import checkpoint, files, hub
-from transmooth.model_card import Origin, model_card
+from transmooth.model_card import NEEDED, Origin, model_card
 
 # timm's name of a norm and its groups.  It has no other groups by name, and no instance norm with weights.
 TIMM_NORMS = {("batch", 1): "batchnorm2d", ("layer", 1): "groupnorm1", ("group", 32): "groupnorm"}
@@ -53,6 +53,10 @@ def write(folder: Path, repository: str, out: Path, records: Sequence[Path] = ()
     if out.exists():
         raise FileExistsError(f"{out}: is there already; remove it or choose another --out")
     network, card = checkpoint.load(folder)
+    if lacking := NEEDED - card.keys():
+        raise checkpoint.CheckpointError(
+            f"{folder / 'model.json'}: should be of a training by transmooth; it lacks {', '.join(sorted(lacking))}"
+        )
     config = timm_config(card)
     text = model_card(repository, card, records, origin, for_timm=config is not None)
     out.parent.mkdir(parents=True, exist_ok=True)
