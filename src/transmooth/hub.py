@@ -5,6 +5,7 @@ HF_HOME, HF_ENDPOINT.  Of a repository its card and weights are fetched and noth
 """
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
 from transmooth import __version__, checkpoint
 from transmooth.models import Network
@@ -43,7 +45,7 @@ def load(text: str) -> tuple[Network, dict[str, Any], Path, str]:
     repository = checked(match[1])
     with _asking(text):
         folder = Path(API.snapshot_download(repository, revision=match[2], allow_patterns=list(FETCHED)))
-    name = f"{PREFIX}{repository}@{folder.name}"
+    name = f"{PREFIX}{repository}@{folder.name}"  # the cache has a folder for each commit
     try:
         network, card = checkpoint.load(folder)
     except checkpoint.CheckpointError as error:
@@ -87,6 +89,8 @@ def checked(repository: str) -> str:
 
 @contextmanager
 def _asking(name: str) -> Iterator[None]:
+    if not sys.stderr.isatty():
+        disable_progress_bars()  # some of its bars come all the same
     try:
         yield
     except Exception as error:  # of huggingface_hub, or of the HTTP library that its version uses
@@ -94,6 +98,9 @@ def _asking(name: str) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
+    reason = " ".join(str(error).split())[:300]
+    if isinstance(error, LocalEntryNotFoundError):
+        return f"not in the cache, and the hub cannot be reached: {reason}"
     login = "log in as somebody who may (hf auth login, or HF_TOKEN)"
     if isinstance(error, GatedRepoError):
         return f"its owner asks you to accept terms on its page; then {login}"
@@ -103,7 +110,4 @@ def _reason(error: Exception) -> str:
         return f"the hub has no such repository, or hides it: {login}"
     if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
         return f"the hub refuses: {login}"
-    reason = " ".join(str(error).split())[:300]
-    if isinstance(error, LocalEntryNotFoundError):
-        return f"not in the cache, and the hub cannot be reached: {reason}"
     return f"asking the hub failed: {type(error).__name__}: {reason}"
