@@ -246,7 +246,10 @@ def test_a_program_with_constants_is_read(tmp_path: Path) -> None:
         ("gone.pt", "gone.pt: no such file"),
         ("timm:test_resnet", "a timm model is timm:NAME@FILE"),
         ("timm:test_resnet@gone.pth", "gone.pth: no such file"),
-        ("weights.onnx", "a model is a checkpoint folder, timm:NAME@FILE, a file ending in .pt, .ts, .pt2, or package"),
+        (
+            "weights.onnx",
+            "a model is a checkpoint folder, hf-hub:OWNER/NAME, timm:NAME@FILE, a file ending in .pt, .ts, .p",
+        ),
         (".", "model.json: no such card"),
     ],
 )

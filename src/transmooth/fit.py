@@ -13,7 +13,7 @@ from typing import Any
 
 import timm
 
-from transmooth import checkpoint, loading
+from transmooth import checkpoint, hub, loading
 from transmooth.data import prepare, read_manifest, verify
 from transmooth.models import Network
 from transmooth.params import Dataset, TrainParams, validate
@@ -83,12 +83,19 @@ def prepared(
 def start_from(text: str) -> Iterator[tuple[dict[str, Any], Path | None, int]]:
     """What a finetuning starts from, checked: its part of the spec, its checkpoint folder, and the side of its images.
 
-    text: a checkpoint folder; `timm:NAME@WEIGHTS`, a ResNet of timm with weights in .safetensors or .pth; `timm:NAME`,
-    with the weights that timm serves.  Raises ValueError or FileNotFoundError for any other.
+    text: a checkpoint folder; `hf-hub:OWNER/NAME[@REVISION]`, one of a hub; `timm:NAME@WEIGHTS`, a ResNet of timm with
+    weights in .safetensors or .pth; `timm:NAME`, with the weights that timm serves.  Raises ValueError or
+    FileNotFoundError for any other, hub.HubError where the hub cannot be reached or refuses.
     """
     if not text.startswith("timm:"):
-        _, card = checkpoint.load(Path(text))
-        yield {}, Path(text), card["size"]
+        init = Path(text)
+        if text.startswith(hub.PREFIX):
+            _, card, init, _ = hub.load(text)
+        else:
+            _, card = checkpoint.load(init)
+        if "size" not in card:
+            raise checkpoint.CheckpointError(f"{text}: its card should tell the size of its images")
+        yield {}, init, card["size"]
         return
     name = text.removeprefix("timm:").split("@")[0]
     network = {"name": name, "stem": "imagenet", "norm": "batch", "groups": 1, "options": {}}

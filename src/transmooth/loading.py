@@ -1,8 +1,8 @@
 """Anyone's model and images, by one line of text each.
 
-Models: a checkpoint folder of transmooth; `timm:NAME@FILE` with weights in .safetensors or .pth; a TorchScript file
-(.pt or .ts); a torch.export file (.pt2); `package.module:function`, which returns a module. All take images in [0, 1]:
-timm's get timm's normalisation, the others have their own inside.
+Models: a checkpoint folder of transmooth; `hf-hub:OWNER/NAME[@REVISION]`, such a folder on a hub; `timm:NAME@FILE` with
+weights in .safetensors or .pth; a TorchScript file (.pt or .ts); a torch.export file (.pt2); `package.module:function`,
+which returns a module. All take images in [0, 1]: timm's get timm's normalisation, the others have their own inside.
 
 Images: a prepared folder; a folder of images, one folder per class, below <split>/ or not; the name of a torchvision
 dataset, `CIFAR10` or `CIFAR10@ROOT`.
@@ -33,7 +33,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.export.pt2_archive.constants import AOTINDUCTOR_DIR, OPAQUE_OBJ_FILENAME_PREFIX
 
-from transmooth import checkpoint, files
+from transmooth import checkpoint, files, hub
 from transmooth.data import open_split, verify
 from transmooth.data.picture import to_rgb, to_square
 from transmooth.data.sources import open_source
@@ -83,11 +83,15 @@ class ImageSet:
 def load_model(text: str) -> LoadedModel:
     """The model that `text` names (see above), on the CPU.
 
-    Raises ValueError or FileNotFoundError, naming the file, for one that is missing, of another kind, or does not fit.
+    Raises ValueError or FileNotFoundError, naming the file, for one that is missing, of another kind, or does not fit;
+    hub.HubError where the hub cannot be reached or refuses.
     """
     path = Path(text)
     if text.startswith("timm:"):
         return _timm(text)
+    if text.startswith(hub.PREFIX):
+        network, card, _, name = hub.load(text)
+        return LoadedModel(network, name, card["weights_sha256"], tuple(card["classes"]))
     if path.is_dir():
         network, card = checkpoint.load(path)
         return LoadedModel(network, text, card["weights_sha256"], tuple(card["classes"]))
@@ -97,7 +101,7 @@ def load_model(text: str) -> LoadedModel:
     if re.fullmatch(r"[\w.]+:\w+", text):
         return _factory(text)
     raise ValueError(
-        f"no model {text!r}: a model is a checkpoint folder, timm:NAME@FILE, a file ending in "
+        f"no model {text!r}: a model is a checkpoint folder, hf-hub:OWNER/NAME, timm:NAME@FILE, a file ending in "
         f"{', '.join(PROGRAMS)}, or package.module:function"
     )
 

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import safetensors.torch
 import torch
+from huggingface_hub import constants
 
 from tests.bad_inputs import Case, Code
 from tests.conftest import NETWORK
@@ -84,6 +86,16 @@ def named(text: str) -> Callable[[], object]:
     return lambda: load_model(text).description
 
 
+def offline(text: str) -> Callable[[], object]:
+    """A model of a hub that was never fetched, with no network; the same wherever the tests run."""
+
+    def use() -> object:
+        with patch.multiple(constants, HF_HUB_OFFLINE=True, HF_HUB_CACHE="cache"):
+            return load_model(text).description
+
+    return use
+
+
 def timm_weights() -> object:
     safetensors.torch.save_file({"x": torch.zeros(1)}, "w.safetensors")
     return load_model("timm:resnet18@w.safetensors").description
@@ -152,9 +164,24 @@ CASES = [
     Case("weights of another network", "w.safetensors: does not fit timm's resnet18: 'fc.weight'", timm_weights),
     Case(
         "a .pth without the network that it is for",
-        "no model 'w.pth': a model is a checkpoint folder, timm:NAME@FILE, a file ending in .pt, .ts, .pt2, or "
-        "package.module:function",
+        "no model 'w.pth': a model is a checkpoint folder, hf-hub:OWNER/NAME, timm:NAME@FILE, a file ending in .pt, "
+        ".ts, .pt2, or package.module:function",
         named("w.pth"),
+    ),
+    Case(
+        "a model of a hub without its owner",
+        "a repository on a hub is OWNER/NAME, of letters, digits, '-', '_' and '.'; found 'digits'",
+        named("hf-hub:digits"),
+    ),
+    Case(
+        "a revision of a hub with a blank in it",
+        "a model of a hub is hf-hub:OWNER/NAME or hf-hub:OWNER/NAME@REVISION, found 'hf-hub:a/b@c d'",
+        named("hf-hub:a/b@c d"),
+    ),
+    Case(
+        "a model of a hub, without a network",
+        "hf-hub:a/b: not in the cache, and the hub cannot be reached: …",
+        offline("hf-hub:a/b"),
     ),
     Case(
         "a function that returns no network",

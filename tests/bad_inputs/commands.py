@@ -8,7 +8,7 @@ from typing import Any
 from tests.bad_inputs import Case, command
 from tests.bad_inputs.checkpoints import BASE, network
 from tests.test_records import row
-from transmooth import checkpoint, records
+from transmooth import checkpoint, model_card, records
 from transmooth.data import prepare
 
 LOG = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n" + "".join(f"{k}\t1\t1\t0.{k + 1}\t1\t0:00:01\n" for k in range(5))
@@ -43,6 +43,28 @@ def typed(*arguments: Any) -> Callable[[], str]:
 
 def usage(option: str, why: str) -> str:
     return f"Error: Invalid value for '{option}': {why}"
+
+
+def publish(name: str, *more: Any) -> Callable[[], str]:
+    """`transmooth publish` of a checkpoint that no training made."""
+
+    def use() -> str:
+        checkpoint.save(Path("model"), network(), BASE)
+        return command("publish", "model", name, *more)
+
+    return use
+
+
+def trained(*more: Any) -> Callable[[], str]:
+    """`transmooth publish` of a checkpoint whose card is of a training, beside records of other weights."""
+
+    def use() -> str:
+        card = dict.fromkeys(model_card.NEEDED) | BASE
+        checkpoint.save(Path("model"), network(), card)
+        records.write(records.from_rows([row(index) for index in range(5)], {}), Path("r.parquet"))
+        return command("publish", "model", "a/b", "--out", "new", *more)
+
+    return use
 
 
 SAID = "transmooth: "
@@ -147,6 +169,27 @@ CASES = [
         "export-log into a folder that cannot be",
         f"{SAID}[Errno 20] Not a directory: 'log.tsv/log.tsv'",
         typed("export-log", "r.parquet", "log.tsv/log.tsv"),
+    ),
+    Case(
+        "publish without the owner's name",
+        f"{SAID}a repository on a hub is OWNER/NAME, of letters, digits, '-', '_' and '.'; found 'digits'",
+        publish("digits", "--out", "new"),
+    ),
+    Case(
+        "publish what no training made",
+        f"{SAID}model/model.json: should be of a training by transmooth; it lacks commit, data, init, lr, size, …",
+        publish("a/b", "--out", "new"),
+    ),
+    Case(
+        "publish over a folder that is there",
+        f"{SAID}model: is there already; remove it or choose another --out",
+        publish("a/b", "--out", "model"),
+    ),
+    Case("publish what is no checkpoint", f"{SAID}new/model.json: no such card; …", typed("publish", "new", "a/b")),
+    Case(
+        "publish with records of other weights",
+        f"{SAID}r.parquet: of other weights, abc; the checkpoint's are …",
+        trained("--records", "r.parquet"),
     ),
     Case("predict without --sigma", "Error: Missing option '--sigma'.", typed("predict", "model", "images")),
     Case(

@@ -13,9 +13,10 @@ from sklearn.datasets import load_digits
 
 from tests.cli.calls import call
 from tests.conftest import ROOT
+from tests.fake_hub import FakeHub
 from tests.test_records import row, table
 from tests.test_train import spec
-from transmooth import fit, logs, records
+from transmooth import checkpoint, fit, logs, records
 from transmooth.cli import COMMANDS
 from transmooth.train import train
 
@@ -50,7 +51,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     safetensors.torch.save_file(
         timm.create_model("resnet10t", num_classes=2).state_dict(), folder / "weights.safetensors"
     )
-    rows = table(*(row(i, 0.25, radius=0.476 * (i % 2), n=100_000) for i in range(4)))
+    weights = checkpoint.read_card(folder / "model")["weights_sha256"]
+    rows = table(*(row(i, 0.25, radius=0.476 * (i % 2), n=100_000, model=weights) for i in range(4)))
     records.write(rows, folder / "records.parquet")
     shutil.copy(folder / "records.parquet", folder / "ours.parquet")
     for name in ("log.tsv", "theirs.tsv"):
@@ -62,6 +64,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(inputs, tmp_path, dirs_exist_ok=True)
+    FakeHub(tmp_path / "home", monkeypatch)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from transmooth import __version__
-from transmooth.cli import job, logs, machine, smoothing, training
+from transmooth.cli import job, logs, machine, publishing, smoothing, training
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -22,6 +22,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "predict": smoothing.predict,
     "accuracy": logs.accuracy,
     "report": logs.report,
+    "publish": publishing.publish,
     "audit": logs.audit,
     "compare": logs.compare,
     "import-log": logs.import_log,

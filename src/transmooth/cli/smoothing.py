@@ -13,7 +13,8 @@ from transmooth.cli.options import STOPPED, Quiet, Radii, Seed, Sigma, Size, fau
 Model = Annotated[
     str,
     typer.Argument(
-        help="Checkpoint folder, timm:NAME@WEIGHTS, TorchScript (.pt, .ts), torch.export (.pt2) or module:function"
+        help="Checkpoint folder, hf-hub:OWNER/NAME, timm:NAME@WEIGHTS, TorchScript (.pt, .ts), torch.export (.pt2) "
+        "or module:function"
     ),
 ]
 Images = Annotated[str, typer.Argument(help="Prepared folder, ImageFolder, or torchvision NAME or NAME@ROOT")]

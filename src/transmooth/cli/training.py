@@ -91,7 +91,10 @@ def train(
 def finetune(
     images: Pictures,
     start: Annotated[
-        str, typer.Option("--from", help="Checkpoint folder, timm:NAME@WEIGHTS, or timm:NAME to fetch them.")
+        str,
+        typer.Option(
+            "--from", help="Checkpoint folder, hf-hub:OWNER/NAME, timm:NAME@WEIGHTS, or timm:NAME to fetch them."
+        ),
     ],
     out: Out,
     size: Annotated[int | None, typer.Option(min=1, help="Side of the images; else as the start had.")] = None,
