@@ -66,4 +66,5 @@ onstart:
 
 
 onsuccess:
+    forget_finished_trainings()
     show_results()

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import NETWORK, ROOT
 from tests.test_train import spec
-from transmooth import checkpoint, jobs, records
+from transmooth import checkpoint, jobs, provenance, records
 from transmooth.certify import chunks, methods
 from transmooth.models import Network
 from transmooth.train import train
@@ -45,6 +45,7 @@ def certified(data: Path, model: Path, out: Path, shards: int = 1, batch: int = 
     for k, part in enumerate(parts):
         jobs.certify(SPEC, data, model, part, k, shards, batch)
     jobs.merge(SPEC, data, parts, out / "records.parquet")
+    assert list(out.glob("*.journal")) == []
     return observed(out / "records.parquet")
 
 
@@ -67,7 +68,34 @@ def test_records_do_not_depend_on_processes(digits: Path, model: Path, tmp_path:
     assert done.returncode == 0, done.stderr
     jobs.certify(SPEC, digits, model, tmp_path / "one.parquet", 0, 1, 256)
     pd.testing.assert_frame_equal(observed(tmp_path / "two.parquet"), observed(tmp_path / "one.parquet"))
-    assert list(tmp_path.glob("*.journal")) == []
+    assert sorted(path.name for path in tmp_path.glob("*.journal")) == [
+        "one.parquet.rank0.journal",
+        "two.parquet.rank0.journal",
+    ]
+
+
+def test_a_shard_that_snakemake_removed_is_there_again_unless_the_sources_changed(
+    digits: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, calls = tmp_path / "r.parquet", []
+    real = methods.cohen.certify
+
+    def counted(*arguments: Any, **settings: Any) -> Any:
+        calls.append(1)
+        return real(*arguments, **settings)
+
+    monkeypatch.setattr(methods.cohen, "certify", counted)
+    jobs.certify(SPEC, digits, model, out, 0, 1, 256)
+    whole, first = records.read(out), len(calls)
+    assert first
+    out.unlink()
+    jobs.certify(SPEC, digits, model, out, 0, 1, 256)
+    assert records.read(out).equals(whole)
+    assert len(calls) == first
+    out.unlink()
+    monkeypatch.setattr(provenance, "sources", lambda: "others")
+    jobs.certify(SPEC, digits, model, out, 0, 1, 256)
+    assert len(calls) == 2 * first
 
 
 def test_an_interrupted_job_goes_on_where_it_was(

@@ -2,9 +2,10 @@ import itertools
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from tests.conftest import NETWORK, ROOT
-from transmooth import checkpoint, ending
+from transmooth import checkpoint, ending, provenance
 from transmooth import train as training
 from transmooth.data import open_split
 from transmooth.train import learning_rate, train
@@ -92,7 +93,72 @@ def test_it_learns_and_leaves_a_card_and_metrics(digits: Path, tmp_path: Path) -
     assert list(lines["epoch"]) == list(range(1, 9))
     assert lines["loss"].iloc[-1] < lines["loss"].iloc[0] / 3
     assert card["validation_accuracy"] == lines["validation_accuracy"].iloc[-1]
-    assert not (tmp_path / "resume.pt").exists()
+
+
+def test_a_checkpoint_that_snakemake_removed_is_there_again_unless_the_sources_changed(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = 0
+    real = training.train_step
+
+    def counted(*arguments: Any) -> torch.Tensor:
+        nonlocal steps
+        steps += 1
+        return real(*arguments)
+
+    monkeypatch.setattr(training, "train_step", counted)
+    train(spec(epochs=2), digits, tmp_path / "out")
+    shutil.copytree(tmp_path / "out", tmp_path / "whole")
+    first = steps
+    for outputs in ("model.safetensors", "model.json", "metrics.jsonl"):
+        (tmp_path / "out" / outputs).unlink()
+    train(spec(epochs=2), digits, tmp_path / "out")
+    assert same(tmp_path / "whole", tmp_path / "out")
+    assert steps == first
+    (tmp_path / "out" / "model.json").unlink()
+    monkeypatch.setattr(provenance, "sources", lambda: "others")
+    train(spec(epochs=2), digits, tmp_path / "out")
+    assert same(tmp_path / "whole", tmp_path / "out")
+    assert steps == 2 * first
+
+
+class Clocked:
+    """Processes that meet: one with a clock of its own, the others as given to `reduce`."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, processes: int, others: Sequence[float] = (0, 0, 0)) -> None:
+        self.num_processes, self.others, self.met = processes, torch.tensor(others, dtype=torch.float64), 0
+
+    def reduce(self, mine: torch.Tensor) -> torch.Tensor:
+        self.met += 1
+        return mine + self.others
+
+
+@pytest.mark.parametrize("step_seconds", [0.01, 0.3, 2.0, 50.0])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_no_more_than_the_limit_is_ever_unsaved(
+    monkeypatch: pytest.MonkeyPatch, step_seconds: float, processes: int
+) -> None:
+    limit, now, saved, unsaved, saves = 60.0, 0.0, 0.0, 0.0, 0
+    monkeypatch.setattr(training.time, "monotonic", lambda: now)
+    accelerator = Clocked(processes, (0, 0, step_seconds * (processes - 1)))
+    meetings = training.Meetings(accelerator, limit)  # type: ignore[arg-type]
+    for _ in range(2000):
+        now += step_seconds
+        unsaved = max(unsaved, now - saved)
+        due, told = meetings.save(saved, told=False)
+        assert not told
+        if due:
+            saved, saves = now, saves + 1
+    assert unsaved <= max(limit, step_seconds)
+    assert saves <= 2000 * step_seconds / (0.8 * limit) or step_seconds > limit / 10  # nor much more often
+    assert accelerator.met <= 2200 * max(1 / 20, step_seconds / (limit / 10)) + 2
+
+
+def test_one_process_that_is_told_ends_all() -> None:
+    assert training.Meetings(Clocked(2, (0, 1, 1)), 60.0).save(training.time.monotonic(), told=False) == (True, True)  # type: ignore[arg-type]
+    assert training.Meetings(Clocked(1), 60.0).save(training.time.monotonic(), told=True) == (True, True)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("stop", [3, 20, 40])
@@ -146,7 +212,7 @@ def test_a_signal_to_the_job_saves_and_ends_it(digits: Path, tmp_path: Path) -> 
     with subprocess.Popen(command, env=environment, stdout=-1, stderr=-1, text=True) as process:
         assert process.stdout
         assert process.stderr
-        process.stdout.readline()  # an epoch is done
+        process.stdout.readline()  # it has begun
         process.terminate()
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -181,7 +247,7 @@ def test_the_time_between_saves_is_not_that_of_a_clock_which_jumps(
     jumps = itertools.cycle([0.0, 4e9, 2e9])
     monkeypatch.setattr("time.time", lambda: next(jumps))
     train(spec(), digits, tmp_path, checkpoint_seconds=1000)
-    assert len(saves) == 1  # at the end
+    assert len(saves) == 2  # of the learning rate, and at the end
 
 
 def test_the_best_learning_rate_on_the_validation_split_is_kept(digits: Path, tmp_path: Path) -> None:

@@ -198,6 +198,13 @@ def test_a_study_leaves_tables_figures_and_metrics(study: Path) -> None:
     assert json.loads((results / "pretrain/mixed/0/model.json").read_text())["spec"]["training"]["processes"] == 2
     assert not list(results.glob("certify/**/*-of-2.parquet"))
     assert planned(study) == {}
+    # What brings back the outputs of a job that is killed in its last second is not needed any more.
+    assert [str(path) for path in results.rglob("*") if path.name == "resume.pt" or path.suffix == ".journal"] == []
+    state = next(results.glob("pretrain/*/*")) / "resume.pt"
+    state.touch()
+    planned(study)
+    assert state.exists()
+    state.unlink()
 
 
 def test_a_change_re_runs_what_it_concerns(study: Path) -> None:

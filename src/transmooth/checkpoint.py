@@ -2,7 +2,7 @@
 
 <folder>/model.safetensors   the weights, nothing that can execute
 <folder>/model.json          the card: what the network is, how it was made, what it reaches
-<folder>/resume.pt           only while a training runs: a SHA-256, then tensors and plain values (weights_only)
+<folder>/resume.pt           until a run has succeeded: a SHA-256, then tensors and plain values (weights_only)
 """
 
 import hashlib
@@ -94,8 +94,8 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     files.write_bytes(path, hashlib.sha256(content).digest() + content)
 
 
-def load_state(path: Path, job: dict[str, Any]) -> dict[str, Any] | None:
-    """The state to resume from, or None when there is none, or none of this job, or it is damaged: then start anew."""
+def load_state(path: Path, *jobs: dict[str, Any]) -> dict[str, Any] | None:
+    """The state to resume from, or None where there is none of these jobs or it is damaged: then start anew."""
     if not path.is_file():
         return None
     stored = path.read_bytes()
@@ -104,4 +104,4 @@ def load_state(path: Path, job: dict[str, Any]) -> dict[str, Any] | None:
         print(f"{path}: damaged, starting anew")
         return None
     state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    return state if state.get("job") == json.dumps(job, sort_keys=True) else None
+    return state if state.get("job") in [json.dumps(job, sort_keys=True) for job in jobs] else None

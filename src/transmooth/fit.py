@@ -142,4 +142,5 @@ def fit(
             raise ValueError(f"{out}: holds another training (its {', '.join(differing)}); choose another --out")
         return made
     train(spec, data, out, init, CHECKPOINT_SECONDS)
+    (out / "resume.pt").unlink(missing_ok=True)
     return checkpoint.read_card(out)

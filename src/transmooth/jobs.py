@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 def certify(spec: dict[str, Any], data: Path, checkpoint: Path, out: Path, shard: int, shards: int, batch: int) -> None:
     """Certify shard `shard` (from 0) of `shards` of the test images, over all processes that Accelerate started.
 
-    Images that the journals of an interrupted run hold are not certified again.
+    Images that the journals of an interrupted run hold are not certified again, nor those of a finished one by the same
+    sources. The journals stay until `merge`.
     """
     import torch
     from accelerate import PartialState
@@ -32,8 +33,9 @@ def certify(spec: dict[str, Any], data: Path, checkpoint: Path, out: Path, shard
         raise SystemExit(f"{checkpoint}: its classes are not those of {data}")
     indices = test_indices(len(test), spec["images"])[shard::shards]
     header = {"spec": spec, "model": card["weights_sha256"], "shard": shard, "shards": shards}
+    complete = records.Journal(out, header | {"sources": provenance.sources()})
     with records.Journal(out, header, state.process_index) as journal:
-        finished = journal.finished()
+        finished = complete.finished() or journal.finished()
         state.wait_for_everyone()  # every process has read the journals: now they may change
         if state.is_main_process:
             journal.restart(finished)
@@ -50,9 +52,12 @@ def certify(spec: dict[str, Any], data: Path, checkpoint: Path, out: Path, shard
         state.wait_for_everyone()
         if state.is_main_process:
             made = {"spec": spec, "versions": provenance.versions(), "commit": provenance.commit()}
-            table = records.from_rows(journal.finished(), made)
-            records.write(records.complete(table, out, indices.tolist(), spec["sigmas"]), out)
-            journal.remove()
+            rows = journal.finished()
+            records.write(records.complete(records.from_rows(rows, made), out, indices.tolist(), spec["sigmas"]), out)
+            # Kept until the shards are merged: Snakemake removes the output of a job that was killed before it could
+            # tell that it is done.
+            complete.restart(rows)
+            journal.remove(but=complete.path)
         state.wait_for_everyone()
 
 
@@ -137,6 +142,8 @@ def merge(spec: dict[str, Any], data: Path, parts: list[Path], out: Path) -> Non
 
     indices = test_indices(read_manifest(data)["counts"]["test"], spec["images"])
     records.merge(parts, out, indices.tolist(), spec["sigmas"])
+    for part in parts:
+        records.Journal(part, {}).remove()
 
 
 def test_indices(total: int, images: int | str) -> np.ndarray[Any, np.dtype[np.int64]]:

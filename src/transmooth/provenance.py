@@ -1,8 +1,11 @@
 """What made a result: versions of the libraries, commit of the code."""
 
+import hashlib
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 _LIBRARIES = ("transmooth", "torch", "timm", "accelerate", "numpy", "scipy")
 
@@ -16,6 +19,15 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+@cache
+def sources() -> str:
+    """A SHA-256 of this package's code."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def commit() -> str | None:

@@ -54,6 +54,9 @@ def train(
     `checkpoint_seconds` and after each learning rate, unless the spec, the data or the weights to start from are others
     now.  Raises KeyboardInterrupt, after a save, once `ending.told()`; SystemExit when the number of processes is not
     the one in the params.
+
+    `out/resume.pt` stays, for the caller to remove: Snakemake removes the outputs of a job that was killed before it
+    could tell that it is done, and then this state has them again, if the sources are still the same.
     """
     started = time.monotonic()
     schedule = spec["training"]
@@ -76,7 +79,8 @@ def train(
         "init": checkpoint.read_card(init)["weights_sha256"] if init else None,
     }
     job = made_from | {"spec": spec}
-    state = checkpoint.load_state(out / "resume.pt", job) or checkpoint.new_state(job)
+    finished = job | {"sources": provenance.sources()}
+    state = checkpoint.load_state(out / "resume.pt", job, finished) or checkpoint.new_state(job)
     history: list[dict[str, Any]] = state["history"]
 
     for trial in range(state["trial"], len(schedule["lr"])):
@@ -97,6 +101,7 @@ def train(
         set_train_mode(network, spec["trainable"])
         saved = time.monotonic()
         epoch_started = saved - state["seconds"]
+        meetings = Meetings(accelerator, checkpoint_seconds)
         with progress(accelerator, lr, steps, state["step"]) as advance:
             for step in range(state["step"], steps):
                 for group in optimizer.param_groups:
@@ -123,8 +128,8 @@ def train(
                     sums.zero_()
                     set_train_mode(network, spec["trainable"])
                     epoch_started = time.monotonic()
-                due, told = _together(accelerator, step, time.monotonic() - saved > checkpoint_seconds, ending.told())
-                if due or told:
+                due, told = meetings.save(saved, ending.told())
+                if due:
                     so_far = accelerator.reduce(sums, reduction="sum")
                     if accelerator.is_main_process:
                         state |= {"trial": trial, "step": step + 1, "sums": so_far.tolist()}
@@ -169,7 +174,7 @@ def train(
             "seconds": round(time.monotonic() - started, 1),
         }
         checkpoint.save(out, network, card)
-        (out / "resume.pt").unlink(missing_ok=True)
+        checkpoint.save_state(out / "resume.pt", state | {"job": checkpoint.new_state(finished)["job"]})
     accelerator.wait_for_everyone()
     accelerator.end_training()
 
@@ -216,14 +221,31 @@ def train_step(
     return sums
 
 
-def _together(accelerator: Accelerator, step: int, *flags: bool) -> list[bool]:
-    """Which flags any process raises: all get the same answer, and are asked every 20 steps only."""
-    if accelerator.num_processes == 1:
-        return list(flags)
-    if step % 20:
-        return [False] * len(flags)
-    raised: list[bool] = (accelerator.reduce(torch.tensor(flags, device=accelerator.device).double()) > 0).tolist()
-    return raised
+class Meetings:
+    """When all processes save, at the same step: before the oldest has gone `limit` seconds without, or if one is told.
+
+    They meet every 20 steps, or more often where these take more than a tenth of the limit: to meet is to wait.
+    """
+
+    def __init__(self, accelerator: Accelerator, limit: float) -> None:
+        self.accelerator, self.limit, self.last = accelerator, limit, time.monotonic()
+        self.steps = self.left = 1
+
+    def save(self, saved: float, told: bool) -> tuple[bool, bool]:
+        """Whether to save after this step, and whether any process is told to end.  saved: time of the last save."""
+        self.left -= 1
+        if self.left:
+            return False, False
+        now = time.monotonic()
+        took, self.last = now - self.last, now
+        due = now - saved + took > self.limit  # at the next meeting it would be too late
+        if (processes := self.accelerator.num_processes) > 1:
+            mine = torch.tensor([due, told, took / self.steps], device=self.accelerator.device, dtype=torch.float64)
+            anyone_due, anyone_told, step_seconds = self.accelerator.reduce(mine).tolist()
+            due, told = anyone_due > 0, anyone_told > 0
+            self.steps = max(1, min(20, int(self.limit / 10 * processes / step_seconds)))
+        self.left = self.steps
+        return due or told, told
 
 
 def evaluate(accelerator: Accelerator, network: Network, split: Split, sigmas: Sequence[float], seed: int) -> int:

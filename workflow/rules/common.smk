@@ -182,6 +182,14 @@ if workflow.remote_exec and "SLURM_STEP_ID" not in os.environ:
     start_warm_server()
 
 
+def forget_finished_trainings():
+    """Remove the states that would bring a training's outputs back: Snakemake knows now that it is done."""
+    if not any(Path(".snakemake/incomplete").iterdir()):
+        for folder in map(Path, PLAN.trainings):
+            if (folder / "model.json").is_file():
+                (folder / "resume.pt").unlink(missing_ok=True)
+
+
 def show_results():
     if Quietness.ALL in (workflow.output_settings.quiet or ()):
         return
