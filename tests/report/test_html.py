@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from tests.conftest import ROOT
+from tests.report.test_accuracy import log_files
 from tests.test_records import row, table
 from transmooth import records
 from transmooth.card import write_card
@@ -67,9 +68,9 @@ def study(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, label in LABELS.items()
     ]
     first = {"name": "table3", "title": "Comparison", "caption": "Two networks.", "paper": "Table 3"}
-    first |= {"radii": [0.25, 0.5], "rows": rows, "logs": []}
+    first |= {"radii": [0.25, 0.5], "rows": rows, "logs": [log_files(results)]}
     published = ROOT / "params" / "published.csv"
-    write_table(first, results, ROOT, published, results / "tables" / "table3", results / "metrics" / "table3.json")
+    write_table(first, results, results, published, results / "tables" / "table3", results / "metrics" / "table3.json")
     write_training([results / path for path in trainings], results / "metrics" / "training.csv")
     # The rule runs in the results folder: its runs are relative paths.
     curves = pd.read_csv(results / "metrics" / "training.csv")
@@ -92,7 +93,7 @@ def study(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = {"study": "small", "tables": [first], "figures": [figure], "trainings": trainings}
     spec |= {"gaps": [{"name": "gap", "title": "Gap", "caption": "Moves.", "images": 7}]}
     spec |= {"records": [f"certify/{path}/records.parquet" for path in paths.values()]}
-    write_report(spec, results, published, {"digits": digits}, results / "report.html")
+    write_report(spec, results, results, published, {"digits": digits}, results / "report.html")
     return results
 
 
@@ -159,7 +160,9 @@ def test_numbers_are_those_of_the_records(parsed: Tags, study: Path) -> None:
     assert by_sigma[0.5] > by_sigma[0.25] > 0
     assert f"{100 * by_sigma[0.5]:.1f}" in parsed.text_of("strong")
     drawn = {(curve["panel"], curve["curve"]): curve for curve in charts_of(parsed)["chart-table3"]["data"]["values"]}
-    assert len(drawn) == 3 * 2
+    assert len(drawn) == 3 * 2 + 3
+    theirs = drawn["Recomputed from logs of others, σ = 0.25", "theirs"]
+    assert {round(share, 4) for share in theirs["certified accuracy"]} == {0.6667, 0.3333, 0.0}
     for panel, sigma in (("σ = 0.25", 0.25), ("σ = 0.5", 0.5), ("oracle over σ", 0.5)):
         curve = drawn[panel, LABELS["mixed"]]
         at = curve["radius ε"].index(0.25)
@@ -221,7 +224,9 @@ def test_records_of_other_images_are_refused(study: Path, digits: Path, tmp_path
     records.write(table(*wrong), tmp_path / path)
     (tmp_path / "metrics").mkdir()
     with pytest.raises(ValueError, match=r"records.parquet: is not of the images .*: their labels differ"):
-        write_report(spec | {"records": [path]}, tmp_path, tmp_path, {"digits": digits}, tmp_path / "report.html")
+        write_report(
+            spec | {"records": [path]}, tmp_path, tmp_path, tmp_path, {"digits": digits}, tmp_path / "report.html"
+        )
     assert not (tmp_path / "report.html").exists()
 
 

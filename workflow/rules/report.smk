@@ -84,6 +84,7 @@ rule report:
         cards=[f"{folder}/model.json" for folder in PLAN.trainings],
         training="metrics/training.csv",
         data=[prepared(dataset) for dataset in PLAN.datasets],
+        logs=[log for table in PLAN.tables for log in PLAN.logs_of(table, ROOT)],
         published="<params>/published.csv",
     output:
         report("report.html", category="Report", caption="../report/page.rst", labels={"study": PLAN.params.name}),
@@ -95,7 +96,7 @@ rule report:
         code=code("report/*.py", "report/page/*", "noise.py", "data/loader.py", "certify/bounds.py"),
         data=lambda wildcards, input: [f"--data {os.path.dirname(path)}" for path in input.data],
     shell:
-        "python -m transmooth job report --spec {params.spec:q} --results . --published {input.published}"
+        "python -m transmooth job report --spec {params.spec:q} --results . --base ../.. --published {input.published}"
         " {params.data} --out {output} >{log} 2>&1"
 
 

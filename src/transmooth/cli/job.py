@@ -160,6 +160,7 @@ def training(runs: list[Path], out: Out) -> None:
 def report(
     spec: Spec,
     results: Annotated[Path, typer.Option(help="Folder of the study.")],
+    base: Annotated[Path, typer.Option(help="Where relative paths of logs start.")],
     published: Annotated[Path, typer.Option(help="The papers' numbers.")],
     data: Annotated[list[Path], typer.Option(help="Folders of the prepared datasets, named as in the params.")],
     out: Out,
@@ -170,4 +171,4 @@ def report(
     for folder in data:
         guard.verify(folder, ["test"])
     with guard.alone(out):
-        write_report(spec, results, published, {folder.name: folder for folder in data}, out)
+        write_report(spec, results, base, published, {folder.name: folder for folder in data}, out)

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 
 from transmooth import files
 from transmooth.report import charts, runs
-from transmooth.report.accuracy import Floats, RowResult, read_files, read_row, tidy
+from transmooth.report.accuracy import Floats, RowResult, read_files, read_log_row, read_row, tidy
 from transmooth.report.figures import curves
 from transmooth.report.tables import OurRow, PaperRow, methods, our_rows, paper_rows, read_published
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 STEP = 0.0125  # of the radii of a curve: a fraction of the radii that tables show, so that hovering finds those
 POINTS = 130
+RECOMPUTED = "Recomputed from logs of others"
 EXAMPLES = 3  # three stand in a line
 
 
@@ -86,15 +87,17 @@ class Page:
     runs: Sequence[Mapping[str, Any]] = ()
 
 
-def write_report(spec: Mapping[str, Any], results: Path, published: Path, data: Mapping[str, Path], out: Path) -> None:
+def write_report(
+    spec: Mapping[str, Any], results: Path, base: Path, published: Path, data: Mapping[str, Path], out: Path
+) -> None:
     """Write the page of a study from its tables, records and cards below `results`; links in it are relative to `out`.
 
-    spec: as `Plan.report` makes it.  data: dataset → prepared folder.  Raises ValueError where records are damaged or
-    are not of these data.
+    spec: as `Plan.report` makes it.  base: where paths of other people's logs start.  data: dataset → prepared folder.
+    Raises ValueError where records are damaged or are not of these data.
     """
     trainings = [runs.read_training(path, results) for path in spec["trainings"]]
     certified = [runs.read_certification(path, results) for path in spec["records"]]
-    tables = [_table(table, results, published) for table in spec["tables"]]
+    tables = [_table(table, results, base, published) for table in spec["tables"]]
     figures = [_figure(figure, results) for figure in spec["figures"]] + [_gap(gap, results) for gap in spec["gaps"]]
     galleries = [_gallery(name, folder, certified) for name, folder in sorted(data.items())]
     page = Page(
@@ -171,7 +174,7 @@ def render(page: Page) -> str:
 
 
 # ------------------------------------------------------------------------------------------ tables and figures
-def _table(spec: Mapping[str, Any], results: Path, published: Path) -> Section:
+def _table(spec: Mapping[str, Any], results: Path, base: Path, published: Path) -> Section:
     words = dict.fromkeys(("block", "row", "published", "method", "grid"), str)
     missing = {key: [""] for key in ("published", "seed_sd", "clean_accuracy", "clean_sd", "n0", "n", "alpha")}
     path = results / "tables" / f"{spec['name']}.csv"
@@ -179,6 +182,7 @@ def _table(spec: Mapping[str, Any], results: Path, published: Path) -> Section:
     # Only a network of ours has a clean accuracy, measured on some images.
     lines, logs = every[every["clean_images"] > 0], every[every["clean_images"] == 0]
     rows = [read_row(row, results) for row in spec["rows"]]
+    rows += [replace(read_log_row(row, base), block=RECOMPUTED) for row in spec["logs"]]
     grid = _grid(rows)
     panels = []
     for block, members in groupby(rows, lambda row: row.block):
@@ -224,7 +228,7 @@ def _beside(
     if logs is not None and len(logs):
         recomputed = our_rows(logs[logs["oracle"]], radii, sigma=False)
         rows = [TableRow(row.label, row, quoted.pop(row.published or "", None)) for row in recomputed]
-        blocks.append(("Recomputed from logs of others", rows))
+        blocks.append((RECOMPUTED, rows))
     others = [TableRow(row.name, None, row) for row in quoted.values()]
     return [*blocks, ("In the paper only", others)] if others else blocks
 
