@@ -69,11 +69,12 @@ def shards_of(images: int, folder: Path) -> list[Path]:
     for shard in range(SHARDS):
         indices = np.tile(np.arange(images)[shard::SHARDS], len(SIGMAS))
         rows = len(indices)
+        prediction = rng.integers(-1, 1000, rows)
         columns = {
             "index": indices,
             "label": rng.integers(0, 1000, rows),
-            "prediction": rng.integers(-1, 1000, rows),
-            "radius": rng.random(rows),
+            "prediction": prediction,
+            "radius": np.where(prediction < 0, 0, rng.random(rows)),
             "selected": rng.integers(0, 1000, rows),
             "method": np.full(rows, "cohen"),
             "sigma": np.repeat(SIGMAS, rows // len(SIGMAS)),

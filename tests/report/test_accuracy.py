@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.conftest import ROOT
 from tests.test_records import row
 from transmooth import records
 from transmooth.card import write_card
@@ -25,7 +26,7 @@ from transmooth.report.accuracy import (
     tidy,
 )
 from transmooth.report.figures import curves, wide
-from transmooth.report.tables import markdown, read_published, summary
+from transmooth.report.tables import markdown, paper_rows, read_published, summary
 from transmooth.report.training import write_training
 
 
@@ -220,3 +221,12 @@ def test_records_of_one_network_stand_in_one_row_whatever_their_files(tmp_path: 
     ]:
         with pytest.raises(ValueError, match=f"other: {fault}"):
             read_files([tmp_path / "small", write("other", *other)], "own")
+
+
+def test_rows_of_the_paper_have_names_to_read() -> None:
+    def names(table: str) -> list[str]:
+        return [each.name for each in paper_rows(read_published(ROOT / "params" / "published.csv", table), {})]
+
+    assert not [name for table in ("Table 1", "Table 4", "Table 8") for name in names(table) if "=" in name]
+    assert {"Full-Network: clean → σ 0.25", "Fixed-Feature: mixed → clean, epochs 1"} <= set(names("Table 1"))
+    assert "scratch → σ 0.25" in names("Table 4")

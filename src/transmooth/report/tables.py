@@ -183,7 +183,7 @@ def paper_rows(published: pd.DataFrame, labels: Mapping[str, str]) -> list[Paper
     rows = []
     for key, group in published.groupby("key", sort=False):
         first = group.iloc[0]
-        name = labels.get(str(key)) or first["method"] or str(first["row"])
+        name = labels.get(str(key)) or first["method"] or _spoken(str(first["row"]))
         name = f"{first['block']}: {name}" if first["block"] else name
         clean = group.loc[group["metric"] == "clean_acc", "value"]
         by_radius = [
@@ -192,6 +192,17 @@ def paper_rows(published: pd.DataFrame, labels: Mapping[str, str]) -> list[Paper
         ]
         rows.append(PaperRow(str(key), name, None if clean.empty else clean.iloc[0], *by_radius))
     return rows
+
+
+def _spoken(key: str) -> str:
+    """`pretrain=clean;finetune=sigma0.25;epochs=1` as "clean → σ 0.25, epochs 1"; another key as it is."""
+    parts = dict(part.partition("=")[::2] for part in key.split(";"))
+    last = next((name for name in ("finetune", "train") if name in parts), None)
+    if "pretrain" not in parts or last is None:
+        return key
+    stages = [parts.pop("pretrain").replace("none", "scratch"), parts.pop(last)]
+    others = [f"{name} {value}" for name, value in parts.items() if value != "default"]
+    return ", ".join([" → ".join(stages), *others]).replace("sigma", "σ ")
 
 
 def _paper_cells(row: PaperRow, radii: Sequence[float]) -> list[str]:
