@@ -176,9 +176,9 @@ def test_the_examples_of_the_page_on_extending_are_planned(tmp_path: Path, monke
     extended(tmp_path)
     monkeypatch.setattr(params, "OBJECTIVES", tmp_path / "objectives")
     plan = Plan(load("smoke", tmp_path))
-    paths = {run.path for run in plan.runs_of(plan.rows("stability"))}
+    paths = {run.path for run in plan.runs_of("stability")}
     assert paths == {"mixed/digits/clean/0", "mixed/digits/stability_025/0"}
-    second = {run.path for run in plan.runs_of(plan.rows("figure2"))}
+    second = {run.path for run in plan.runs_of("figure2")}
     assert "mixed/mine/clean_one_epoch/0" in second
     (run,) = (run for run in plan.runs if run.finetune == "stability_025")
     assert '"objective":"stability"' in plan.finetune(run).replace(" ", "")
