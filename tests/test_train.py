@@ -92,7 +92,7 @@ def test_it_learns_and_leaves_a_card_and_metrics(digits: Path, tmp_path: Path) -
     lines = pd.read_json(tmp_path / "metrics.jsonl", lines=True)
     assert list(lines["epoch"]) == list(range(1, 9))
     assert lines["loss"].iloc[-1] < lines["loss"].iloc[0] / 3
-    assert card["validation_accuracy"] == lines["validation_accuracy"].iloc[-1]
+    assert card["validation_accuracy"] == pytest.approx(lines["validation_accuracy"].iloc[-1])
 
 
 def test_a_checkpoint_that_snakemake_removed_is_there_again_unless_the_sources_changed(

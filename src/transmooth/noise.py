@@ -24,9 +24,14 @@ def draw_sigmas(sigmas: Sequence[float], count: int, generator: torch.Generator)
 def add_noise(images: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
     """x + sigma * delta with delta ~ N(0, I): float32 [B, 3, H, W] in, the same out, not clipped to [0, 1].
 
-    sigma: [B].  Clipping would change the distribution that the certificate is about.
+    sigma: [B].  Clipping would change the distribution that the certificate is about.  Each pixel's noise is the same
+    in every order of memory.
     """
-    delta = torch.empty_like(images, device=generator.device).normal_(generator=generator)
+    # Normal numbers come 8 times slower into memory that is not in the order of the indices, as channels-last images
+    # in [B, 3, H, W] are not: so they are drawn in [B, H, W, 3].
+    count, channels, height, width = images.shape
+    drawn = torch.empty(count, height, width, channels, device=generator.device).normal_(generator=generator)
+    delta = drawn.permute(0, 3, 1, 2)
     return images + sigma.to(images.device)[:, None, None, None] * delta.to(images.device)
 
 

@@ -29,8 +29,8 @@ from transmooth.noise import add_noise, draw_sigmas, training_key
 from transmooth.objectives import load_objective
 
 OPTIMIZERS: dict[str, Callable[[list[nn.Parameter], float, float], torch.optim.Optimizer]] = {
-    "sgd": lambda parameters, lr, decay: torch.optim.SGD(parameters, lr, momentum=0.9, weight_decay=decay),
-    "adamw": lambda parameters, lr, decay: torch.optim.AdamW(parameters, lr, weight_decay=decay),
+    "sgd": lambda parameters, lr, decay: torch.optim.SGD(parameters, lr, momentum=0.9, weight_decay=decay, fused=True),
+    "adamw": lambda parameters, lr, decay: torch.optim.AdamW(parameters, lr, weight_decay=decay, fused=True),
 }
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 EVALUATION_BATCH = 256

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from transmooth import __version__
+from transmooth import __version__, memory
 from transmooth.cli import job, logs, machine, publishing, smoothing, training
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -67,3 +67,4 @@ def main(
 
     Exit status: 0 done, 1 a fault told in one line, 2 wrong usage, 130 stopped by Ctrl-C.
     """
+    memory.keep()

@@ -11,16 +11,22 @@ All four have one weight and one bias per channel, so that they differ in nothin
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 NormLayer = Callable[..., nn.Module]
 
 
 class _GroupNorm(nn.GroupNorm):
-    """PyTorch's group norm, 3 to 30 times faster on a CPU where the memory is channels-last and groups are several."""
+    """PyTorch's group norm, 3 to 30 times faster on a CPU where the memory is channels-last and groups are several.
+
+    What comes out is in the order of what came in: the layers after it are slow where the orders are mixed.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input if self.num_groups == 1 else input.contiguous())
+        if self.num_groups == 1 or input.is_contiguous():
+            return super().forward(input)
+        return super().forward(input.contiguous()).contiguous(memory_format=torch.channels_last)
 
 
 def _grouped(groups: int | None) -> NormLayer:
