@@ -4,18 +4,20 @@
     python benchmarks/train.py --json     # ends with one line of JSON
     python benchmarks/train.py --paper    # also time and memory of the paper study's step: ResNet-152 at 32x32
 
-The same network, images, batch and precision, taking turns in one process; ratios within a round, median (lowest to
-highest).  The plain loop is what most training scripts do: a DataLoader (2 workers) over pictures with torchvision's
-random crop and flip, `x + sigma * torch.randn_like(x)`, autocast, SGD.  `network alone` repeats forward, backward and
-step on one batch that is there: what no input pipeline can beat.
+The same network, images, batch and precision, each in a process of its own, taking turns; ratios within a round,
+median (lowest to highest).  The plain loop is what most training scripts do: a DataLoader (2 workers) over pictures
+with torchvision's random crop and flip, `x + sigma * torch.randn_like(x)`, autocast, SGD.  `network alone` repeats our
+forward, backward and step on one batch that is there: what no input pipeline can beat.
 """
 
 import argparse
 import json
+import multiprocessing
 import os
 import resource
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,14 +32,19 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import v2
 
+from transmooth import memory
 from transmooth.data import Split
 from transmooth.models import Network, build
 from transmooth.noise import draw_sigmas
-from transmooth.train import train_step
+from transmooth.train import OPTIMIZERS, train_step
 
 SIGMAS = (0.0, 0.25, 0.5, 1.0)
 IMAGES, CLASSES = 10_000, 10
-SMALL = {"layers": [1, 1, 1, 1], "channels": [16, 32, 64, 128], "stem_type": "deep", "stem_width": 8}
+CPU: tuple[str, dict[str, Any]] = (
+    "resnet18",
+    {"layers": [1, 1, 1, 1], "channels": [16, 32, 64, 128], "stem_type": "deep", "stem_width": 8},
+)
+CUDA: tuple[str, dict[str, Any]] = ("resnet50", {})
 
 # One step; images in a batch.
 Step = Callable[[], Any]
@@ -73,10 +80,11 @@ def network(name: str, norm: str, options: dict[str, Any], device: torch.device)
 
 
 def sgd(model: torch.nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=1e-4)
+    return OPTIMIZERS["sgd"](list(model.parameters()), 0.01, 1e-4)
 
 
-def ours(model: Network, split: Split, batch: int) -> Step:
+def ours(model: Network, split: Split, batch: int, device: torch.device) -> Step:
+    memory.keep()  # as the command line does
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="bf16")
     prepared, optimizer = accelerator.prepare(model.train(), sgd(model))
     spec = {
@@ -99,7 +107,8 @@ def plain(model: Network, split: Split, batch: int, device: torch.device) -> Ste
         while True:
             yield from loader
 
-    batches, optimizer = forever(), sgd(model.train())
+    batches = forever()
+    optimizer = torch.optim.SGD(model.train().parameters(), 0.01, momentum=0.9, weight_decay=1e-4)
     generator = torch.Generator(device).manual_seed(0)
 
     def step() -> None:
@@ -117,6 +126,7 @@ def plain(model: Network, split: Split, batch: int, device: torch.device) -> Ste
 
 
 def alone(model: Network, split: Split, batch: int, device: torch.device) -> Step:
+    memory.keep()
     images, labels = (tensor.to(device) for tensor in split.batch(range(batch)))
     optimizer = sgd(model.train())
 
@@ -128,6 +138,31 @@ def alone(model: Network, split: Split, batch: int, device: torch.device) -> Ste
         optimizer.zero_grad()
 
     return step
+
+
+CONTESTANTS: dict[str, Callable[[Network, Split, int, torch.device], Step]] = {
+    "transmooth": ours,
+    "plain PyTorch loop": plain,
+    "network alone": alone,
+}
+
+
+def compete(connection: Connection, contestant: str, pixels: Path, batch: int, seconds: float) -> None:
+    """A process that trains for so many seconds whenever it is told to, and answers with its images a second."""
+    torch.set_num_threads(1)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name, layers = CUDA if device.type == "cuda" else CPU
+    step = CONTESTANTS[contestant](network(name, "layer", layers, device), pictures(pixels), batch, device)
+    rate(step, batch, 1)
+    connection.send(0.0)  # ready
+    while connection.recv():
+        connection.send(rate(step, batch, seconds))
+
+
+def pictures(pixels: Path) -> Split:
+    images = np.load(pixels, mmap_mode="r")
+    labels = np.random.default_rng(0).integers(0, CLASSES, len(images))
+    return Split(images, labels, tuple(map(str, range(CLASSES))), images.shape[1], (0.5,) * 3, (0.25,) * 3)
 
 
 def rate(step: Step, batch: int, seconds: float) -> float:
@@ -145,16 +180,13 @@ def spread(values: list[float], digits: int = 2) -> str:
     return f"{np.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
-def paper_step(device: torch.device, batch: int = 128) -> dict[str, float]:
+def paper_step(pixels: Path, batch: int = 128) -> dict[str, float]:
     """Seconds, FLOP and memory of one step of the paper study's pretraining."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = network("resnet152", "layer", {}, device)
     with FlopCounterMode(display=False) as counter:
         model(torch.rand(1, 3, 32, 32, device=device))
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, CLASSES, batch)
-    pixels = rng.integers(0, 256, (batch, 32, 32, 3), np.uint8)
-    split = Split(pixels, labels, tuple(map(str, range(CLASSES))), 32, (0.5,) * 3, (0.25,) * 3)
-    step = ours(model, split, batch)
+    step = ours(model, pictures(pixels), batch, device)
     step()
     seconds = batch / rate(step, batch, 1)
     found = {"gflop_forward_per_image": counter.get_total_flops() / 1e9, "seconds_per_step": seconds}
@@ -173,28 +205,30 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    name, layers = ("resnet50", {}) if device.type == "cuda" else ("resnet18", SMALL)
-    print(f"torch {torch.__version__}, {device}, {os.cpu_count()} cores, 1 thread, load {os.getloadavg()[0]:.1f}")
-    rng = np.random.default_rng(0)
+    cuda = torch.cuda.is_available()
+    device = "cuda" if cuda else "cpu"
+    print(f"torch {torch.__version__}, {device}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    spawn = multiprocessing.get_context("spawn")
+    rates: dict[str, list[float]] = {contestant: [] for contestant in CONTESTANTS}
+    summary: dict[str, Any] = {}
     with TemporaryDirectory() as folder:
-        path = Path(folder, "train.npy")
-        np.save(path, rng.integers(0, 256, (IMAGES, 32, 32, 3), np.uint8))
-        labels = rng.integers(0, CLASSES, IMAGES)
-        images = np.load(path, mmap_mode="r")
-        split = Split(images, labels, tuple(map(str, range(CLASSES))), 32, (0.5,) * 3, (0.25,) * 3)
-        contestants = {
-            "transmooth": ours(network(name, "layer", layers, device), split, options.batch),
-            "plain PyTorch loop": plain(network(name, "layer", layers, device), split, options.batch, device),
-            "network alone": alone(network(name, "layer", layers, device), split, options.batch, device),
-        }
-        rates: dict[str, list[float]] = {contestant: [] for contestant in contestants}
-        for step in contestants.values():
-            rate(step, options.batch, 1)
+        pixels = Path(folder, "train.npy")
+        np.save(pixels, np.random.default_rng(0).integers(0, 256, (IMAGES, 32, 32, 3), np.uint8))
+        told = {}
+        for contestant in CONTESTANTS:
+            told[contestant], theirs = spawn.Pipe()
+            spawn.Process(target=compete, args=(theirs, contestant, pixels, options.batch, options.seconds)).start()
+            theirs.close()  # else nobody hears of its death
+            told[contestant].recv()
         for _ in range(options.rounds):
-            for contestant, step in contestants.items():
-                rates[contestant].append(rate(step, options.batch, options.seconds))
-    print(f"{name}, batch {options.batch}, bf16, images/s:")
+            for contestant, connection in told.items():
+                connection.send(True)
+                rates[contestant].append(connection.recv())
+        for connection in told.values():
+            connection.send(False)
+        if options.paper:
+            summary["paper_step"] = paper_step(pixels)
+    print(f"{(CUDA if cuda else CPU)[0]}, batch {options.batch}, bf16, one thread, images/s:")
     for contestant, found in rates.items():
         print(f"  {contestant:20} {spread(found, 0)}")
     ratios = {
@@ -203,9 +237,8 @@ def main() -> None:
     }
     for key, values in ratios.items():
         print(f"  transmooth {key.replace('_', ' ')}: {spread(values)}")
-    summary: dict[str, Any] = {key: round(float(np.median(values)), 3) for key, values in ratios.items()}
+    summary |= {key: round(float(np.median(values)), 3) for key, values in ratios.items()}
     if options.paper:
-        summary["paper_step"] = paper_step(device)
         print("paper study's step:", summary["paper_step"])
     if options.json:
         print(json.dumps(summary | {"rounds": ratios, "images_per_second": rates}))

@@ -35,3 +35,12 @@ def test_noise_has_the_sigma_of_its_image_and_clean_stays_clean() -> None:
     assert (noisy[1] - 0.5).std().item() == pytest.approx(0.25, rel=0.03)
     assert (noisy[2] - 0.5).std().item() == pytest.approx(1.0, rel=0.03)
     assert noisy[2].min() < 0  # not clipped
+
+
+def test_noise_does_not_depend_on_the_order_of_memory() -> None:
+    images, sigma = torch.rand(4, 3, 8, 8), torch.tensor([0.0, 0.25, 0.5, 1.0])
+    last = images.contiguous(memory_format=torch.channels_last)
+    noisy, noisy_last = (add_noise(each, sigma, torch.Generator().manual_seed(0)) for each in (images, last))
+    assert torch.equal(noisy, noisy_last)
+    assert noisy.is_contiguous()
+    assert noisy_last.is_contiguous(memory_format=torch.channels_last)

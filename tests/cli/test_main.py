@@ -35,6 +35,13 @@ def test_it_starts_as_a_module_and_as_a_command_without_torch() -> None:
     assert run(sys.executable, "-c", check).returncode == 0
 
 
+def test_every_command_keeps_the_memory_that_it_frees(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[bool] = []
+    monkeypatch.setattr("transmooth.memory.keep", lambda: kept.append(True))
+    call("train", "--help")
+    assert kept == [True]
+
+
 @pytest.mark.parametrize(
     ("words", "offered"),
     [

@@ -27,3 +27,13 @@ def test_all_have_one_weight_and_one_bias_per_channel(norm: str) -> None:
 def test_an_image_is_normalised_alike_alone_and_among_others(norm: str) -> None:
     layer, features = create_norm(norm, 2)(8).train(), torch.randn(6, 8, 4, 4)
     torch.testing.assert_close(layer(features)[:1], layer(features[:1]))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_what_comes_out_lies_in_memory_as_what_came_in(norm: str) -> None:
+    layer, features = create_norm(norm, 2)(8), torch.randn(5, 8, 4, 4)
+    last = features.contiguous(memory_format=torch.channels_last)
+    normalised = layer(last)
+    torch.testing.assert_close(normalised, layer(features))
+    assert normalised.is_contiguous(memory_format=torch.channels_last)
+    assert layer(features).is_contiguous()
