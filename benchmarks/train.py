@@ -2,7 +2,8 @@
 
     python benchmarks/train.py            # CIFAR-10-sized images made here; about 2 minutes on 2 cores
     python benchmarks/train.py --json     # ends with one line of JSON
-    python benchmarks/train.py --paper    # also time and memory of the paper study's step: ResNet-152 at 32x32
+    python benchmarks/train.py --paper    # also time and memory of the paper study's step: ResNet-152 at 32x32, and how
+                                          # fast the CPU hands images to a GPU
 
 The same network, images, batch and precision, each in a process of its own, taking turns; ratios within a round,
 median (lowest to highest).  The plain loop is what most training scripts do: a DataLoader (2 workers) over pictures
@@ -33,7 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import v2
 
 from transmooth import memory
-from transmooth.data import Split
+from transmooth.data import Split, batch_indices
 from transmooth.models import Network, build
 from transmooth.noise import draw_sigmas
 from transmooth.train import OPTIMIZERS, train_step
@@ -196,6 +197,14 @@ def paper_step(pixels: Path, batch: int = 128) -> dict[str, float]:
     return found
 
 
+def host_input(folder: Path, size: int, batch: int = 128) -> float:
+    """Images a second that the CPU hands to a GPU, which augments them and adds the noise: from file to tensor."""
+    pixels = folder / f"{size}.npy"
+    np.save(pixels, np.random.default_rng(0).integers(0, 256, (2000, size, size, 3), np.uint8))
+    split, steps = pictures(pixels), iter(range(10**9))
+    return rate(lambda: split.pixels(batch_indices(len(split), batch, next(steps), 0, 0, 1)), batch, 3)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
@@ -228,6 +237,7 @@ def main() -> None:
             connection.send(False)
         if options.paper:
             summary["paper_step"] = paper_step(pixels)
+            summary["host_input"] = {size: round(host_input(Path(folder), size)) for size in (32, 256)}
     print(f"{(CUDA if cuda else CPU)[0]}, batch {options.batch}, bf16, one thread, images/s:")
     for contestant, found in rates.items():
         print(f"  {contestant:20} {spread(found, 0)}")
@@ -240,6 +250,7 @@ def main() -> None:
     summary |= {key: round(float(np.median(values)), 3) for key, values in ratios.items()}
     if options.paper:
         print("paper study's step:", summary["paper_step"])
+        print("images/s from file to tensor, by size:", summary["host_input"])
     if options.json:
         print(json.dumps(summary | {"rounds": ratios, "images_per_second": rates}))
 

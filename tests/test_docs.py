@@ -3,14 +3,14 @@
 What needs no network and no site.  The site itself is built by .ci/run, which fails on any warning.
 """
 
-import importlib.util
 import pydoc
 import re
+import runpy
 import shlex
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -128,13 +128,8 @@ def test_commands_of_snakemake_have_their_options_studies_and_targets() -> None:
                     assert word in targets, arguments
 
 
-def picture_script() -> Any:
-    spec = importlib.util.spec_from_file_location("pictures", ROOT / "docs" / "pictures.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def picture_script() -> SimpleNamespace:
+    return SimpleNamespace(**runpy.run_path(str(ROOT / "docs" / "pictures.py")))
 
 
 def test_pictures_are_what_their_script_draws() -> None:
@@ -186,15 +181,11 @@ def test_the_examples_of_the_page_on_extending_are_planned(tmp_path: Path, monke
 
 def test_the_loss_of_the_page_on_extending_is_the_one_it_states(tmp_path: Path, network: Network) -> None:
     extended(tmp_path)
-    spec = importlib.util.spec_from_file_location("stability", tmp_path / "objectives" / "stability.py")
-    assert spec is not None
-    assert spec.loader is not None
-    sys.modules["stability"] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    loss_of = runpy.run_path(str(tmp_path / "objectives" / "stability.py"))["loss"]
     images, labels, noise = torch.rand(6, 3, 8, 8), torch.arange(6), torch.Generator()
     clean = torch.nn.functional.cross_entropy(network(images), labels)
-    loss, metrics = module.loss(network, images, labels, torch.zeros(6), noise, weight=2.0)
+    loss, metrics = loss_of(network, images, labels, torch.zeros(6), noise, weight=2.0)
     torch.testing.assert_close(loss, clean)  # without noise there is nothing to be stable against
     assert 0 <= metrics["correct"] <= 6
-    noisy, _ = module.loss(network, images, labels, torch.full((6,), 0.5), noise, weight=2.0)
+    noisy, _ = loss_of(network, images, labels, torch.full((6,), 0.5), noise, weight=2.0)
     assert noisy > clean

@@ -1,10 +1,7 @@
 """docs/models.md: its table is made of cards and records."""
 
-import importlib.util
+import runpy
 from pathlib import Path
-from types import ModuleType
-
-import pytest
 
 from tests.conftest import NETWORK, ROOT
 from tests.test_records import row, table
@@ -12,17 +9,7 @@ from transmooth import checkpoint, records
 from transmooth.models import Network
 
 
-@pytest.fixture
-def models() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("models", ROOT / "docs" / "models.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_a_row_has_what_card_and_records_say(models: ModuleType, network: Network, tmp_path: Path) -> None:
+def test_a_row_has_what_card_and_records_say(network: Network, tmp_path: Path) -> None:
     card = {"network": NETWORK, "classes": list("0123456789"), "mean": [0.5] * 3, "std": [0.25] * 3, "size": 8}
     card |= {"spec": {"sigmas": [0.0, 0.25]}, "test": {"images": 8, "correct": 6}}
     for folder in (
@@ -34,7 +21,7 @@ def test_a_row_has_what_card_and_records_say(models: ModuleType, network: Networ
     rows = [row(index, sigma, radius=0.3) for index in range(4) for sigma in (0.25, 0.5)]
     wrong = [row(index, 1.0, radius=2.0, prediction=index) for index in range(4)]
     records.write(table(*rows, *wrong), tmp_path / "desk/certify/mixed/digits/clean/1/records.parquet")
-    page = models.page(tmp_path)
+    page = runpy.run_path(str(ROOT / "docs" / "models.py"))["page"](tmp_path)
     shown = [line for line in page.splitlines() if line.startswith("| `results/")]
     sha = checkpoint.read_card(tmp_path / "smoke/pretrain/mixed/0")["weights_sha256"][:12]
     clean = "layer | 8 | 0, 0.25 | 75.0 [35, 97]"
