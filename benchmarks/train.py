@@ -1,14 +1,15 @@
 """Does the training step use the machine?  Against a plain PyTorch loop, and against the network alone.
 
     python benchmarks/train.py            # CIFAR-10-sized images made here; about 2 minutes on 2 cores
+    python benchmarks/train.py --cores 1  # on one core with all its loaders, as beside other jobs
     python benchmarks/train.py --json     # ends with one line of JSON
     python benchmarks/train.py --paper    # also time and memory of the paper study's step: ResNet-152 at 32x32, and how
                                           # fast the CPU hands images to a GPU
 
 The same network, images, batch and precision, each in a process of its own, taking turns; ratios within a round,
-median (lowest to highest).  The plain loop is what most training scripts do: a DataLoader (2 workers) over pictures
-with torchvision's random crop and flip, `x + sigma * torch.randn_like(x)`, autocast, SGD.  `network alone` repeats our
-forward, backward and step on one batch that is there: what no input pipeline can beat.
+median (lowest to highest).  The plain loop is what most training scripts do: a DataLoader (2 workers, 1 with --cores 1)
+over pictures with torchvision's random crop and flip, `x + sigma * torch.randn_like(x)`, autocast, SGD.  `network
+alone` repeats our forward, backward and step on one batch that is there: what no input pipeline can beat.
 """
 
 import argparse
@@ -102,7 +103,8 @@ def ours(model: Network, split: Split, batch: int, device: torch.device) -> Step
 
 def plain(model: Network, split: Split, batch: int, device: torch.device) -> Step:
     pictures = Pictures(split.images, split.labels)
-    loader = DataLoader(pictures, batch, shuffle=True, drop_last=True, num_workers=2, persistent_workers=True)
+    workers = min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
+    loader = DataLoader(pictures, batch, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=True)
 
     def forever() -> Iterator[tuple[Tensor, Tensor]]:
         while True:
@@ -148,8 +150,12 @@ CONTESTANTS: dict[str, Callable[[Network, Split, int, torch.device], Step]] = {
 }
 
 
-def compete(connection: Connection, contestant: str, pixels: Path, batch: int, seconds: float) -> None:
+def compete(
+    connection: Connection, contestant: str, pixels: Path, batch: int, seconds: float, cores: int | None
+) -> None:
     """A process that trains for so many seconds whenever it is told to, and answers with its images a second."""
+    if cores:
+        os.sched_setaffinity(0, range(cores))  # its loaders, too
     torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name, layers = CUDA if device.type == "cuda" else CPU
@@ -210,6 +216,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each contestant in a round")
     parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--cores", type=int, help="keep each contestant and its loaders on so many cores (Linux)")
     parser.add_argument("--paper", action="store_true", help="also the paper study's step")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args()
@@ -226,7 +233,8 @@ def main() -> None:
         told = {}
         for contestant in CONTESTANTS:
             told[contestant], theirs = spawn.Pipe()
-            spawn.Process(target=compete, args=(theirs, contestant, pixels, options.batch, options.seconds)).start()
+            settings = theirs, contestant, pixels, options.batch, options.seconds, options.cores
+            spawn.Process(target=compete, args=settings).start()
             theirs.close()  # else nobody hears of its death
             told[contestant].recv()
         for _ in range(options.rounds):
