@@ -109,6 +109,17 @@ class Plan:
         pretrained = dict.fromkeys(f"pretrain/{r.pretrain}/{r.seed}" for r in self.runs if self.pretrained(r))
         return [*pretrained, *(f"finetune/{run.path}" for run in self.runs)]
 
+    @cached_property
+    def outputs(self) -> list[str]:
+        """Every file that the study leaves below its results, inputs before what is made of them."""
+        trained = [f"{at}/{file}" for at in self.trainings for file in ("model.safetensors", "model.json", "metrics.jsonl")]
+        records = [f"certify/{run.path}/records.parquet" for run in self.runs]
+        tables = [f"tables/{name}.{kind}" for name in [*self.tables, *self.gaps] for kind in ("csv", "md")]
+        pictures = [f"figures/{name}.{kind}" for name in [*self.figures, *self.gaps] for kind in ("svg", "png")]
+        curves = [f"figures/{name}.csv" for name in self.figures]
+        metrics = [f"metrics/{name}.json" for name in self.tables]
+        return [*trained, *records, *tables, *pictures, *curves, *metrics, "metrics/training.csv", "report.html"]
+
     def jobs(self) -> dict[str, int]:
         """How many jobs of each kind the study needs, shared ones counted once."""
         return {

@@ -16,7 +16,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.settings.enums import Quietness
 
-from transmooth import ending, gpus, params, warm
+from transmooth import ending, gpus, mirror, params, warm
 from transmooth.plan import Plan, Run
 
 ROOT = Path(workflow.basedir)
@@ -40,22 +40,62 @@ if TO_FETCH:
 STUDY = PLAN.study
 
 
-def unlock_after_kill():
-    """Remove the locks that a killed Snakemake left in this folder, for which it would want `--unlock`.
+def prepared(dataset):
+    return f"../../{PLAN.prepared(dataset)}"
+
+
+FOLDER = ROOT / "results" / PLAN.params.name  # at its very end Snakemake is no longer in it
+OUTSIDE = [prepared(dataset) for dataset in PLAN.datasets]
+
+
+def hold_folder():
+    """Keep this folder, and put it in order where no other Snakemake is at work in it.
 
     Every Snakemake that lives shares a lock which the system frees: who gets it alone knows that the others are dead.
+    Locks that they left are removed, for which Snakemake would want `--unlock`, and what DVC checked out is taken.
     """
     Path(".snakemake").mkdir(exist_ok=True)
     alive = open(".snakemake/alive", "w")
-    with suppress(OSError):
+    with suppress(BlockingIOError):
         fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for lock in Path(".snakemake/locks").glob("*.lock"):
             lock.unlink()
+        if stay := mirror.take(FOLDER, FOLDER / "dvc", PLAN.outputs, OUTSIDE, stored):
+            logger.warning(
+                f"{len(stay)} results are in no DVC cache and stay, though results/{PLAN.params.name}/dvc has others "
+                f"({stay[0]}{', …' if len(stay) > 1 else ''}); remove them to have those."
+            )
     fcntl.flock(alive, fcntl.LOCK_SH)
     return alive
 
 
-ALIVE = unlock_after_kill() if workflow.is_main_process else None
+def stored(path):
+    """Whether DVC's cache has this content."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "md5").hexdigest()
+    return (dvc_cache() / "files" / "md5" / digest[:2] / digest[2:]).exists()
+
+
+@cache
+def dvc_cache():
+    """Where it is, by all of DVC's configuration; without DVC it is nowhere."""
+    done = subprocess.run(["dvc", "cache", "dir"], cwd=ROOT, capture_output=True, text=True)
+    return Path(done.stdout.strip() or os.devnull)
+
+
+def give_to_dvc():
+    """Mirror the study for DVC, however its run ended; where that fails DVC must not version an old mirror."""
+    if not workflow.dryrun:
+        try:
+            mirror.give(FOLDER, FOLDER / "dvc", PLAN.outputs, OUTSIDE)
+        except OSError as error:
+            print(f"results/{PLAN.params.name}/dvc: not up to date: {error}", file=sys.stderr, flush=True)
+            os._exit(1)
+
+
+if workflow.is_main_process:
+    ALIVE = hold_folder()
+    atexit.register(give_to_dvc)
 
 
 @cache
@@ -83,10 +123,6 @@ def train_code(objective):
         "data/loader.py",
         "data/order.py",
     )
-
-
-def prepared(dataset):
-    return f"../../{PLAN.prepared(dataset)}"
 
 
 def run_of(wildcards):
