@@ -112,7 +112,8 @@ class Plan:
     @cached_property
     def outputs(self) -> list[str]:
         """Every file that the study leaves below its results, inputs before what is made of them."""
-        trained = [f"{at}/{file}" for at in self.trainings for file in ("model.safetensors", "model.json", "metrics.jsonl")]
+        made = ("model.safetensors", "model.json", "metrics.jsonl")
+        trained = [f"{folder}/{file}" for folder in self.trainings for file in made]
         records = [f"certify/{run.path}/records.parquet" for run in self.runs]
         tables = [f"tables/{name}.{kind}" for name in [*self.tables, *self.gaps] for kind in ("csv", "md")]
         pictures = [f"figures/{name}.{kind}" for name in [*self.figures, *self.gaps] for kind in ("svg", "png")]

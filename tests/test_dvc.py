@@ -1,0 +1,251 @@
+"""The real DVC on a small study in clones: no command takes a result away, and what it brings back is up to date."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+from tests.test_workflow import BIN, edit, planned, snakemake, tiny
+
+WEIGHTS = "results/smoke/pretrain/mixed/0/model.safetensors"
+PAIR = "results/smoke/metrics/pair.json"
+BELOW = {"finetune", "certify", "merge", "table", "training", "report", "all"}  # all that a learning rate concerns
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environment["PATH"] = f"{BIN}{os.pathsep}{environment['PATH']}"
+    for role in ("AUTHOR", "COMMITTER"):
+        environment |= {f"GIT_{role}_NAME": "tests", f"GIT_{role}_EMAIL": "tests@localhost"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done
+
+
+def call(folder: Path, *command: str) -> str:
+    return run(folder, *command).stdout
+
+
+def version(folder: Path) -> Path:
+    """Make the folder of a tiny study a git repository with DVC, as the project is one."""
+    for name in (".dvcignore", ".gitignore"):
+        shutil.copy(ROOT / name, folder / name)
+    dvc = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    dvc["metrics"] = ["results/smoke/dvc/metrics/pair.json"]
+    dvc["plots"] = [{"training": {"x": "epoch", "y": {"results/smoke/dvc/metrics/training.csv": ["pretrain/mixed/0"]}}}]
+    (folder / "dvc.yaml").write_text(yaml.safe_dump(dvc, sort_keys=False))
+    call(folder, "git", "init", "--quiet", "--initial-branch=main")
+    call(folder, "dvc", "init", "--quiet")
+    shutil.copy(ROOT / ".dvc" / "config", folder / ".dvc" / "config")
+    commit(folder, "study")
+    return folder
+
+
+def commit(folder: Path, message: str) -> None:
+    call(folder, "git", "add", "--all")
+    call(folder, "git", "commit", "--quiet", f"--message={message}")
+
+
+def store(folder: Path) -> None:
+    """Have DVC and git version the data and what Snakemake left of the study."""
+    call(folder, "dvc", "add", "--quiet", *(str(path.parent) for path in (folder / "data").glob("*/manifest.json")))
+    call(folder, "dvc", "commit", "--quiet", "--force", "minutes@smoke")
+    commit(folder, "versioned")
+
+
+def clone(project: Path, to: Path) -> Path:
+    call(project, "git", "clone", "--quiet", str(project), str(to))
+    return to
+
+
+def experiment(folder: Path, name: str, *arguments: str) -> set[str]:
+    """Run an experiment; the rules of the jobs that it ran."""
+    said = run(folder, "dvc", "exp", "run", "--name", name, *arguments).stderr
+    return set(re.findall(r"^\[\d+ of \d+\] (\w+)", said, re.MULTILINE))
+
+
+def kept(folder: Path) -> dict[str, str]:
+    """The hash of each file of data and results; of the smoke study not those of mirror, logs and states."""
+    found = {}
+    for path in sorted([*(folder / "data").rglob("*"), *(folder / "results").rglob("*")]):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and not re.match(r"results/smoke/((dvc|logs|\.snakemake)/|.*/resume\.pt$)", name):
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def below(name: str) -> bool:
+    """Whether a file is made of finetuned networks."""
+    return bool(re.match(r"results/smoke/(?!pretrain/)", name))
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository of a study with one network and two tables, and nothing that was run."""
+    folder = tiny(tmp_path_factory.mktemp("origin"))
+    study = yaml.safe_load((folder / "params" / "smoke.yaml").read_text())
+    study["pretrain"]["processes"] = study["certify"]["shards"] = 1
+    study["report"] = ["table3", "pair"]
+    (folder / "params" / "smoke.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    tables = yaml.safe_load((folder / "params" / "tables.yaml").read_text())
+    del tables["tables"]["pair"]["rows"][0]
+    (folder / "params" / "tables.yaml").write_text(yaml.safe_dump(tables, sort_keys=False, allow_unicode=True))
+    return version(folder)
+
+
+@pytest.fixture(scope="module")
+def project(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone with results of another study, whose own run was killed when it began to finetune."""
+    folder = clone(origin, tmp_path_factory.mktemp("project") / "clone")
+    for name in ("pretrain/mixed/0/model.safetensors", "tables/table1.md", "dvc/tables/table1.md", ".snakemake/x"):
+        path = folder / "results" / "desk" / name
+        path.parent.mkdir(parents=True)
+        path.write_text("hours of work")
+    with subprocess.Popen([BIN / "snakemake", "--quiet"], cwd=folder, start_new_session=True) as process:
+        deadline = time.monotonic() + 300
+        while not list((folder / "results/smoke/logs").glob("finetune/*")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+    assert not (folder / "results/smoke/dvc").exists()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def slow(project: Path) -> Path:
+    """An experiment after the kill: it goes on with the pretraining that was done."""
+    before = kept(project)
+    assert WEIGHTS in before
+    ran = experiment(project, "slow", "minutes@smoke")
+    assert ran == BELOW
+    after = kept(project)
+    assert {name: after.get(name) for name in before} == before
+    return project
+
+
+@pytest.fixture(scope="module")
+def fast(slow: Path) -> Path:
+    """An experiment on a finished run that DVC knows nothing of."""
+    edit(slow, "smoke.yaml", "n: 100", "n: 110")
+    done = snakemake(slow)
+    assert done.returncode == 0, done.stderr
+    before = kept(slow)
+    ran = experiment(slow, "fast", "-S", "params/smoke.yaml:finetune.lr=[0.1]", "minutes@smoke")
+    assert ran == BELOW
+    after = kept(slow)
+    assert after.keys() == before.keys()
+    assert {name: after[name] for name in before if not below(name)} == {
+        name: digest for name, digest in before.items() if not below(name)
+    }
+    assert after[PAIR] != before[PAIR]
+    assert planned(slow) == {}
+    return slow
+
+
+def test_numbers_and_curves_of_two_experiments_are_compared(fast: Path) -> None:
+    change = json.loads(call(fast, "dvc", "metrics", "diff", "--json", "slow", "fast"))
+    accuracy = change["results/smoke/dvc/metrics/pair.json"]["mixed-digits-clean.clean_accuracy"]
+    assert accuracy["old"] != accuracy["new"]
+    call(fast, "dvc", "plots", "diff", "slow", "fast", "--out", "plots")
+    page = (fast / "plots" / "index.html").read_text()
+    assert {'"rev": "slow"', '"rev": "fast"'} <= set(re.findall(r'"rev": "\w+"', page))
+    shutil.rmtree(fast / "plots")
+    columns = call(fast, "dvc", "exp", "show", "--csv").splitlines()[0].split(",")
+    assert {"finetune.lr", "mixed-digits-clean.clean_accuracy", "src"} <= set(columns)
+    assert "fast" in call(fast, "dvc", "exp", "show", "--only-changed")
+
+
+def test_an_earlier_experiment_comes_back_and_nothing_is_planned(fast: Path) -> None:
+    results = {}
+    for name in ("slow", "fast", "slow"):
+        call(fast, "dvc", "exp", "apply", name)
+        assert planned(fast) == {}
+        assert results.setdefault(name, kept(fast)) == kept(fast)
+    assert results["slow"][PAIR] != results["fast"][PAIR]
+    assert results["slow"][WEIGHTS] == results["fast"][WEIGHTS]
+    commit(fast, "slow")
+    call(fast, "dvc", "exp", "apply", "fast")
+    assert planned(fast) == {}
+    call(fast, "git", "checkout", "--quiet", "--force", "HEAD", "--", ".")
+    call(fast, "dvc", "checkout", "minutes@smoke")
+    assert planned(fast) == {}
+    assert kept(fast) == results["slow"]
+
+
+def test_results_that_dvc_does_not_have_stay_when_it_checks_out_others(fast: Path) -> None:
+    call(fast, "dvc", "exp", "apply", "slow")
+    edit(fast, "tables.yaml", "Two.", "Two, in other words.")
+    assert snakemake(fast).returncode == 0
+    ours = kept(fast)
+    edit(fast, "tables.yaml", "Two, in other words.", "Two.")
+    call(fast, "dvc", "checkout", "--force", "minutes@smoke")
+    done = snakemake(fast, "-n")
+    assert "2 results are in no DVC cache and stay" in done.stderr
+    assert kept(fast) == ours
+    (fast / "results/smoke/tables/pair.md").unlink()
+    (fast / "results/smoke/report.html").unlink()
+    assert planned(fast) == {}
+
+
+def test_a_run_leaves_the_cache_whole(fast: Path) -> None:
+    """Snakemake writes into its records, which must not be the cache's own."""
+    objects = [path for path in (fast / ".dvc" / "cache" / "files" / "md5").glob("??/*") if path.suffix != ".dir"]
+    assert len(objects) > 10
+    for path in objects:
+        assert hashlib.md5(path.read_bytes()).hexdigest() == path.parent.name + path.name
+
+
+def test_without_a_stage_nothing_is_lost_either(fast: Path) -> None:
+    call(fast, "dvc", "exp", "apply", "slow")
+    before = {name: digest for name, digest in kept(fast).items() if not name.startswith("results/desk/dvc/")}
+    with pytest.raises(AssertionError, match=r"failed to reproduce 'hours@desk': missing data 'source'"):
+        experiment(fast, "all")
+    assert kept(fast) == before
+
+
+@pytest.fixture(scope="module")
+def remote(fast: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A folder to which data and study were pushed."""
+    folder = tmp_path_factory.mktemp("remote")
+    call(fast, "dvc", "exp", "apply", "fast")
+    store(fast)
+    call(fast, "dvc", "remote", "add", "--local", "--default", "store", str(folder))
+    call(fast, "dvc", "push", "--quiet")
+    return str(folder)
+
+
+def test_a_clone_after_pull_plans_nothing(fast: Path, remote: str, tmp_path: Path) -> None:
+    folder = clone(fast, tmp_path / "clone")
+    call(folder, "dvc", "remote", "add", "--local", "--default", "store", remote)
+    call(folder, "dvc", "pull", "--quiet", "minutes@smoke")
+    assert planned(folder) == {}
+    call(folder, "dvc", "pull", "--quiet")
+    assert planned(folder) == {}
+    assert call(folder, "dvc", "status", "minutes@smoke").strip().endswith("up to date.")
+    assert {name: digest for name, digest in kept(fast).items() if "/desk/" not in name} == kept(folder)
+    # A change re-runs what it concerns, and the data made anew are those that are pinned.
+    edit(folder, "tables.yaml", "Two.", "Two, in other words.")
+    assert planned(folder) == {"table": 1, "report": 1, "all": 1}
+    shutil.rmtree(folder / "data" / "digits")
+    call(folder, str(BIN / "snakemake"), "data")
+    assert call(folder, "dvc", "status", "data/digits.dvc").strip().endswith("up to date.")
+
+
+def test_a_normal_run_is_new_to_dvc_until_it_is_committed(fast: Path, remote: str) -> None:
+    edit(fast, "tables.yaml", "Two.", "Two, in other words.")
+    assert snakemake(fast).returncode == 0
+    assert "results/smoke/dvc" in call(fast, "dvc", "status", "minutes@smoke")
+    call(fast, "dvc", "commit", "--force", "minutes@smoke")
+    assert call(fast, "dvc", "status", "minutes@smoke").strip().endswith("up to date.")
+    assert planned(fast) == {}
