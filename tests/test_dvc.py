@@ -91,7 +91,7 @@ def below(name: str) -> bool:
 
 @pytest.fixture(scope="module")
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository of a study with one network and two tables, and nothing that was run."""
+    """A repository of a study with one finetuned network and two tables, and nothing that was run."""
     folder = tiny(tmp_path_factory.mktemp("origin"))
     study = yaml.safe_load((folder / "params" / "smoke.yaml").read_text())
     study["pretrain"]["processes"] = study["certify"]["shards"] = 1
@@ -193,8 +193,9 @@ def test_results_that_dvc_does_not_have_stay_when_it_checks_out_others(fast: Pat
     done = snakemake(fast, "-n")
     assert "2 results are in no DVC cache and stay" in done.stderr
     assert kept(fast) == ours
-    (fast / "results/smoke/tables/pair.md").unlink()
-    (fast / "results/smoke/report.html").unlink()
+    for name in ("tables/pair.md", "report.html"):
+        (fast / "results/smoke" / name).unlink()
+    call(fast, "dvc", "exp", "apply", "slow")
     assert planned(fast) == {}
 
 
@@ -207,10 +208,8 @@ def test_a_run_leaves_the_cache_whole(fast: Path) -> None:
 
 
 def test_without_a_stage_nothing_is_lost_either(fast: Path) -> None:
-    call(fast, "dvc", "exp", "apply", "slow")
-    before = {name: digest for name, digest in kept(fast).items() if not name.startswith("results/desk/dvc/")}
-    with pytest.raises(AssertionError, match=r"failed to reproduce 'hours@desk': missing data 'source'"):
-        experiment(fast, "all")
+    before = kept(fast)
+    assert experiment(fast, "all") == set()
     assert kept(fast) == before
 
 

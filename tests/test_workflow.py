@@ -60,6 +60,13 @@ def test_a_dry_run_has_the_jobs_of_the_plan(tmp_path: Path) -> None:
     assert planned(copy(tmp_path)) == expected | {"all": 1}
 
 
+def test_the_plan_knows_every_output(tmp_path: Path) -> None:
+    done = snakemake(copy(tmp_path), "-n")
+    named = re.findall(r"^    output: (.*)$", done.stdout + done.stderr, re.MULTILINE)
+    outputs = {name for line in named for name in line.split(", ") if not name.startswith("../..")}
+    assert {name for name in outputs if "-of-" not in name} == set(Plan(load("smoke", ROOT)).outputs)
+
+
 def test_a_checkout_plans_by_its_own_sources_whatever_is_installed(tmp_path: Path) -> None:
     source = copy(tmp_path) / "src" / "transmooth" / "plan.py"
     source.write_text(source.read_text() + '\nraise SystemExit("planned by the copy")\n')
