@@ -73,12 +73,18 @@ def test_what_dvc_checked_out_is_taken_if_nothing_is_lost_by_it(tmp_path: Path) 
     assert take(new, mirror, OUTPUTS, OUTSIDE, cache(mirror)) == OUTPUTS  # nothing of the study is in the cache
     assert state(new) == before
     write(new / "report.html", "never committed")
+    for name in ("certify/1-of-2", f"certify/{'long/' * 100}2-of-2", "certify/there"):
+        write(new / RECORDS / record(name), "of what was merged")
+    write(new / "certify/there", "")
     assert take(new, mirror, OUTPUTS, OUTSIDE, cache(mirror, tmp_path / "old", make(tmp_path / "x", "new"))) == [
         "report.html"
     ]
     taken = state(new)
     assert [taken[name].split()[-1] for name in OUTPUTS] == ["old", "old", "committed"]
     assert [json.loads(taken[str(RECORDS / record(name))])[1] for name in OUTPUTS] == ["old", "old", "new"]
+    assert [path for path, text in taken.items() if text == "of what was merged"] == [
+        str(RECORDS / record("certify/there"))
+    ]
     times = [(new / name).stat().st_mtime for name in OUTPUTS]
     assert times == sorted(times, reverse=True)
 

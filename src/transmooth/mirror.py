@@ -9,8 +9,8 @@ study's folder, inputs before what is made of them.
 import filecmp
 import os
 import shutil
-from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterable, Sequence
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def give(study: Path, mirror: Path, outputs: Iterable[str], outside: Iterable[st
 
 
 def take(
-    study: Path, mirror: Path, outputs: Sequence[str], outside: Iterable[str], stored: Callable[[Path], bool]
+    study: Path, mirror: Path, outputs: Sequence[str], outside: Sequence[str], stored: Callable[[Path], bool]
 ) -> list[str]:
     """Fetch what DVC put into the mirror; return the outputs that stay as they are, though the mirror has others.
 
@@ -73,6 +73,7 @@ def take(
             _copy(theirs_only, study / RECORDS / record(name))
     if taken:
         _compare_by_content(study, outputs)
+        _forget_temporary(study, {record(name) for name in [*outputs, *outside]})
     return stay
 
 
@@ -81,6 +82,18 @@ def _compare_by_content(study: Path, outputs: Sequence[str]) -> None:
     for place, name in enumerate(outputs):
         if (study / name).exists():
             os.utime(study / name, (LONG_AGO - place, LONG_AGO - place))
+
+
+def _forget_temporary(study: Path, known: Container[Path]) -> None:
+    """Remove the records of files that are gone and were only on the way to others.
+
+    Snakemake would go by them: they are of what was replaced, and ask for it to be made anew.
+    """
+    for path in [path for path in (study / RECORDS).rglob("*") if path.is_file()]:
+        place = path.relative_to(study / RECORDS)
+        code = "".join(part.removeprefix("@") for part in place.parts)
+        if place not in known and not (study / urlsafe_b64decode(code).decode()).exists():
+            path.unlink()
 
 
 def _is_whole(study: Path, name: str) -> bool:
