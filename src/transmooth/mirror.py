@@ -2,15 +2,18 @@
 
 `dvc exp run` checks every out out by force and removes what its cache lacks, so no out may hold the only copy of a
 result.  Snakemake works beside the mirror: at its end `give` brings the mirror up to date, at its start `take` fetches
-what DVC put there.  An output and Snakemake's record of what made it travel together.  All names are relative to the
-study's folder, inputs before what is made of them.
+what DVC put there.  An output and Snakemake's record of what made it travel together.
+
+`outputs` are the names of a study's files, inputs before what is made of them, each with the temporary files that it is
+made of: these are gone, but Snakemake asks their records too.  `outside` are files that are not of the study, whose
+records it has.  All names are relative to the study's folder.
 """
 
 import filecmp
 import os
 import shutil
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Container, Iterable, Sequence
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,11 +29,12 @@ def record(name: str) -> Path:
     return Path(*(f"@{part}" for part in parts[:-1]), parts[-1])
 
 
-def give(study: Path, mirror: Path, outputs: Iterable[str], outside: Iterable[str]) -> None:
+def give(study: Path, mirror: Path, outputs: Mapping[str, Sequence[str]], outside: Sequence[str]) -> None:
     """Make the mirror hold the outputs that are whole, their records and those of files outside, and nothing else."""
     whole = [name for name in outputs if _is_whole(study, name)]
     files = {mirror / name: study / name for name in whole}
-    records = {mirror / "metadata" / record(name): study / RECORDS / record(name) for name in [*whole, *outside]}
+    told = [*whole, *(name for output in whole for name in outputs[output]), *outside]
+    records = {mirror / "metadata" / record(name): study / RECORDS / record(name) for name in told}
     records = {to: path for to, path in records.items() if path.is_file()}
     for to, path in files.items():
         if not _same(path, to):
@@ -47,7 +51,11 @@ def give(study: Path, mirror: Path, outputs: Iterable[str], outside: Iterable[st
 
 
 def take(
-    study: Path, mirror: Path, outputs: Sequence[str], outside: Sequence[str], stored: Callable[[Path], bool]
+    study: Path,
+    mirror: Path,
+    outputs: Mapping[str, Sequence[str]],
+    outside: Sequence[str],
+    stored: Callable[[Path], bool],
 ) -> list[str]:
     """Fetch what DVC put into the mirror; return the outputs that stay as they are, though the mirror has others.
 
@@ -55,7 +63,7 @@ def take(
     study has none or one that the cache has too: whatever this replaces, `dvc checkout` can bring back.
     """
     stay, taken = [], False
-    for name in outputs:
+    for name, temporary in outputs.items():
         ours = [study / name, study / RECORDS / record(name)]
         theirs = [mirror / name, mirror / "metadata" / record(name)]
         if not all(path.is_file() for path in theirs) or all(map(_same, ours, theirs)) or not all(map(stored, theirs)):
@@ -63,37 +71,34 @@ def take(
         if all(stored(path) for path in ours if path.exists()):
             _link(theirs[0], ours[0])
             _copy(theirs[1], ours[1])
+            for part in temporary:
+                if not (study / part).exists():
+                    _take_record(study, mirror, part)
             (study / INCOMPLETE / record(name)).unlink(missing_ok=True)
             taken = True
         elif not _same(ours[0], theirs[0]):
             stay.append(name)
     for name in outside:
-        theirs_only = mirror / "metadata" / record(name)
-        if theirs_only.is_file() and not (study / RECORDS / record(name)).exists():
-            _copy(theirs_only, study / RECORDS / record(name))
+        if not (study / RECORDS / record(name)).exists():
+            _take_record(study, mirror, name)
     if taken:
         _compare_by_content(study, outputs)
-        _forget_temporary(study, {record(name) for name in [*outputs, *outside]})
     return stay
 
 
-def _compare_by_content(study: Path, outputs: Sequence[str]) -> None:
+def _take_record(study: Path, mirror: Path, name: str) -> None:
+    theirs, ours = mirror / "metadata" / record(name), study / RECORDS / record(name)
+    if theirs.is_file():
+        _copy(theirs, ours)
+    else:
+        ours.unlink(missing_ok=True)
+
+
+def _compare_by_content(study: Path, outputs: Iterable[str]) -> None:
     """Make each input newer than what is made of it: only then does Snakemake look whether its content is another."""
     for place, name in enumerate(outputs):
         if (study / name).exists():
             os.utime(study / name, (LONG_AGO - place, LONG_AGO - place))
-
-
-def _forget_temporary(study: Path, known: Container[Path]) -> None:
-    """Remove the records of files that are gone and were only on the way to others.
-
-    Snakemake would go by them: they are of what was replaced, and ask for it to be made anew.
-    """
-    for path in [path for path in (study / RECORDS).rglob("*") if path.is_file()]:
-        place = path.relative_to(study / RECORDS)
-        code = "".join(part.removeprefix("@") for part in place.parts)
-        if place not in known and not (study / urlsafe_b64decode(code).decode()).exists():
-            path.unlink()
 
 
 def _is_whole(study: Path, name: str) -> bool:

@@ -110,16 +110,26 @@ class Plan:
         return [*pretrained, *(f"finetune/{run.path}" for run in self.runs)]
 
     @cached_property
-    def outputs(self) -> list[str]:
-        """Every file that the study leaves below its results, inputs before what is made of them."""
+    def outputs(self) -> dict[str, list[str]]:
+        """Every file that the study leaves below its results, inputs before what is made of them.
+
+        Each with the temporary files that it is made of: the shards of records.
+        """
         made = ("model.safetensors", "model.json", "metrics.jsonl")
         trained = [f"{folder}/{file}" for folder in self.trainings for file in made]
-        records = [f"certify/{run.path}/records.parquet" for run in self.runs]
+        shards = self.study.certify.shards
+        records = {
+            f"certify/{run.path}/records.parquet": [
+                f"certify/{run.path}/{shard}-of-{shards}.parquet" for shard in range(1, shards + 1)
+            ]
+            for run in self.runs
+        }
         tables = [f"tables/{name}.{kind}" for name in [*self.tables, *self.gaps] for kind in ("csv", "md")]
         pictures = [f"figures/{name}.{kind}" for name in [*self.figures, *self.gaps] for kind in ("svg", "png")]
         curves = [f"figures/{name}.csv" for name in self.figures]
         metrics = [f"metrics/{name}.json" for name in self.tables]
-        return [*trained, *records, *tables, *pictures, *curves, *metrics, "metrics/training.csv", "report.html"]
+        reports = [*tables, *pictures, *curves, *metrics, "metrics/training.csv", "report.html"]
+        return {name: [] for name in trained} | records | {name: [] for name in reports}
 
     def jobs(self) -> dict[str, int]:
         """How many jobs of each kind the study needs, shared ones counted once."""
