@@ -187,16 +187,22 @@ def test_results_that_dvc_does_not_have_stay_when_it_checks_out_others(fast: Pat
     call(fast, "dvc", "exp", "apply", "slow")
     edit(fast, "tables.yaml", "Two.", "Two, in other words.")
     assert snakemake(fast).returncode == 0
+    assert re.search(r"modified: +results/smoke/dvc", call(fast, "dvc", "status", "minutes@smoke"))
     ours = kept(fast)
-    edit(fast, "tables.yaml", "Two, in other words.", "Two.")
     call(fast, "dvc", "checkout", "--force", "minutes@smoke")
-    done = snakemake(fast, "-n")
-    assert "2 results are in no DVC cache and stay" in done.stderr
+    done = snakemake(fast)
+    assert "2 results are in no DVC cache and stay" in done.stdout + done.stderr
+    assert "Nothing to be done" in done.stdout + done.stderr
     assert kept(fast) == ours
-    for name in ("tables/pair.md", "report.html"):
-        (fast / "results/smoke" / name).unlink()
+    # They are in the mirror again, and once DVC has them it may take others in their place.
+    call(fast, "dvc", "commit", "--force", "minutes@smoke")
+    assert call(fast, "dvc", "status", "minutes@smoke").strip().endswith("up to date.")
     call(fast, "dvc", "exp", "apply", "slow")
     assert planned(fast) == {}
+    assert {name for name, digest in kept(fast).items() if digest != ours[name]} == {
+        "results/smoke/tables/pair.md",
+        "results/smoke/report.html",
+    }
 
 
 def test_a_run_leaves_the_cache_whole(fast: Path) -> None:
@@ -218,6 +224,7 @@ def remote(fast: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
     """A folder to which data and study were pushed."""
     folder = tmp_path_factory.mktemp("remote")
     call(fast, "dvc", "exp", "apply", "fast")
+    assert planned(fast) == {}
     store(fast)
     call(fast, "dvc", "remote", "add", "--local", "--default", "store", str(folder))
     call(fast, "dvc", "push", "--quiet")
@@ -239,12 +246,3 @@ def test_a_clone_after_pull_plans_nothing(fast: Path, remote: str, tmp_path: Pat
     shutil.rmtree(folder / "data" / "digits")
     call(folder, str(BIN / "snakemake"), "data")
     assert call(folder, "dvc", "status", "data/digits.dvc").strip().endswith("up to date.")
-
-
-def test_a_normal_run_is_new_to_dvc_until_it_is_committed(fast: Path, remote: str) -> None:
-    edit(fast, "tables.yaml", "Two.", "Two, in other words.")
-    assert snakemake(fast).returncode == 0
-    assert "results/smoke/dvc" in call(fast, "dvc", "status", "minutes@smoke")
-    call(fast, "dvc", "commit", "--force", "minutes@smoke")
-    assert call(fast, "dvc", "status", "minutes@smoke").strip().endswith("up to date.")
-    assert planned(fast) == {}
