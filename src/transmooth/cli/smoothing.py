@@ -20,7 +20,7 @@ Model = Annotated[
 Images = Annotated[str, typer.Argument(help="Prepared folder, ImageFolder, or torchvision NAME or NAME@ROOT")]
 Split = Annotated[str, typer.Option(help="Which split of the images.")]
 Count = Annotated[int | None, typer.Option("--images", min=1, help="How many, evenly spaced; else all.")]
-Batch = Annotated[int, typer.Option(min=1, help="Noisy images in one forward pass; changes no result.")]
+Batch = Annotated[int, typer.Option(min=1, help="Noisy images in one forward pass; changes rounding at most.")]
 
 
 def certify(
@@ -46,7 +46,7 @@ def certify(
 ) -> None:
     """Certify images: a radius for each.
 
-    No l2 perturbation within it changes the smoothed classifier's answer, but with probability alpha. The model takes
+    With probability 1 - alpha no l2 perturbation within it changes the smoothed classifier's answer. The model takes
     images in [0, 1]. Interrupt it at any time: the same command goes on where it was.
 
     \b
