@@ -46,7 +46,7 @@ def test_certifying_needs_nothing_of_the_workflow() -> None:
     assert done.returncode == 0, done.stderr
     assert "status 0" in done.stdout
     assert "status 1" in done.stdout
-    assert "needs the package accelerate, which pip install 'transmooth[workflow]' brings" in done.stderr
+    assert "needs the package accelerate: in a checkout, pip install -e '.[workflow]' brings it" in done.stderr
 
 
 def test_it_is_typed_and_its_citation_has_its_version() -> None:

@@ -32,6 +32,10 @@ class Function(nn.Module):
         return logits
 
 
+# Where all pixels are 1/2, noise makes either class equally likely.
+TIE = Function(lambda x: torch.stack([(x - 0.5).sum((1, 2, 3)), (0.5 - x).sum((1, 2, 3))], 1))
+
+
 def test_importing_the_package_does_not_import_torch() -> None:
     code = "import sys, transmooth, transmooth.certify.bounds; assert callable(transmooth.certify); "
     code += "assert transmooth.certify.bounds.min_samples(0.001) == 10; print('torch' in sys.modules)"
@@ -63,7 +67,7 @@ def test_the_module_certifies_as_the_function_does() -> None:
 
 
 def test_predict_gives_the_majority_or_abstains() -> None:
-    module = SmoothedClassifier(MODEL, 0.5)
+    module = SmoothedClassifier(MODEL, 0.5, seed=0)
     found = module(IMAGES).numpy()
     clear = EXACT > 0.1  # at n = 1000 a majority of 0.58 is told from 1/2 but for probability 1e-3
     assert (found[clear] == RIGHT[clear]).all()
@@ -71,8 +75,20 @@ def test_predict_gives_the_majority_or_abstains() -> None:
     assert module.predict(IMAGES, n=1000).tolist() == found.tolist()
     assert module.predict(IMAGES, n=11).tolist() != found.tolist()
     # Between two classes that are equally likely there is no majority.
-    margin = Function(lambda x: torch.stack([(x - 0.5).sum((1, 2, 3)), (0.5 - x).sum((1, 2, 3))], 1))
-    assert SmoothedClassifier(margin, 0.5)(torch.full((3, 3, 4, 4), 0.5)).tolist() == [-1] * 3
+    assert SmoothedClassifier(TIE, 0.5, seed=0)(torch.full((3, 3, 4, 4), 0.5)).tolist() == [-1] * 3
+
+
+def test_predict_draws_fresh_noise_unless_it_is_given_a_seed() -> None:
+    def answers(**seed: int) -> list[list[int]]:
+        module = SmoothedClassifier(TIE, 0.5, **seed)
+        return [module.predict(torch.full((200, 3, 4, 4), 0.5), n=11, alpha=0.9).tolist() for _ in range(2)]
+
+    (first, second), (one, other) = answers(), answers(seed=7)
+    assert first != second  # each of the 200 answers is the same with probability 0.35
+    assert one == other
+    records = [SmoothedClassifier(MODEL, 0.5, **seed).certify(IMAGES, n=100) for seed in ({}, {"seed": 0})]
+    assert set(records[0]["seed"]) == {0}
+    assert records[0].drop(columns="seconds").equals(records[1].drop(columns="seconds"))
 
 
 def test_a_vote_is_wrong_with_probability_alpha_at_most() -> None:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +20,10 @@ from transmooth.plan import Plan
 
 BIN = Path(sys.executable).parent
 PROFILES = ("default", "slurm")
+
+needs_slurm = pytest.mark.skipif(
+    find_spec("snakemake_executor_plugin_slurm") is None, reason="the extra slurm is not installed"
+)
 
 
 def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -265,8 +270,12 @@ def test_times_of_files_do_not_matter(study: Path) -> None:
         os.utime(path, (moment, moment))
 
 
-def test_neither_gpus_nor_a_cluster_re_run_what_is_done(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@needs_slurm
+def test_a_cluster_does_not_re_run_what_is_done(study: Path) -> None:
     assert planned(study, "--workflow-profile", "slurm", "--set-resources", "pretrain:nodes=2") == {}
+
+
+def test_gpus_do_not_re_run_what_is_done(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     assert planned(study) == {}
 
@@ -277,6 +286,7 @@ def test_the_slurm_profile_decides_what_re_runs_as_the_default_one_does() -> Non
         assert slurm[key] == default[key], key
 
 
+@needs_slurm
 def test_a_cluster_job_asks_for_what_the_params_say(study: Path) -> None:
     edit(study, "smoke.yaml", "epochs: 1", "epochs: 2")
     try:

@@ -12,6 +12,7 @@ from transmooth import params
 from transmooth.plan import Plan
 
 GIB = 2**30
+OPTIONAL = ("slurm",)  # extras without which nothing is missing: a cluster wants them
 
 
 def packages() -> dict[str, dict[str, str | None]]:

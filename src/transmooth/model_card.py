@@ -52,8 +52,8 @@ def model_card(
         f"---\n{front.to_yaml().strip()}\n---",
         f"# {repository.split('/')[1]}",
         f"{_kind(network)} with {network['norm']} norm for {classes} classes and images of {size}×{size} pixels, made "
-        "with transmooth to be smoothed by Gaussian noise: for each image a radius can be certified within which no "
-        "ℓ2 perturbation changes the answer.",
+        "with transmooth to be smoothed by Gaussian noise: for each image a radius can be certified within which, "
+        "with probability 1 − α, no ℓ2 perturbation changes the answer.",
         "## Use",
         *_use(repository, card, certified, for_timm),
         "## What it reaches",

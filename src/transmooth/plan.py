@@ -174,7 +174,7 @@ class Plan:
         return canonical(training_spec(what, training, augment) | network | {"seed": run.seed})
 
     def certify(self, dataset: str) -> str:
-        """Method, sigmas and sample sizes.  Batch, shards and processes are absent: records do not depend on them."""
+        """Method, sigmas and sample sizes.  Batch, shards and processes are absent: they change rounding at most."""
         spec = self.study.certify.model_dump(mode="json", exclude={"batch", "shards", "processes"})
         return canonical(spec | {"images": self.study.certify.images or self.params.datasets[dataset].images})
 

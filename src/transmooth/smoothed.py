@@ -12,6 +12,7 @@ choose another σ next to x and then answers with another classifier, about whic
 `choose_sigma` is what remains valid: one σ for all images, chosen on other noise, at no cost in α.
 """
 
+import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,12 +38,15 @@ class SmoothedClassifier(nn.Module):
 
     model: images [B, 3, H, W] in [0, 1] → logits [B, K], in eval mode, an image's logits independent of its batch.
     sigma: standard deviation of the noise, in units of the [0, 1] image. dtype: `bf16` smooths the network in bf16.
-    Noise is a function of (seed, position of the image): equal calls give equal answers, another seed new noise.
+    Noise is a function of (seed, position of the image). seed: for answers that can be repeated. Without one each call
+    of `predict` draws a fresh seed, which nobody who chooses the images can know, and `certify` takes 0.
 
         SmoothedClassifier(model, sigma=0.5)(images)
     """
 
-    def __init__(self, model: nn.Module, sigma: float, *, seed: int = 0, batch: int = 256, dtype: str = "fp32") -> None:
+    def __init__(
+        self, model: nn.Module, sigma: float, *, seed: int | None = None, batch: int = 256, dtype: str = "fp32"
+    ) -> None:
         check_sigma(sigma)
         super().__init__()
         self.model, self.sigma, self.seed, self.batch, self.dtype = model, sigma, seed, batch, dtype
@@ -58,14 +62,13 @@ class SmoothedClassifier(nn.Module):
         """
         check_images(images)
         check_model(self.model, images[0])
-        sampler = Sampler(
-            self.model, images.__getitem__, self.sigma, seed=self.seed, batch=self.batch, dtype=self.dtype
-        )
+        seed = secrets.randbits(63) if self.seed is None else self.seed
+        sampler = Sampler(self.model, images.__getitem__, self.sigma, seed=seed, batch=self.batch, dtype=self.dtype)
         return torch.from_numpy(vote(sampler, np.arange(len(images)), n, alpha))
 
     def certify(self, images: Tensor, labels: ArrayLike | None = None, **settings: Any) -> pd.DataFrame:
         """`certify` of this module, with the settings `method`, `n0`, `n`, `alpha` and `radii`."""
-        settings |= {"sigma": self.sigma, "seed": self.seed, "batch": self.batch, "dtype": self.dtype}
+        settings |= {"sigma": self.sigma, "seed": self.seed or 0, "batch": self.batch, "dtype": self.dtype}
         return certify(self.model, images, labels, **settings)
 
 
@@ -87,8 +90,9 @@ def certify(
     """Certify images [N, 3, H, W] in [0, 1]: one row each, the columns of a record (see `transmooth.records`).
 
     method, n0, n, alpha, radii: see `certify.methods`. With `labels` [N], methods that may stop early do so where the
-    selected class is wrong. Per image, P[radius > true radius] ≤ alpha; prediction −1 and radius 0 mean that nothing
-    could be certified: more samples may help, or noise of this σ leaves the model no majority.
+    selected class is wrong. Per image, P[radius > true radius] ≤ alpha if the image was chosen without knowing the
+    noise, hence `seed`; prediction −1 and radius 0 mean that nothing could be certified: more samples may help, or
+    noise of this σ leaves the model no majority.
 
     Columns: index (position), label (if given), prediction, radius (ℓ2), radius_linf = radius / √(3·H·W), which holds
     because an ℓ∞ ball lies in the ℓ2 ball of √d times its radius, selected, n, top_count, evaluations, seconds, method,
@@ -155,7 +159,8 @@ def vote(counts: Counts, images: Ints, n: int, alpha: float) -> Ints:
 
     The most frequent class c of n noisy predictions is returned if a two-sided test rejects, at alpha, that it and the
     runner-up are equally likely: 2 P[Bin(k_1 + k_2, 1/2) ≤ k_2] ≤ alpha. Per image, P[answer is neither g(x) nor −1] ≤
-    alpha; it abstains where n samples cannot tell the two apart, near g's boundary even for large n. Raises ValueError.
+    alpha if the image was chosen without knowing the noise; it abstains where n samples cannot tell the two apart, near
+    g's boundary even for large n. Raises ValueError.
     """
     check_probability("alpha", alpha)
     # 2 · 2⁻ⁿ ≤ alpha: what even a unanimous vote needs.

@@ -52,9 +52,17 @@ def test_a_missing_package_is_told_with_the_way_to_get_it(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(doctor, "packages", lambda: {"": {"torch": "2"}, "workflow": {"dvc": None, "accelerate": "1"}})
     done = call("doctor", status=1)
-    assert "missing: dvc; get them with pip install 'transmooth[workflow]'" in done.stdout
+    assert "missing: dvc; in a checkout, pip install -e '.[workflow]' brings them" in done.stdout
     assert "this folder is no checkout" in done.stdout
     assert "params/datasets.yaml: no such file" in fault("datasets")
+
+
+def test_without_the_packages_for_a_cluster_nothing_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = {"": {"torch": "2"}, "workflow": {"dvc": "3"}, "slurm": {"transmooth": "0", "plugin": None}}
+    monkeypatch.setattr(doctor, "packages", lambda: found)
+    assert "not installed (optional): plugin; in a checkout, pip install -e '.[slurm]'" in call("doctor").stdout
+    assert json.loads(call("doctor", "--json").stdout)["complete"] is True
 
 
 def test_wrong_params_are_told_in_a_line(checkout: Path) -> None:

@@ -176,6 +176,14 @@ def test_predict_prints_a_line_for_each_image(model: Path, digits: Path) -> None
     assert len(set(lines[:, 2])) > 1
 
 
+def test_predict_draws_fresh_noise_unless_it_is_given_a_seed(model: Path, digits: Path) -> None:
+    def answers(*seed: Any) -> str:
+        return call("predict", model, digits, "--sigma", 0.5, "--n", 3, "--alpha", 0.5, *seed).stdout
+
+    assert answers() != answers()  # unanimous or not: 3 votes on each of 300 images
+    assert answers("--seed", 7) == answers("--seed", 7)
+
+
 def test_a_report_of_records_shows_their_images(model: Path, digits: Path, tmp_path: Path) -> None:
     out, page = tmp_path / "r.parquet", tmp_path / "new" / "report.html"
     call(*certify(model, digits, out))

@@ -33,9 +33,8 @@ def deploy(model: nn.Module, dtype: str, *, compile: bool = False) -> Deployed:
     """A fast copy of an eval-mode model (images [B, 3, H, W] in [0, 1] -> logits [B, K]), which stays as it is.
 
     BatchNorms are folded into the convolutions before them in float32, then the weights are cast to `dtype` and laid
-    out channels-last.  compile: also fuse the rest with torch.compile, at the first batch, which takes 5 to 30 s and
-    makes ResNets 5 to 20 % faster on a CPU: it pays from about a million evaluations on.  Without a C++ compiler it
-    warns and goes on uncompiled.
+    out channels-last.  compile: also fuse the rest with torch.compile, at the first batch; no command asks for it.
+    Without a C++ compiler it warns and goes on uncompiled.
 
     A deployed network is returned as it is, so that samplers at several sigmas can share one.
     Raises ValueError for a model in train mode, or one that was deployed in another dtype.
@@ -59,7 +58,7 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
 
         y = γ (W ∗ x + b − μ) / √(v + ε) + β   =   W' ∗ x + b'
 
-    A fifth to a third faster in bf16.  Done only where the dataflow is certain: not behind a convolution whose result
+    Done only where the dataflow is certain: not behind a convolution whose result
     or weights are used elsewhere too, nor in a model that torch.fx cannot follow (control flow on data) or would
     change (hooks, tensors made during the call): that one is returned as it is.
     """

@@ -2,8 +2,9 @@
 
 A sampler answers `counts(stream, images, start, n)`: of the noise that belongs to each image and stream, evaluate
 samples start .. start + n and count the predicted classes.  It keeps no state, so certifiers may ask in any order, for
-many images at once, and always get the same answer: noise is keyed by (seed, image index, stream, block), whatever the
-shard, rank or batch.  Samples of many images share one batch of one static shape.
+many images at once, and always get the counts of the same noise, which is keyed by (seed, image index, stream, block),
+whatever the shard, rank or batch.  How many threads compute a logit can change its rounding.  Samples of many images
+share one batch of one static shape.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ class Sampler:
     fetch: image index -> float32 [3, H, W] in [0, 1].
     dtype: `bf16` casts the network and the noisy image, after the noise was added in float32; the certificate is then
     for the network in bf16, which is why records name the dtype.
-    compile: pays from about a million evaluations on; see `deploy`.
+    compile: see `deploy`; no command asks for it.
 
     Raises ValueError for sigma <= 0, batch < 1, a model in train mode, an image outside [0, 1], or logits that are not
     finite.

@@ -50,7 +50,8 @@ def main(
     """Transfer learning for certified robustness by randomized smoothing.
 
     A network is trained on a mixture of clean and noisy images, finetuned on clean images of your own task, and
-    certified: for each image you get a radius within which no l2 perturbation changes the smoothed prediction.
+    certified: for each image you get a radius within which, with probability 1 - alpha, no l2 perturbation changes the
+    smoothed prediction.
 
     \b
     From a folder of pictures to a certified model:

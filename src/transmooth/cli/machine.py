@@ -34,7 +34,8 @@ def datasets(as_json: AsJson = False) -> None:
 def doctor(as_json: AsJson = False) -> None:
     """Tell what this machine can run, and what is missing.
 
-    In a checkout, also which of its studies have all their pictures. The exit status is 1 if a package is missing.
+    In a checkout, also which of its studies have all their pictures. The exit status is 1 if a package is missing that
+    is not optional.
 
     \b
     Examples:
@@ -48,7 +49,7 @@ def doctor(as_json: AsJson = False) -> None:
         checkout = (Path.cwd() / "params" / "datasets.yaml").is_file()
         studies = doctor.studies(Path.cwd()) if checkout else {}
     missing = {extra: [name for name, found in there.items() if found is None] for extra, there in packages.items()}
-    complete = not any(missing.values())
+    complete = not any(names for extra, names in missing.items() if extra not in doctor.OPTIONAL)
     if as_json:
         typer.echo(json.dumps({"packages": packages, **processors, "studies": studies, "complete": complete}))
         raise typer.Exit(int(not complete))
@@ -60,8 +61,10 @@ def doctor(as_json: AsJson = False) -> None:
         f"{gpus or 'no GPU: networks run on the cores'}"
     )
     for extra, names in missing.items():
-        what = f"transmooth[{extra}]" if extra else "transmooth"
-        state = f"missing: {', '.join(names)}; get them with pip install '{what}'" if names else "complete"
+        what = f".[{extra}]" if extra else "."
+        absent = "not installed (optional)" if extra in doctor.OPTIONAL else "missing"
+        how = f"in a checkout, pip install -e '{what}' brings them"
+        state = f"{absent}: {', '.join(names)}; {how}" if names else "complete"
         uses = {"": "certify, predict, logs", "workflow": "train, finetune, studies"}.get(extra, extra)
         typer.echo(f"{uses:<26} {state}")
     for study, lacking in studies.items():

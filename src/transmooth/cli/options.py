@@ -21,7 +21,7 @@ def faults_in_one_line() -> Iterator[None]:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] == "transmooth":
             raise
-        _fault(f"needs the package {error.name}, which pip install 'transmooth[workflow]' brings")
+        _fault(f"needs the package {error.name}: in a checkout, pip install -e '.[workflow]' brings it")
     except (ValueError, OSError) as error:
         _fault(error)
     except KeyboardInterrupt:

@@ -20,7 +20,7 @@ Model = Annotated[
 Images = Annotated[str, typer.Argument(help="Prepared folder, ImageFolder, or torchvision NAME or NAME@ROOT")]
 Split = Annotated[str, typer.Option(help="Which split of the images.")]
 Count = Annotated[int | None, typer.Option("--images", min=1, help="How many, evenly spaced; else all.")]
-Batch = Annotated[int, typer.Option(min=1, help="Noisy images in one forward pass; changes no result.")]
+Batch = Annotated[int, typer.Option(min=1, help="Noisy images in one forward pass; changes rounding at most.")]
 
 
 def certify(
@@ -46,7 +46,7 @@ def certify(
 ) -> None:
     """Certify images: a radius for each.
 
-    No l2 perturbation within it changes the smoothed classifier's answer, but with probability alpha. The model takes
+    With probability 1 - alpha no l2 perturbation within it changes the smoothed classifier's answer. The model takes
     images in [0, 1]. Interrupt it at any time: the same command goes on where it was.
 
     \b
@@ -124,18 +124,23 @@ def predict(
     count: Count = None,
     split: Split = "test",
     size: Size = None,
-    seed: Seed = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**63 - 1, help="Of the noise, to repeat answers; else a fresh one.")
+    ] = None,
     batch: Batch = 256,
 ) -> None:
     """Print the smoothed classifier's class of each image.
 
-    Columns index, label, prediction, with tabs between; -1 where the votes are too close to tell.
+    Columns index, label, prediction, with tabs between; -1 where the votes are too close to tell. The noise is fresh
+    in every call, unless --seed names it.
 
     \b
     Example:
       transmooth predict model/ model/data --sigma 0.25 --images 10
     """
     with faults_in_one_line():
+        import secrets
+
         import torch
 
         from transmooth import jobs, loading
@@ -147,6 +152,7 @@ def predict(
         loaded, pictures = loading.load_model(model), loading.load_images(images, split, size)
         network = loaded.module.to("cuda" if torch.cuda.is_available() else "cpu")
         loading.check_classes(loaded, check_model(network, pictures.fetch(0)), pictures)
+        seed = secrets.randbits(63) if seed is None else seed
         sampler = Sampler(network, pictures.fetch, sigma, seed=seed, batch=batch)
         indices = jobs.test_indices(len(pictures), count or "all")
         typer.echo("index\tlabel\tprediction")
