@@ -24,7 +24,7 @@ from tests.test_jobs import SPEC
 from tests.test_records import row
 from tests.test_train import spec
 from transmooth import checkpoint, files, jobs, records
-from transmooth.cli import app
+from transmooth.cli.main import app
 from transmooth.data import prepare, verify
 from transmooth.records import Journal
 from transmooth.report.training import write_training

@@ -20,7 +20,7 @@ sys.modules.update(dict.fromkeys(sys.argv[1].split(",")))
 import torch
 from torch import nn
 import transmooth
-from transmooth.cli import app
+from transmooth.cli.main import app
 from transmooth import checkpoint, loading, logs, records, plan, params
 
 model = nn.Sequential(nn.Flatten(), nn.Linear(48, 3)).eval()

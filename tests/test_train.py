@@ -14,9 +14,10 @@ import pytest
 import torch
 
 from tests.conftest import NETWORK, ROOT
-from transmooth import checkpoint, ending, provenance
+from transmooth import checkpoint, provenance
 from transmooth import train as training
 from transmooth.data import open_split
+from transmooth.runtime import shutdown
 from transmooth.train import learning_rate, train
 
 # A sum in another order differs in its last bits, and training multiplies that: compare after few steps.
@@ -196,7 +197,7 @@ def test_who_is_told_to_end_saves_first(digits: Path, tmp_path: Path, monkeypatc
     train(made, digits, tmp_path / "whole")
     asked = iter([False] * 6 + [True])
     with monkeypatch.context() as patched:
-        patched.setattr(ending, "told", lambda: next(asked))
+        patched.setattr(shutdown, "stop_requested", lambda: next(asked))
         with pytest.raises(KeyboardInterrupt):
             train(made, digits, tmp_path / "told", checkpoint_seconds=1e9)
     steps = pd.read_json(tmp_path / "whole" / "metrics.jsonl", lines=True)["step"].iloc[-1]

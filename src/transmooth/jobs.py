@@ -1,6 +1,5 @@
 """The jobs of the workflow: each reads a spec and files, calls one library function, and writes files."""
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,11 +149,3 @@ def test_indices(total: int, images: int | str) -> np.ndarray[Any, np.dtype[np.i
     """`all`, or that many evenly spaced positions of the test split: the same for every network, so rows compare."""
     count = total if images == "all" else min(int(images), total)
     return np.arange(count, dtype=np.int64) * total // count
-
-
-def threads_per_process() -> None:
-    """Use the cores that the scheduler gave to this job, not all of the machine."""
-    import torch
-
-    if "OMP_NUM_THREADS" in os.environ:
-        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))

@@ -22,11 +22,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from transmooth import checkpoint, ending, files, provenance
+from transmooth import checkpoint, files, provenance
 from transmooth.data import Split, augment, batch_indices, open_split, read_manifest
 from transmooth.models import TRAINABLE, Network, build, reset_head, set_train_mode
 from transmooth.noise import add_noise, draw_sigmas, training_key
 from transmooth.objectives import load_objective
+from transmooth.runtime import shutdown
 
 OPTIMIZERS: dict[str, Callable[[list[nn.Parameter], float, float], torch.optim.Optimizer]] = {
     "sgd": lambda parameters, lr, decay: torch.optim.SGD(parameters, lr, momentum=0.9, weight_decay=decay, fused=True),
@@ -52,8 +53,8 @@ def train(
     spec: as `plan` makes it.  data: a prepared dataset.  init: a checkpoint to transfer from, its head dropped; without
     one the spec's `network` starts at random.  A run that was interrupted goes on from `out/resume.pt`, written every
     `checkpoint_seconds` and after each learning rate, unless the spec, the data or the weights to start from are others
-    now.  Raises KeyboardInterrupt, after a save, once `ending.told()`; SystemExit when the number of processes is not
-    the one in the params.
+    now.  Raises KeyboardInterrupt, after a save, once `shutdown.stop_requested()`; SystemExit when the number of
+    processes is not the one in the params.
 
     `out/resume.pt` stays, for the caller to remove: Snakemake removes the outputs of a job that was killed before it
     could tell that it is done, and then this state has them again, if the sources are still the same.
@@ -128,7 +129,7 @@ def train(
                     sums.zero_()
                     set_train_mode(network, spec["trainable"])
                     epoch_started = time.monotonic()
-                due, told = meetings.save(saved, ending.told())
+                due, told = meetings.save(saved, shutdown.stop_requested())
                 if due:
                     so_far = accelerator.reduce(sums, reduction="sum")
                     if accelerator.is_main_process:

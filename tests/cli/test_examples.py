@@ -17,7 +17,7 @@ from tests.fake_hub import FakeHub
 from tests.test_records import row, table
 from tests.test_train import spec
 from transmooth import checkpoint, fit, logs, records
-from transmooth.cli import COMMANDS
+from transmooth.cli.main import COMMANDS
 from transmooth.train import train
 
 

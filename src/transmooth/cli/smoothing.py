@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from transmooth import ending
 from transmooth.cli.options import STOPPED, Quiet, Radii, Seed, Sigma, Size, faults_in_one_line, say_unsaid
+from transmooth.runtime import shutdown
 
 Model = Annotated[
     str,
@@ -58,9 +58,10 @@ def certify(
     """
     with faults_in_one_line():
         from transmooth import jobs, loading
+        from transmooth.runtime.threads import threads_per_process
 
-        ending.interrupt()
-        jobs.threads_per_process()
+        shutdown.raise_on_signals()
+        threads_per_process()
         spec: dict[str, Any] = {
             "method": method,
             "sigmas": [sigma],
@@ -141,9 +142,10 @@ def predict(
         from transmooth import jobs, loading
         from transmooth.certify.chunks import CHUNK
         from transmooth.certify.sampler import Sampler
+        from transmooth.runtime.threads import threads_per_process
         from transmooth.smoothed import check_model, vote
 
-        jobs.threads_per_process()
+        threads_per_process()
         loaded, pictures = loading.load_model(model), loading.load_images(images, split, size)
         network = loaded.module.to("cuda" if torch.cuda.is_available() else "cpu")
         loading.check_classes(loaded, check_model(network, pictures.fetch(0)), pictures)

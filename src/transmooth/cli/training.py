@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from transmooth import ending, guard
+from transmooth.cli import guard
 from transmooth.cli.options import AsJson, Quiet, Seed, Sigmas, faults_in_one_line, json_object
+from transmooth.runtime import shutdown
 
 Pictures = Annotated[
     str,
@@ -144,14 +145,15 @@ def _fit(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    from transmooth import fit, jobs
+    from transmooth import fit
+    from transmooth.runtime.threads import threads_per_process
 
-    jobs.threads_per_process()
+    threads_per_process()
     schedule["warmup_epochs"] = min(1, schedule["epochs"] - 1)
-    ending.interrupt()
-    with _told(quiet) as decoding, guard.alone(out):
+    shutdown.raise_on_signals()
+    with _told(quiet) as decoding, guard.exclusive(out):
         data = fit.prepared(images, out / "data", size, augment, test, recipe["seed"], decoding)
-        ending.defer()
+        shutdown.stop_at_next_save()
         card = fit.fit(out, data, recipe, schedule, augment, init)
     if as_json:
         return typer.echo(json.dumps(card | {"folder": str(out), "prepared": str(data)}))

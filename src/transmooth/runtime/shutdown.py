@@ -17,10 +17,10 @@ from typing import IO
 RUN = "TRANSMOOTH_RUN"  # the environment variable that names the file which the run keeps locked
 POLL = 0.2  # seconds
 
-_told = False
+_stop_requested = False
 
 
-def hold(path: Path) -> IO[str]:
+def hold_run_lock(path: Path) -> IO[str]:
     """Keep the run's lock `path` and tell it to the jobs that are started from now on.
 
     The lock goes with this process, or when the file that is returned is closed: then the jobs end.
@@ -31,7 +31,7 @@ def hold(path: Path) -> IO[str]:
     return lock
 
 
-def watch() -> None:
+def end_with_run() -> None:
     """In a job: from now on a thread sends SIGTERM to this process once its run, or its parent, is gone.
 
     Nothing happens in a process that was started by hand: `nohup` is to outlive its shell.
@@ -53,32 +53,35 @@ def _wait(run: int | None, parent: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def interrupt() -> None:
+def raise_on_signals() -> None:
     """From now on SIGTERM raises KeyboardInterrupt, as Ctrl-C does; whichever comes later is ignored.
 
     A job is told twice when a terminal and its run both tell it: the second must not disturb the cleaning up.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _interrupt)
+        signal.signal(number, _raise)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
+def _raise(number: int, frame: FrameType | None) -> None:
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
-def defer() -> None:
-    """From now on SIGTERM and Ctrl-C do no more than make `told` true: for work that asks, and saves before it ends."""
+def stop_at_next_save() -> None:
+    """From now on SIGTERM and Ctrl-C do no more than make `stop_requested` true.
+
+    For work that asks, and saves before it ends.
+    """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _note)
 
 
 def _note(number: int, frame: FrameType | None) -> None:
-    global _told
-    _told = True
+    global _stop_requested
+    _stop_requested = True
 
 
-def told() -> bool:
-    """Whether a signal has come since `defer`."""
-    return _told
+def stop_requested() -> bool:
+    """Whether a signal has come since `stop_at_next_save`."""
+    return _stop_requested

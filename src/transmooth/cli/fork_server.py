@@ -2,8 +2,9 @@
 
 Those imports cost some 9 s of CPU time a process (torch 2.15), more than a small job.  The Snakefile starts the server
 for a run, or for the jobs of one allocation on a node of a cluster, and it ends with them.  A job asks it through a
-socket, and starts by itself when there is none or it was killed.  A job of the server has the client's arguments,
-folder, environment and standard streams; it is told to end when the client is, or is gone.
+socket (see transmooth.runtime.fork_client), and starts by itself when there is none or it was killed.  A job of the
+server has the client's arguments, folder, environment and standard streams; it is told to end when the client is, or is
+gone.
 """
 
 import json
@@ -14,34 +15,6 @@ import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-ADDRESS = "TRANSMOOTH_WARM"  # the environment variable that names the socket
-
-
-def run(arguments: list[str]) -> int | None:
-    """Have the server run `transmooth ARGUMENTS`; its exit status, or None when no server takes the job."""
-    with socket.socket(socket.AF_UNIX) as connection:
-
-        def pass_on(*signal_and_frame: Any) -> None:
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_WR)  # the job sees it, and we wait for its end
-
-        request = json.dumps({"arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ)}).encode()
-        try:
-            connection.connect(os.environ.get(ADDRESS, ""))
-            socket.send_fds(connection, [len(request).to_bytes(8, "little")], [0, 1, 2])
-            connection.sendall(request)
-            if not connection.recv(1):
-                return None  # the server ended before it came to us
-        except OSError:
-            return None
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, pass_on)
-        status = b""
-        with suppress(ConnectionError):
-            status = connection.recv(1)
-    return status[0] if status else 1  # no status: the job was killed
 
 
 def serve(address: Path) -> None:
@@ -80,7 +53,7 @@ def _job(connection: socket.socket) -> None:
     connection.sendall(b"+")  # taken: from here on the client waits for the status
     threading.Thread(target=_end_with, args=(lambda: connection.recv(1),), daemon=True).start()
 
-    from transmooth.cli import app
+    from transmooth.cli.main import app
 
     status = 1
     try:

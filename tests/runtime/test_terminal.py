@@ -15,9 +15,9 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from tests.test_records import row
 from tests.test_train import spec
 from transmooth import train as training
-from transmooth import watch
 from transmooth.records import Journal
-from transmooth.watch import Count, LogHandler, counter
+from transmooth.runtime import terminal
+from transmooth.runtime.terminal import Count, LogHandler, counter
 
 
 class Terminal(io.StringIO):
@@ -89,7 +89,7 @@ def test_a_failed_job_is_told_with_the_end_of_its_log_and_how_to_run_it_again(
         assert "failed: finetune mixed/0\n" in text
         assert f"the end of {log}:\n    line 85\n" in text
         assert f"snakemake finetune/mixed/0/model.safetensors --config study={tmp_path.name}\n" in text
-        assert text.count("line ") == watch.LOG_LINES
+        assert text.count("line ") == terminal.LOG_LINES
         assert send(shown, LogEvent.JOB_FINISHED, "Finished", job_id=3) == text
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from transmooth import warm
+from transmooth.runtime import fork_client
 
 # A server whose jobs are told what to do by a tiny command line of their own: no torch, so the test is fast.
 SERVER = """
@@ -29,21 +29,21 @@ def app(arguments):
     if what in ("sleep", "tidy"):
         open(arguments[1], "w").write(str(os.getpid()))
         time.sleep(60)
-for name, content in {"cli": {"app": app}, "train": {}, "records": {}, "certify.chunks": {}}.items():
-    module = types.ModuleType(f"transmooth.{name}")
-    vars(module).update(content)
-    sys.modules[f"transmooth.{name}"] = module
+for name in ("train", "records", "certify.chunks"):
+    sys.modules[f"transmooth.{name}"] = types.ModuleType(f"transmooth.{name}")
 from pathlib import Path
-from transmooth.warm import serve
+from transmooth.cli import main
+from transmooth.cli.fork_server import serve
+main.app = app
 serve(Path(sys.argv[1]))
 """
-CLIENT = "import sys; from transmooth import warm; sys.exit(warm.run(sys.argv[1:]))"
+CLIENT = "import sys; from transmooth.runtime import fork_client; sys.exit(fork_client.run(sys.argv[1:]))"
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     address = tmp_path / "socket"
-    made = os.environ | {"PYTHONPATH": str(ROOT / "src"), warm.ADDRESS: str(address)}
+    made = os.environ | {"PYTHONPATH": str(ROOT / "src"), fork_client.ADDRESS: str(address)}
     with subprocess.Popen([sys.executable, "-c", SERVER, str(address)], stdin=subprocess.PIPE, env=made) as server:
         while not address.exists():
             time.sleep(0.01)
@@ -111,18 +111,18 @@ def test_who_tells_the_client_to_end_waits_for_what_the_job_says(
 
 
 def test_a_job_that_the_server_did_not_take_starts_by_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv(warm.ADDRESS, str(tmp_path / "socket"))
+    monkeypatch.setenv(fork_client.ADDRESS, str(tmp_path / "socket"))
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "socket"))
         server.listen()
         dying = threading.Thread(target=lambda: server.accept()[0].close())
         dying.start()
-        assert warm.run(["say"]) is None
+        assert fork_client.run(["say"]) is None
         dying.join()
 
 
 def test_without_a_server_the_job_starts_by_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv(warm.ADDRESS, raising=False)
-    assert warm.run(["say"]) is None
-    monkeypatch.setenv(warm.ADDRESS, str(tmp_path / "nobody"))
-    assert warm.run(["say"]) is None
+    monkeypatch.delenv(fork_client.ADDRESS, raising=False)
+    assert fork_client.run(["say"]) is None
+    monkeypatch.setenv(fork_client.ADDRESS, str(tmp_path / "nobody"))
+    assert fork_client.run(["say"]) is None

@@ -9,7 +9,7 @@ from transmooth import files
 
 
 @contextmanager
-def alone(out: Path) -> Iterator[None]:
+def exclusive(out: Path) -> Iterator[None]:
     """Keep an output for this job; of several processes, each has a lock of its own.  Raises files.InUseError."""
     rank = int(os.environ.get("RANK", 0))
     with files.locked(out.with_name(f"{out.name}.rank{rank}") if rank else out):

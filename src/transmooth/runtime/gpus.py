@@ -1,4 +1,4 @@
-"""Lend each job of a machine its own GPUs: `python -m transmooth.gpus COUNT COMMAND …`.
+"""Lend each job of a machine its own GPUs: `python -m transmooth.runtime.gpus COUNT COMMAND …`.
 
 Snakemake counts GPUs but does not say which: without this every job would take the first.  A lease is a locked file
 for each GPU, which the system frees when the command ends, however that happens.  Under Slurm the pool is what the

@@ -8,7 +8,7 @@ import pytest
 PAGES_CLEARED = """
 import resource
 import numpy as np
-from transmooth import memory
+from transmooth.runtime import memory
 
 def cleared():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from transmooth.gpus import lease
+from transmooth.runtime.gpus import lease
 
 
 def test_no_two_jobs_have_one_gpu_and_who_waits_gets_what_is_freed(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from transmooth.gpus import lease\n"
+        "import sys; from pathlib import Path; from transmooth.runtime.gpus import lease\n"
         "print(*lease(int(sys.argv[1]), ['0', '1', '2'], Path(sys.argv[2]), 0.01), flush=True); sys.stdin.read()"
     )
 
@@ -39,7 +39,7 @@ def test_more_than_there_are_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_command_sees_its_gpus_only(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "transmooth.gpus", "1", "sh", "-c", "echo $CUDA_VISIBLE_DEVICES"]
+    command = [sys.executable, "-m", "transmooth.runtime.gpus", "1", "sh", "-c", "echo $CUDA_VISIBLE_DEVICES"]
     environment = {"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path)}
     for visible, shown in (("3,5", "3"), ("", "")):
         environment["CUDA_VISIBLE_DEVICES"] = visible
@@ -52,7 +52,15 @@ def test_two_allocations_that_name_their_gpus_alike_do_not_wait_for_each_other(t
     environment["CUDA_VISIBLE_DEVICES"] = "0,1"
 
     def start(allocation: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "transmooth.gpus", "1", "sh", "-c", "echo $CUDA_VISIBLE_DEVICES; read wait"]
+        command = [
+            sys.executable,
+            "-m",
+            "transmooth.runtime.gpus",
+            "1",
+            "sh",
+            "-c",
+            "echo $CUDA_VISIBLE_DEVICES; read wait",
+        ]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         return subprocess.Popen(command, text=True, env=environment | {"SLURM_JOB_ID": allocation}, **pipes)
 

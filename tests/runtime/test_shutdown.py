@@ -8,25 +8,25 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.test_fork_server import gone
 from tests.conftest import ROOT
-from tests.test_warm import gone
-from transmooth import ending
+from transmooth.runtime import shutdown
 
 # A run that starts a shell that starts a job.
 RUN = """
 import subprocess, sys
 from pathlib import Path
-from transmooth import ending
-lock = ending.hold(Path(sys.argv[1], "run"))
-subprocess.run(["bash", "-c", "trap : TERM; $0 -c 'from transmooth import ending; import os, sys, time\\n"
-    "ending.watch(); open(sys.argv[1], \\"w\\").write(f\\"{os.getpid()} {os.getppid()}\\"); time.sleep(60)'"
+from transmooth.runtime import shutdown
+lock = shutdown.hold_run_lock(Path(sys.argv[1], "run"))
+subprocess.run(["bash", "-c", "trap : TERM; $0 -c 'from transmooth.runtime import shutdown; import os, sys, time\\n"
+    "shutdown.end_with_run(); open(sys.argv[1], \\"w\\").write(f\\"{os.getpid()} {os.getppid()}\\"); time.sleep(60)'"
     " $1/pids; true", sys.executable, sys.argv[1]])
 """
 
 
 @pytest.fixture
 def environment() -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if key not in (ending.RUN, "RANK")}
+    kept = {key: value for key, value in os.environ.items() if key not in (shutdown.RUN, "RANK")}
     return kept | {"PYTHONPATH": str(ROOT / "src")}
 
 
@@ -56,7 +56,7 @@ def test_a_job_ends_with_its_run_and_with_its_parent(run: subprocess.Popen[bytes
 def test_a_job_that_was_started_by_hand_outlives_its_shell_and_a_rank_does_not(
     tmp_path: Path, environment: dict[str, str], rank: str | None
 ) -> None:
-    code = "from transmooth import ending; import os, sys, time; ending.watch(); "
+    code = "from transmooth.runtime import shutdown; import os, sys, time; shutdown.end_with_run(); "
     code += "open(sys.argv[1], 'w').write(f'{os.getpid()} {os.getppid()}'); time.sleep(60)"
     made = environment | ({"RANK": rank} if rank else {})
     shell = subprocess.Popen(
@@ -68,7 +68,7 @@ def test_a_job_that_was_started_by_hand_outlives_its_shell_and_a_rank_does_not(
     if rank:
         assert gone(job)
     else:
-        time.sleep(5 * ending.POLL)
+        time.sleep(5 * shutdown.POLL)
         os.kill(job, signal.SIGKILL)  # it lives, or this raises
 
 
@@ -78,8 +78,8 @@ def test_the_first_signal_interrupts_and_the_second_does_not_disturb(
 ) -> None:
     code = f"""
 import os, signal
-from transmooth import ending
-ending.interrupt()
+from transmooth.runtime import shutdown
+shutdown.raise_on_signals()
 try:
     os.kill(os.getpid(), {int(number)})
 except KeyboardInterrupt:
@@ -92,7 +92,7 @@ except KeyboardInterrupt:
 
 
 def test_work_that_asks_is_told(environment: dict[str, str]) -> None:
-    code = "from transmooth import ending; import os, signal; ending.defer(); print(ending.told()); "
-    code += "os.kill(os.getpid(), signal.SIGINT); print(ending.told())"
+    code = "from transmooth.runtime import shutdown; import os, signal; shutdown.stop_at_next_save(); "
+    code += "print(shutdown.stop_requested()); os.kill(os.getpid(), signal.SIGINT); print(shutdown.stop_requested())"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.stdout.split() == ["False", "True"]
