@@ -6,9 +6,9 @@ from pathlib import Path
 
 from transmooth import files
 from transmooth.card import read_card
-from transmooth.certify.bounds import share_interval
 from transmooth.report.accuracy import read_files
 from transmooth.report.tables import markdown_table
+from transmooth.smoothing.bounds import share_interval
 
 PAGE = Path(__file__).with_name("models.md")
 PART = re.compile(r"(<!-- from here .*? -->\n).*?(<!-- up to here -->)", re.DOTALL)

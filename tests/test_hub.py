@@ -23,10 +23,10 @@ from tests.fake_hub import FakeHub
 from tests.test_records import row, table
 from tests.test_train import spec
 from transmooth import checkpoint, fit, hub, logs, publishing, records
-from transmooth.certify.bounds import share_interval
 from transmooth.loading import load_model
 from transmooth.model_card import Origin
 from transmooth.models import build
+from transmooth.smoothing.bounds import share_interval
 from transmooth.train import train
 
 NAME = "somebody/digits"

@@ -11,8 +11,8 @@ import pytest
 from tests.conftest import NETWORK, ROOT
 from tests.test_train import spec
 from transmooth import checkpoint, jobs, provenance, records
-from transmooth.certify import chunks, methods
 from transmooth.models import Network
+from transmooth.smoothing import chunks, methods
 from transmooth.train import train
 
 SPEC: dict[str, Any] = {

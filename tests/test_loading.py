@@ -20,7 +20,7 @@ from transmooth import checkpoint
 from transmooth.data import read_manifest
 from transmooth.loading import ImageSet, LoadedModel, check_classes, load_images, load_model
 from transmooth.models import Network
-from transmooth.smoothed import certify, check_model
+from transmooth.smoothing.smoothed import certify, check_model
 
 BATCH = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 CLASSES = tuple("abcdefghij")

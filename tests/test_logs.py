@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from transmooth import logs
-from transmooth.certify.bounds import max_radius, radius
+from transmooth.smoothing.bounds import max_radius, radius
 
 HEADER = "idx\tlabel\tpredict\tradius\tcorrect\ttime"
 ROWS = [

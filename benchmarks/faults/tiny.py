@@ -52,7 +52,7 @@ def train_step(accelerator, spec, model, optimizer, split, batch, step):
         _note(f"step {step}")
     return _train_step(accelerator, spec, model, optimizer, split, batch, step)
 """,
-    "certify/chunks.py": """
+    "smoothing/chunks.py": """
 def _traced(method):
     def certify(counts, images, labels, sigma, spec):
         _note(*(f"image {image} at {sigma}" for image in images))

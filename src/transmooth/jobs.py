@@ -21,8 +21,8 @@ def certify(spec: dict[str, Any], data: Path, checkpoint: Path, out: Path, shard
 
     from transmooth import checkpoint as checkpoints
     from transmooth import provenance, records
-    from transmooth.certify.chunks import certify_chunks
     from transmooth.data import open_split
+    from transmooth.smoothing.chunks import certify_chunks
 
     state = PartialState(cpu=not torch.cuda.is_available())
     network, card = checkpoints.load(checkpoint)
@@ -78,10 +78,10 @@ def certify_anything(
     import torch
 
     from transmooth import logs, provenance, records
-    from transmooth.certify.chunks import certify_chunks
-    from transmooth.certify.methods import check
     from transmooth.loading import check_classes
-    from transmooth.smoothed import check_model
+    from transmooth.smoothing.chunks import certify_chunks
+    from transmooth.smoothing.methods import check
+    from transmooth.smoothing.smoothed import check_model
 
     if out.suffix not in (".parquet", ".tsv"):
         raise ValueError(f"{out}: should end in .parquet (records) or .tsv (log)")

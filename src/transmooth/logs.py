@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import bdtr, ndtri, stdtr, stdtrit
 
 from transmooth import files, records
-from transmooth.certify.bounds import (
+from transmooth.smoothing.bounds import (
     Floats,
     certified_accuracy_lower,
     max_failures,

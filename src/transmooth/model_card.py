@@ -8,10 +8,10 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 from transmooth import records as parquet
-from transmooth.certify.bounds import share_interval
 from transmooth.hub import PREFIX
 from transmooth.report.accuracy import RowResult, average_certified_radius, read_files, tidy
 from transmooth.report.tables import markdown_table, methods
+from transmooth.smoothing.bounds import share_interval
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
 NEEDED = {"spec", "network", "classes", "size", "mean", "std", "data", "init", "lr", "test", "versions", "commit"}

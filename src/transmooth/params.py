@@ -348,7 +348,7 @@ class TrainParams(_Model):
 
 
 class CertifyParams(_Model):
-    """`n` is the most samples of an image where the method may stop earlier (see certify/methods.py)."""
+    """`n` is the most samples of an image where the method may stop earlier (see smoothing/methods.py)."""
 
     method: Literal["cohen", "cohen_two_sided", "sequential", "adaptive"] = "cohen"
     radii: Radii | None = None

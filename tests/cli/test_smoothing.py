@@ -10,8 +10,8 @@ from tests.cli.calls import call, fault
 from tests.test_records import row, table
 from tests.test_train import spec
 from transmooth import checkpoint, jobs, logs, records
-from transmooth.certify import chunks
 from transmooth.models import Network
+from transmooth.smoothing import chunks
 from transmooth.train import train
 
 

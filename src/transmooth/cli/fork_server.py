@@ -28,8 +28,8 @@ def serve(address: Path) -> None:
         while True:
             connection, _ = server.accept()
             # With the first job, not before it: a server that nobody asks costs nothing.
-            import transmooth.certify.chunks
             import transmooth.records
+            import transmooth.smoothing.chunks
             import transmooth.train  # noqa: F401
 
             if os.fork() == 0:

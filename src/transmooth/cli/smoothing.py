@@ -140,10 +140,10 @@ def predict(
         import torch
 
         from transmooth import jobs, loading
-        from transmooth.certify.chunks import CHUNK
-        from transmooth.certify.sampler import Sampler
         from transmooth.runtime.threads import threads_per_process
-        from transmooth.smoothed import check_model, vote
+        from transmooth.smoothing.chunks import CHUNK
+        from transmooth.smoothing.sampler import Sampler
+        from transmooth.smoothing.smoothed import check_model, vote
 
         threads_per_process()
         loaded, pictures = loading.load_model(model), loading.load_images(images, split, size)

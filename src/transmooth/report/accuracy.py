@@ -18,9 +18,9 @@ import pandas as pd
 
 from transmooth import records
 from transmooth.card import read_card
-from transmooth.certify.bounds import share_interval
 from transmooth.logs import grid_of, read_any
 from transmooth.params import below
+from transmooth.smoothing.bounds import share_interval
 
 Floats = npt.NDArray[np.float64]
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri
 from torch import Tensor, nn
 
-from transmooth.certify import cohen
-from transmooth.certify.decision import ESTIMATION, SELECTION
-from transmooth.certify.deploy import deploy
-from transmooth.certify.sampler import BLOCK, Sampler
 from transmooth.models import Network
+from transmooth.smoothing import cohen
+from transmooth.smoothing.decision import ESTIMATION, SELECTION
+from transmooth.smoothing.deploy import deploy
+from transmooth.smoothing.sampler import BLOCK, Sampler
 
 
 class Linear(nn.Module):

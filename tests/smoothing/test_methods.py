@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 from scipy.special import ndtr
 from torch import Tensor
 
-from tests.certify.test_sampler import Linear, image
-from transmooth.certify import chunks, cohen
-from transmooth.certify.bounds import two_sided_radius
-from transmooth.certify.chunks import certify_chunks, images_per_chunk
-from transmooth.certify.decision import ESTIMATION
-from transmooth.certify.methods import METHODS, check
-from transmooth.certify.sampler import Sampler
+from tests.smoothing.test_sampler import Linear, image
 from transmooth.params import CertifyParams, ParamsError, validate
+from transmooth.smoothing import chunks, cohen
+from transmooth.smoothing.bounds import two_sided_radius
+from transmooth.smoothing.chunks import certify_chunks, images_per_chunk
+from transmooth.smoothing.decision import ESTIMATION
+from transmooth.smoothing.methods import METHODS, check
+from transmooth.smoothing.sampler import Sampler
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from transmooth.certify.methods import METHODS
-from transmooth.certify.sampler import Sampler
+from transmooth.smoothing.methods import METHODS
+from transmooth.smoothing.sampler import Sampler
 
 CHUNK = 16
 FULL = 64  # batches; the last one of a chunk is padded, on average half of it

@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import gammaln, ndtr, ndtri, xlog1py, xlogy
 
-from transmooth.certify.bounds import Floats, Ints, check_probability, check_sigma
-from transmooth.certify.decision import ABSTAIN, ESTIMATION, Counts, Decisions, draw, select
+from transmooth.smoothing.bounds import Floats, Ints, check_probability, check_sigma
+from transmooth.smoothing.decision import ABSTAIN, ESTIMATION, Counts, Decisions, draw, select
 
 _CUT = 1e-18  # tail mass the recursion may drop at a look; it is booked as spent, so dropping is safe
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from transmooth.certify.decision import ESTIMATION
-from transmooth.certify.deploy import deploy, fold_batch_norms
-from transmooth.certify.sampler import Sampler
 from transmooth.models import build
+from transmooth.smoothing.decision import ESTIMATION
+from transmooth.smoothing.deploy import deploy, fold_batch_norms
+from transmooth.smoothing.sampler import Sampler
 
 
 class Residual(nn.Module):

@@ -6,9 +6,9 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from scipy.stats import binom
 
-from transmooth.certify.adaptive import RadiusPlan, certify
-from transmooth.certify.bounds import radius
-from transmooth.certify.decision import ABSTAIN
+from transmooth.smoothing.adaptive import RadiusPlan, certify
+from transmooth.smoothing.bounds import radius
+from transmooth.smoothing.decision import ABSTAIN
 
 Ints = NDArray[np.int64]
 

@@ -22,11 +22,11 @@ from numpy.typing import ArrayLike
 from scipy.special import bdtr
 from torch import Tensor, nn
 
-from transmooth.certify.bounds import Floats, Ints, check_probability, check_sigma
-from transmooth.certify.chunks import certify_chunks
-from transmooth.certify.decision import ABSTAIN, SELECTION, Counts, draw
-from transmooth.certify.methods import METHODS, check
-from transmooth.certify.sampler import Sampler
+from transmooth.smoothing.bounds import Floats, Ints, check_probability, check_sigma
+from transmooth.smoothing.chunks import certify_chunks
+from transmooth.smoothing.decision import ABSTAIN, SELECTION, Counts, draw
+from transmooth.smoothing.methods import METHODS, check
+from transmooth.smoothing.sampler import Sampler
 
 # The noise that chooses σ is none of the noise that certifies: streams of its own, beside those of decision.py.
 CHOICE = 3
@@ -86,7 +86,7 @@ def certify(
 ) -> pd.DataFrame:
     """Certify images [N, 3, H, W] in [0, 1]: one row each, the columns of a record (see `transmooth.records`).
 
-    method, n0, n, alpha, radii: see `certify.methods`. With `labels` [N], methods that may stop early do so where the
+    method, n0, n, alpha, radii: see `smoothing.methods`. With `labels` [N], methods that may stop early do so where the
     selected class is wrong. Per image, P[radius > true radius] ≤ alpha; prediction −1 and radius 0 mean that nothing
     could be certified: more samples may help, or noise of this σ leaves the model no majority.
 

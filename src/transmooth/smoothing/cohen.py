@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from transmooth.certify.bounds import Ints, radius
-from transmooth.certify.decision import ABSTAIN, ESTIMATION, Counts, Decisions, draw, select
+from transmooth.smoothing.bounds import Ints, radius
+from transmooth.smoothing.decision import ABSTAIN, ESTIMATION, Counts, Decisions, draw, select
 
 
 def certify(counts: Counts, images: Ints, *, sigma: float, n0: int, n: int, alpha: float) -> Decisions:

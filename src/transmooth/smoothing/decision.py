@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transmooth.certify.bounds import Floats, Ints
+from transmooth.smoothing.bounds import Floats, Ints
 
 ABSTAIN = -1
 

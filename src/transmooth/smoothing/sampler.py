@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from transmooth.certify.bounds import Ints, check_sigma
-from transmooth.certify.deploy import deploy
 from transmooth.noise import block_key
+from transmooth.smoothing.bounds import Ints, check_sigma
+from transmooth.smoothing.deploy import deploy
 
 BLOCK = 64  # samples drawn from one generator state; changing it changes every record
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 from scipy.stats import norm as normal
 
-from transmooth.certify.bounds import (
+from transmooth.smoothing.bounds import (
     certified_accuracy_lower,
     failure_upper,
     max_failures,

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import betaincinv
 
-from transmooth.certify.bounds import Floats, Ints, check_probability, check_sigma, radius
-from transmooth.certify.decision import ABSTAIN, ESTIMATION, PILOT, Counts, Decisions, draw, select
+from transmooth.smoothing.bounds import Floats, Ints, check_probability, check_sigma, radius
+from transmooth.smoothing.decision import ABSTAIN, ESTIMATION, PILOT, Counts, Decisions, draw, select
 
 
 @dataclass(frozen=True)

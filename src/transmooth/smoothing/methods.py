@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from transmooth.certify import adaptive, cohen, sequential
-from transmooth.certify.bounds import Ints, check_probability, check_sigma, max_radius, min_samples, two_sided_radius
-from transmooth.certify.decision import ABSTAIN, ESTIMATION, Counts, Decisions, draw, select
-from transmooth.certify.deploy import DTYPES
+from transmooth.smoothing import adaptive, cohen, sequential
+from transmooth.smoothing.bounds import Ints, check_probability, check_sigma, max_radius, min_samples, two_sided_radius
+from transmooth.smoothing.decision import ABSTAIN, ESTIMATION, Counts, Decisions, draw, select
+from transmooth.smoothing.deploy import DTYPES
 
 Spec = Mapping[str, Any]  # n0, n, alpha, and radii for `sequential`
 Method = Callable[[Counts, Ints, Ints | None, float, Spec], Decisions]

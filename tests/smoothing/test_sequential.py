@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 from scipy.stats import binom
 
-from transmooth.certify.decision import ABSTAIN
-from transmooth.certify.sequential import GridPlan, certify, crossing_probability
+from transmooth.smoothing.decision import ABSTAIN
+from transmooth.smoothing.sequential import GridPlan, certify, crossing_probability
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
 Ints = NDArray[np.int64]
