@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from transmooth import files
-from transmooth.card import read_card
+from transmooth.checkpoint.card import read_card
 from transmooth.report.accuracy import read_files
 from transmooth.report.tables import markdown_table
 from transmooth.smoothing.bounds import share_interval

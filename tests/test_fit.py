@@ -13,7 +13,9 @@ from PIL import Image
 
 from tests.conftest import NETWORK
 from tests.test_train import same
-from transmooth import checkpoint, fit, loading
+from transmooth import fit, loading
+from transmooth.checkpoint import weights
+from transmooth.checkpoint.card import read_card
 from transmooth.data import open_split, read_manifest
 from transmooth.train import train
 
@@ -115,7 +117,7 @@ def test_it_is_the_training_of_a_study(data: Path, tmp_path: Path) -> None:
     assert same(tmp_path / "own", tmp_path / "job")
     assert card["spec"]["training"]["optimizer"] == "adamw"
     assert card["spec"]["augment"] == ["flip"]
-    assert card == checkpoint.read_card(tmp_path / "own")
+    assert card == read_card(tmp_path / "own")
 
 
 def test_a_finished_training_is_not_done_again_and_another_is_not_replaced(data: Path, tmp_path: Path) -> None:
@@ -136,8 +138,8 @@ def test_a_checkpoint_starts_a_finetuning(data: Path, tmp_path: Path) -> None:
         assert (network, init, side) == ({}, tmp_path / "base", 8)
         recipe = {key: RECIPE[key] for key in ("sigmas", "seed")} | {"trainable": "head"}
         card = fit.fit(tmp_path / "own", data, recipe, SCHEDULE, [], init)
-    assert card["init"] == checkpoint.read_card(tmp_path / "base")["weights_sha256"]
-    before, after = (checkpoint.load(tmp_path / name)[0].state_dict() for name in ("base", "own"))
+    assert card["init"] == read_card(tmp_path / "base")["weights_sha256"]
+    before, after = (weights.load(tmp_path / name)[0].state_dict() for name in ("base", "own"))
     assert {name for name in before if not torch.equal(before[name], after[name])} == {
         "backbone.fc.weight",
         "backbone.fc.bias",
@@ -154,7 +156,7 @@ def test_a_network_of_timm_starts_with_its_weights_and_normalisation(tmp_path: P
     with fit.start_from(text) as (network, init, side):
         assert (network, side) == ({}, 176)
         assert init is not None
-        loaded, _ = checkpoint.load(init)
+        loaded, _ = weights.load(init)
         torch.testing.assert_close(loaded(images), loading.load_model(text).module(images))
     assert not init.exists()
     with fit.start_from("timm:resnet10t") as (network, init, side):

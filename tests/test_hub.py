@@ -22,7 +22,9 @@ from tests.conftest import NETWORK, ROOT
 from tests.fake_hub import FakeHub
 from tests.test_records import row, table
 from tests.test_train import spec
-from transmooth import checkpoint, fit, hub, logs, publishing, records
+from transmooth import fit, hub, logs, publishing, records
+from transmooth.checkpoint import weights
+from transmooth.checkpoint.card import CheckpointError, read_card
 from transmooth.loading import load_model
 from transmooth.model_card import Origin
 from transmooth.models import build
@@ -69,7 +71,7 @@ def test_a_finetuning_starts_from_a_hub(model: Path, fake: FakeHub) -> None:
     with fit.start_from(f"hf-hub:{NAME}") as (network, init, side):
         assert (network, side) == ({}, 8)
         assert init is not None
-        assert checkpoint.read_card(init) == checkpoint.read_card(model)
+        assert read_card(init) == read_card(model)
 
 
 def test_the_commands_of_the_model_card_run(
@@ -88,7 +90,7 @@ def test_the_commands_of_the_model_card_run(
         call(command, *arguments, *short)
         run.append(command)
     assert run == ["certify", "accuracy", "finetune"]
-    assert checkpoint.read_card(Path("model"))["init"] == checkpoint.read_card(model)["weights_sha256"]
+    assert read_card(Path("model"))["init"] == read_card(model)["weights_sha256"]
 
 
 def test_the_model_card_is_of_the_hubs_form_and_its_numbers_are_of_the_records(
@@ -117,7 +119,7 @@ def test_the_model_card_is_of_the_hubs_form_and_its_numbers_are_of_the_records(
             low, high = found["interval"][radius]
             cells.append(f"{100 * share:.1f} [{100 * low:.0f}, {100 * high:.0f}]")
         assert f"| {' | '.join(cells)} | {found['acr']:.3f} |" in lines
-    told = checkpoint.read_card(model)
+    told = read_card(model)
     low, high = share_interval(told["test"]["correct"], 300)
     assert f": {told['test']['correct'] / 3:.1f} [{100 * low:.0f}, {100 * high:.0f}] of 300 test images." in card.text
     assert "Method: cohen, n0 = 20, n = 200, α = 0.01." in card.text
@@ -140,10 +142,10 @@ def test_without_records_nothing_is_claimed(model: Path, tmp_path: Path) -> None
 def saved(folder: Path, like: Path, **network: Any) -> Path:
     """A checkpoint of another network, with random weights and statistics, and the card of a training."""
     torch.manual_seed(0)
-    card = checkpoint.read_card(like) | {"network": NETWORK | network, "size": 32}
+    card = read_card(like) | {"network": NETWORK | network, "size": 32}
     made = build(card["network"], 10, card["mean"], card["std"])
     made.train()(torch.rand(8, 3, 32, 32))
-    checkpoint.save(folder, made, card)
+    weights.save(folder, made, card)
     return folder
 
 
@@ -218,20 +220,20 @@ def test_a_folder_to_look_at_is_written_whole_or_not(model: Path, fake: FakeHub,
 
 def test_a_repository_without_a_sound_checkpoint_is_named(model: Path, fake: FakeHub, tmp_path: Path) -> None:
     publishing.publish(model, NAME)
-    (weights,) = (path for path in fake.files(NAME) if path.suffix == ".safetensors")
-    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
-    with pytest.raises(checkpoint.CheckpointError) as told:
+    (stored,) = (path for path in fake.files(NAME) if path.suffix == ".safetensors")
+    stored.write_bytes(stored.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(CheckpointError) as told:
         load_model(f"hf-hub:{NAME}")
     assert str(told.value).startswith(
-        f"hf-hub:{NAME}@{weights.parent.name}: holds no sound checkpoint of transmooth: model.safetensors: damaged: its"
+        f"hf-hub:{NAME}@{stored.parent.name}: holds no sound checkpoint of transmooth: model.safetensors: damaged: its"
     )
     assert str(told.value).endswith(f"; if it is only damaged here, remove {fake.repository(NAME)} to fetch it anew")
-    (weights.parent / "model.json").unlink()
-    with pytest.raises(checkpoint.CheckpointError, match=r"checkpoint of transmooth: model\.json: no such card; if it"):
+    (stored.parent / "model.json").unlink()
+    with pytest.raises(CheckpointError, match=r"checkpoint of transmooth: model\.json: no such card; if it"):
         fit.start_from(f"hf-hub:{NAME}").__enter__()
     card = {"network": NETWORK, "classes": ["a"], "mean": [0.5] * 3, "std": [0.5] * 3}
-    checkpoint.save(weights.parent, build(NETWORK, 1, (0.5,) * 3, (0.5,) * 3), card)
-    with pytest.raises(checkpoint.CheckpointError, match="its card should tell the size of its images"):
+    weights.save(stored.parent, build(NETWORK, 1, (0.5,) * 3, (0.5,) * 3), card)
+    with pytest.raises(CheckpointError, match="its card should tell the size of its images"):
         fit.start_from(f"hf-hub:{NAME}").__enter__()
 
 

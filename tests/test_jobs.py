@@ -10,7 +10,8 @@ import pytest
 
 from tests.conftest import NETWORK, ROOT
 from tests.test_train import spec
-from transmooth import checkpoint, jobs, provenance, records
+from transmooth import jobs, provenance, records
+from transmooth.checkpoint import weights
 from transmooth.models import Network
 from transmooth.smoothing import chunks, methods
 from transmooth.train import train
@@ -124,7 +125,7 @@ def test_an_interrupted_job_goes_on_where_it_was(
 
 def test_a_model_of_other_classes_is_refused(digits: Path, network: Network, tmp_path: Path) -> None:
     card = {"network": NETWORK, "classes": list("abcdefghij"), "mean": [0.5] * 3, "std": [0.25] * 3}
-    checkpoint.save(tmp_path / "model", network, card)
+    weights.save(tmp_path / "model", network, card)
     with pytest.raises(SystemExit, match="its classes are not those of"):
         jobs.certify(SPEC, digits, tmp_path / "model", tmp_path / "out.parquet", 0, 1, 256)
 

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from tests.conftest import NETWORK
-from transmooth import checkpoint
+from transmooth.checkpoint import weights
 from transmooth.data import read_manifest
 from transmooth.loading import ImageSet, LoadedModel, check_classes, load_images, load_model
 from transmooth.models import Network
@@ -41,7 +41,7 @@ def same(loaded: LoadedModel, model: nn.Module) -> None:
 
 def test_a_checkpoint_folder_knows_its_classes(network: Network, tmp_path: Path) -> None:
     card = {"network": NETWORK, "classes": list(CLASSES), "mean": [0.5] * 3, "std": [0.25] * 3}
-    checkpoint.save(tmp_path / "model", network, card)
+    weights.save(tmp_path / "model", network, card)
     loaded = load_model(str(tmp_path / "model"))
     same(loaded, network)
     assert loaded.classes == CLASSES

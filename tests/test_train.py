@@ -14,8 +14,10 @@ import pytest
 import torch
 
 from tests.conftest import NETWORK, ROOT
-from transmooth import checkpoint, provenance
+from transmooth import provenance
 from transmooth import train as training
+from transmooth.checkpoint import resume, weights
+from transmooth.checkpoint.card import read_card
 from transmooth.data import open_split
 from transmooth.runtime import shutdown
 from transmooth.train import learning_rate, train
@@ -52,12 +54,12 @@ def spec(**changes: Any) -> dict[str, Any]:
     )
 
 
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return checkpoint.load(folder)[0].state_dict()
+def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
+    return weights.load(folder)[0].state_dict()
 
 
 def same(first: Path, second: Path) -> bool:
-    a, b = weights(first), weights(second)
+    a, b = tensors_of(first), tensors_of(second)
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
@@ -87,7 +89,7 @@ def test_schedule_warms_up_to_one_and_cools_to_zero() -> None:
 
 def test_it_learns_and_leaves_a_card_and_metrics(digits: Path, tmp_path: Path) -> None:
     train(spec(epochs=8, lr=[0.02]), digits, tmp_path)
-    card = checkpoint.read_card(tmp_path)
+    card = read_card(tmp_path)
     assert card["test"]["images"] == 300
     assert card["test"]["correct"] > 240
     lines = pd.read_json(tmp_path / "metrics.jsonl", lines=True)
@@ -237,14 +239,14 @@ def test_a_finished_training_is_not_redone_for_its_last_evaluation(
             train(spec(), digits, tmp_path)
     stop_after(monkeypatch, 0)
     train(spec(), digits, tmp_path)
-    assert checkpoint.read_card(tmp_path)["test"]["images"] == 300
+    assert read_card(tmp_path)["test"]["images"] == 300
 
 
 def test_the_time_between_saves_is_not_that_of_a_clock_which_jumps(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saves: list[Path] = []
-    monkeypatch.setattr(checkpoint, "save_state", lambda path, state: saves.append(path))
+    monkeypatch.setattr(resume, "save_state", lambda path, state: saves.append(path))
     jumps = itertools.cycle([0.0, 4e9, 2e9])
     monkeypatch.setattr("time.time", lambda: next(jumps))
     train(spec(), digits, tmp_path, checkpoint_seconds=1000)
@@ -254,7 +256,7 @@ def test_the_time_between_saves_is_not_that_of_a_clock_which_jumps(
 def test_the_best_learning_rate_on_the_validation_split_is_kept(digits: Path, tmp_path: Path) -> None:
     train(spec(lr=[1e-6, 0.003, 1e-5]), digits, tmp_path / "list")
     train(spec(lr=[0.003]), digits, tmp_path / "alone")
-    assert checkpoint.read_card(tmp_path / "list")["lr"] == 0.003
+    assert read_card(tmp_path / "list")["lr"] == 0.003
     assert same(tmp_path / "list", tmp_path / "alone")
 
 
@@ -262,9 +264,9 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(digits: Path, tmp_pa
     for accumulate in (1, 2, 4):
         made = spec(**FEW_STEPS, accumulate=accumulate)
         train(made, digits, tmp_path / str(accumulate))
-    whole = weights(tmp_path / "1")
+    whole = tensors_of(tmp_path / "1")
     for accumulate in (2, 4):
-        for name, tensor in weights(tmp_path / str(accumulate)).items():
+        for name, tensor in tensors_of(tmp_path / str(accumulate)).items():
             torch.testing.assert_close(tensor, whole[name], atol=1e-6, rtol=1e-5)
 
 
@@ -273,10 +275,10 @@ def test_transfer_keeps_the_features_and_replaces_the_head(digits: Path, tmp_pat
     downstream = spec(trainable="head") | {"seed": 5}
     del downstream["network"]
     train(downstream, digits, tmp_path / "downstream", init=tmp_path / "upstream")
-    before, after = weights(tmp_path / "upstream"), weights(tmp_path / "downstream")
+    before, after = tensors_of(tmp_path / "upstream"), tensors_of(tmp_path / "downstream")
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"backbone.fc.weight", "backbone.fc.bias"}
-    card, upstream = checkpoint.read_card(tmp_path / "downstream"), checkpoint.read_card(tmp_path / "upstream")
+    card, upstream = read_card(tmp_path / "downstream"), read_card(tmp_path / "upstream")
     assert card["init"] == upstream["weights_sha256"]
     assert card["mean"] == upstream["mean"]
 
@@ -299,10 +301,10 @@ def launch(made: dict[str, Any], data: Path, out: Path) -> None:
 def test_two_processes_train_what_one_does(digits: Path, tmp_path: Path) -> None:
     launch(spec(**FEW_STEPS, processes=2), digits, tmp_path / "two")
     train(spec(**FEW_STEPS), digits, tmp_path / "one")
-    one = weights(tmp_path / "one")
-    for name, tensor in weights(tmp_path / "two").items():  # clean images: the same batches, summed in another order
+    one = tensors_of(tmp_path / "one")
+    for name, tensor in tensors_of(tmp_path / "two").items():  # clean images: the same batches, summed in another order
         torch.testing.assert_close(tensor, one[name], atol=1e-6, rtol=1e-5)
-    card, other = checkpoint.read_card(tmp_path / "two"), checkpoint.read_card(tmp_path / "one")
+    card, other = read_card(tmp_path / "two"), read_card(tmp_path / "one")
     assert card["test"]["images"] == 300
     assert math.isclose(card["test"]["correct"], other["test"]["correct"], abs_tol=1)
 
@@ -312,7 +314,7 @@ def test_the_card_of_two_processes_is_of_the_network_that_is_saved(digits: Path,
     made = spec(**FEW_STEPS, processes=2)
     made["network"] = made["network"] | {"norm": "batch"}
     launch(made, digits, tmp_path)
-    network, card = checkpoint.load(tmp_path)
+    network, card = weights.load(tmp_path)
     images, labels = open_split(digits, "test").batch(range(300))
     with torch.inference_mode():
         assert int((network(images).argmax(1) == labels).sum()) == card["test"]["correct"]

@@ -13,7 +13,9 @@ from typing import Any
 
 import timm
 
-from transmooth import checkpoint, hub, loading
+from transmooth import hub, loading
+from transmooth.checkpoint import weights
+from transmooth.checkpoint.card import CheckpointError, read_card
 from transmooth.data import prepare, read_manifest, verify
 from transmooth.models import Network
 from transmooth.params import Dataset, TrainParams, validate
@@ -92,9 +94,9 @@ def start_from(text: str) -> Iterator[tuple[dict[str, Any], Path | None, int]]:
         if text.startswith(hub.PREFIX):
             _, card, init, _ = hub.load(text)
         else:
-            _, card = checkpoint.load(init)
+            _, card = weights.load(init)
         if "size" not in card:
-            raise checkpoint.CheckpointError(f"{text}: its card should tell the size of its images")
+            raise CheckpointError(f"{text}: its card should tell the size of its images")
         yield {}, init, card["size"]
         return
     name = text.removeprefix("timm:").split("@")[0]
@@ -110,9 +112,9 @@ def start_from(text: str) -> Iterator[tuple[dict[str, Any], Path | None, int]]:
     with tempfile.TemporaryDirectory(prefix="transmooth-") as folder:
         mean, std = model.mean.flatten().tolist(), model.std.flatten().tolist()
         outputs = [str(number) for number in range(backbone.num_classes)]
-        checkpoint.save(Path(folder), model, {"network": network, "classes": outputs, "mean": mean, "std": std})
+        weights.save(Path(folder), model, {"network": network, "classes": outputs, "mean": mean, "std": std})
         try:
-            checkpoint.load(Path(folder))
+            weights.load(Path(folder))
         except Exception as error:  # other families of timm fail in ways of their own
             reason = str(error).split("\n")[0]
             raise ValueError(f"{text}: should be a ResNet of timm with batch norm: {reason}") from error
@@ -132,15 +134,15 @@ def fit(
     spec = training_spec({"objective": "cross_entropy", "options": {}} | recipe, training, augment)
     card = out / "model.json"
     if card.is_file():
-        made = checkpoint.read_card(out)
+        made = read_card(out)
         asked = {
             "spec": spec,
             "data": read_manifest(data)["checksum"],
-            "init": checkpoint.read_card(init)["weights_sha256"] if init else None,
+            "init": read_card(init)["weights_sha256"] if init else None,
         }
         if differing := [key for key in asked if made.get(key) != json.loads(json.dumps(asked[key]))]:
             raise ValueError(f"{out}: holds another training (its {', '.join(differing)}); choose another --out")
         return made
     train(spec, data, out, init, CHECKPOINT_SECONDS)
     (out / "resume.pt").unlink(missing_ok=True)
-    return checkpoint.read_card(out)
+    return read_card(out)

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from transmooth import checkpoint, files
+from transmooth import files
+from transmooth.checkpoint import weights
 from transmooth.data import Split, open_split
 from transmooth.models import Network
 from transmooth.noise import add_noise, training_key
@@ -39,8 +40,8 @@ def write_gap(spec: Mapping[str, Any], results: Path, data: Mapping[str, Path], 
     frames = []
     for row in spec["rows"]:
         for run in row["runs"]:
-            before, _ = checkpoint.load(results / "pretrain" / run["pretrain"] / str(run["seed"]))
-            after, _ = checkpoint.load(results / "finetune" / run["path"])
+            before, _ = weights.load(results / "pretrain" / run["pretrain"] / str(run["seed"]))
+            after, _ = weights.load(results / "finetune" / run["path"])
             folder = data[run["dataset"]]
             train, test = open_split(folder, "train"), open_split(folder, "test")
             frame = measure(before, after, train, test, spec["sigmas"], spec["images"], run["seed"])

@@ -21,7 +21,9 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
-from transmooth import __version__, checkpoint
+from transmooth import __version__
+from transmooth.checkpoint import weights
+from transmooth.checkpoint.card import CheckpointError
 from transmooth.models import Network
 
 PREFIX = "hf-hub:"
@@ -47,11 +49,11 @@ def load(text: str) -> tuple[Network, dict[str, Any], Path, str]:
         folder = Path(API.snapshot_download(repository, revision=match[2], allow_patterns=list(FETCHED)))
     name = f"{PREFIX}{repository}@{folder.name}"  # the cache has a folder for each commit
     try:
-        network, card = checkpoint.load(folder)
-    except checkpoint.CheckpointError as error:
+        network, card = weights.load(folder)
+    except CheckpointError as error:
         # What follows the semicolon mends a training of one's own.
         fault = str(error).split(";")[0].replace(f"{folder}/", "")
-        raise checkpoint.CheckpointError(
+        raise CheckpointError(
             f"{name}: holds no sound checkpoint of transmooth: {fault}; "
             f"if it is only damaged here, remove {folder.parents[1]} to fetch it anew"
         ) from error

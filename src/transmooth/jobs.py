@@ -19,13 +19,13 @@ def certify(spec: dict[str, Any], data: Path, checkpoint: Path, out: Path, shard
     import torch
     from accelerate import PartialState
 
-    from transmooth import checkpoint as checkpoints
     from transmooth import provenance, records
+    from transmooth.checkpoint import weights
     from transmooth.data import open_split
     from transmooth.smoothing.chunks import certify_chunks
 
     state = PartialState(cpu=not torch.cuda.is_available())
-    network, card = checkpoints.load(checkpoint)
+    network, card = weights.load(checkpoint)
     network.to(state.device)
     test = open_split(data, "test")
     if tuple(card["classes"]) != test.classes:

@@ -33,7 +33,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.export.pt2_archive.constants import AOTINDUCTOR_DIR, OPAQUE_OBJ_FILENAME_PREFIX
 
-from transmooth import checkpoint, files, hub
+from transmooth import files, hub
+from transmooth.checkpoint import weights
 from transmooth.data import open_split, verify
 from transmooth.data.picture import to_rgb, to_square
 from transmooth.data.sources import open_source
@@ -93,7 +94,7 @@ def load_model(text: str) -> LoadedModel:
         network, card, _, name = hub.load(text)
         return LoadedModel(network, name, card["weights_sha256"], tuple(card["classes"]))
     if path.is_dir():
-        network, card = checkpoint.load(path)
+        network, card = weights.load(path)
         return LoadedModel(network, text, card["weights_sha256"], tuple(card["classes"]))
     if path.suffix in PROGRAMS:
         module = _read(path, PROGRAMS[path.suffix])

@@ -15,7 +15,9 @@ from typing import Any
 import safetensors.torch
 import timm
 
-from transmooth import checkpoint, files, hub
+from transmooth import files, hub
+from transmooth.checkpoint import weights
+from transmooth.checkpoint.card import CheckpointError
 from transmooth.model_card import NEEDED, Origin, model_card
 
 # timm's name of a norm and its groups.  It has no other groups by name, and no instance norm with weights.
@@ -52,9 +54,9 @@ def write(folder: Path, repository: str, out: Path, records: Sequence[Path] = ()
     hub.checked(repository)
     if out.exists():
         raise FileExistsError(f"{out}: is there already; remove it or choose another --out")
-    network, card = checkpoint.load(folder)
+    network, card = weights.load(folder)
     if lacking := NEEDED - card.keys():
-        raise checkpoint.CheckpointError(
+        raise CheckpointError(
             f"{folder / 'model.json'}: should be of a training by transmooth; it lacks {', '.join(sorted(lacking))}"
         )
     config = timm_config(card)
@@ -68,8 +70,8 @@ def write(folder: Path, repository: str, out: Path, records: Sequence[Path] = ()
             shutil.copyfile(folder / name, made / name)
         if config is not None:
             files.write_text(made / "config.json", json.dumps(config, indent=1, ensure_ascii=False) + "\n")
-            weights = {name: tensor.contiguous() for name, tensor in network.backbone.state_dict().items()}
-            files.write_bytes(made / "timm.safetensors", safetensors.torch.save(weights))
+            tensors = {name: tensor.contiguous() for name, tensor in network.backbone.state_dict().items()}
+            files.write_bytes(made / "timm.safetensors", safetensors.torch.save(tensors))
         made.rename(out)
 
 

@@ -22,7 +22,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from transmooth import checkpoint, files, provenance
+from transmooth import files, provenance
+from transmooth.checkpoint import resume, weights
+from transmooth.checkpoint.card import read_card
 from transmooth.data import Split, augment, batch_indices, open_split, read_manifest
 from transmooth.models import TRAINABLE, Network, build, reset_head, set_train_mode
 from transmooth.noise import add_noise, draw_sigmas, training_key
@@ -77,11 +79,11 @@ def train(
     steps, warmup = schedule["epochs"] * epoch_steps, schedule["warmup_epochs"] * epoch_steps
     made_from = {
         "data": read_manifest(data)["checksum"],
-        "init": checkpoint.read_card(init)["weights_sha256"] if init else None,
+        "init": read_card(init)["weights_sha256"] if init else None,
     }
     job = made_from | {"spec": spec}
     finished = job | {"sources": provenance.sources()}
-    state = checkpoint.load_state(out / "resume.pt", job, finished) or checkpoint.new_state(job)
+    state = resume.load_state(out / "resume.pt", job, finished) or resume.new_state(job)
     history: list[dict[str, Any]] = state["history"]
 
     for trial in range(state["trial"], len(schedule["lr"])):
@@ -137,16 +139,16 @@ def train(
                         state |= {"seconds": time.monotonic() - epoch_started, "network": network.state_dict()}
                         state |= {"optimizer": optimizer.state_dict()}
                         state |= {"scaler": accelerator.scaler.state_dict()} if accelerator.scaler is not None else {}
-                        checkpoint.save_state(out / "resume.pt", state)
+                        resume.save_state(out / "resume.pt", state)
                     if told:
                         raise KeyboardInterrupt
                     saved = time.monotonic()
         if state["best"] is None or history[-1]["validation_accuracy"] > state["best"]["validation_accuracy"]:
-            weights = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
-            state["best"] = {"lr": lr, "validation_accuracy": history[-1]["validation_accuracy"], "weights": weights}
-        state |= checkpoint.new_state(job) | {"trial": trial + 1, "history": history, "best": state["best"]}
+            tensors = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+            state["best"] = {"lr": lr, "validation_accuracy": history[-1]["validation_accuracy"], "weights": tensors}
+        state |= resume.new_state(job) | {"trial": trial + 1, "history": history, "best": state["best"]}
         if accelerator.is_main_process:  # what follows, the test split, may take long
-            checkpoint.save_state(out / "resume.pt", state)
+            resume.save_state(out / "resume.pt", state)
         accelerator.free_memory()
 
     best = state["best"]
@@ -174,8 +176,8 @@ def train(
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - started, 1),
         }
-        checkpoint.save(out, network, card)
-        checkpoint.save_state(out / "resume.pt", state | {"job": checkpoint.new_state(finished)["job"]})
+        weights.save(out, network, card)
+        resume.save_state(out / "resume.pt", state | {"job": resume.new_state(finished)["job"]})
     accelerator.wait_for_everyone()
     accelerator.end_training()
 
@@ -186,7 +188,7 @@ def start(spec: dict[str, Any], split: Split, init: Path | None) -> tuple[Networ
     if init is None:
         network, description = build(spec["network"], len(split.classes), split.mean, split.std), spec["network"]
     else:
-        network, card = checkpoint.load(init)
+        network, card = weights.load(init)
         reset_head(network, len(split.classes))
         description = card["network"]
     network.to(memory_format=torch.channels_last)

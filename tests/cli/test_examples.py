@@ -16,7 +16,8 @@ from tests.conftest import ROOT
 from tests.fake_hub import FakeHub
 from tests.test_records import row, table
 from tests.test_train import spec
-from transmooth import checkpoint, fit, logs, records
+from transmooth import fit, logs, records
+from transmooth.checkpoint.card import read_card
 from transmooth.cli.main import COMMANDS
 from transmooth.train import train
 
@@ -51,7 +52,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     safetensors.torch.save_file(
         timm.create_model("resnet10t", num_classes=2).state_dict(), folder / "weights.safetensors"
     )
-    weights = checkpoint.read_card(folder / "model")["weights_sha256"]
+    weights = read_card(folder / "model")["weights_sha256"]
     rows = table(*(row(i, 0.25, radius=0.476 * (i % 2), n=100_000, model=weights) for i in range(4)))
     records.write(rows, folder / "records.parquet")
     shutil.copy(folder / "records.parquet", folder / "ours.parquet")

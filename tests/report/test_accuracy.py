@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.conftest import ROOT
 from tests.test_records import row
 from transmooth import records
-from transmooth.card import write_card
+from transmooth.checkpoint.card import write_card
 from transmooth.report.accuracy import (
     RowResult,
     Settings,

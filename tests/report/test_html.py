@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 from tests.report.test_accuracy import log_files
 from tests.test_records import row, table
 from transmooth import records
-from transmooth.card import write_card
+from transmooth.checkpoint.card import write_card
 from transmooth.data import open_split
 from transmooth.report import runs
 from transmooth.report.examples import examples, extremes

@@ -76,7 +76,8 @@ def train_code(objective):
     return code(
         "train.py",
         "noise.py",
-        "checkpoint.py",
+        "checkpoint/weights.py",
+        "checkpoint/resume.py",
         "models/*.py",
         "objectives/__init__.py",
         f"objectives/{objective}.py",

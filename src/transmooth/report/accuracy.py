@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from transmooth import records
-from transmooth.card import read_card
+from transmooth.checkpoint.card import read_card
 from transmooth.logs import grid_of, read_any
 from transmooth.params import below
 from transmooth.smoothing.bounds import share_interval

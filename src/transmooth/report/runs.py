@@ -10,13 +10,13 @@ from typing import Any
 import pandas as pd
 
 from transmooth import records
-from transmooth.card import read_card
+from transmooth.checkpoint.card import read_card
 from transmooth.report.accuracy import average_certified_radius, certified_radius
 
 
 @dataclass(frozen=True)
 class Training:
-    """A training: its folder below the results, and its card (see checkpoint.py)."""
+    """A training: its folder below the results, and its card (see checkpoint/)."""
 
     path: str
     card: Mapping[str, Any]

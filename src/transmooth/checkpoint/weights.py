@@ -1,25 +1,14 @@
-"""Checkpoints: weights (safetensors) beside a readable card (JSON), and the state that an interrupted run resumes from.
+"""The weights of a checkpoint, and the network that they and the card make up."""
 
-<folder>/model.safetensors   the weights, nothing that can execute
-<folder>/model.json          the card: what the network is, how it was made, what it reaches
-<folder>/resume.pt           until a run has succeeded: a SHA-256, then tensors and plain values (weights_only)
-"""
-
-import hashlib
-import io
-import json
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import timm
-import torch
 
 from transmooth import files
-from transmooth.card import CheckpointError, read_card, write_card
+from transmooth.checkpoint.card import CheckpointError, read_card, write_card
 from transmooth.models import Network, build
-
-__all__ = ["CheckpointError", "load", "load_state", "new_state", "read_card", "save", "save_state"]
 
 
 def save(folder: Path, network: Network, card: dict[str, Any]) -> None:
@@ -67,41 +56,3 @@ def _described(card: dict[str, Any], path: Path) -> Network:
         return build(card["network"] | {"official": False}, len(card["classes"]), card["mean"], card["std"])
     except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:  # timm passes on any of these
         raise CheckpointError(f"{path}: describes no network: {type(error).__name__}: {error}") from error
-
-
-def new_state(job: dict[str, Any]) -> dict[str, Any]:
-    """The state of a training before its first step.
-
-    job: whatever its result depends on.  `trial` counts the learning rates that are done; `sums` and `seconds` are
-    those of the epoch so far.
-    """
-    return {
-        "job": json.dumps(job, sort_keys=True),
-        "trial": 0,
-        "step": 0,
-        "sums": [0.0] * 3,
-        "seconds": 0.0,
-        "history": [],
-        "best": None,
-    }
-
-
-def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write the state of a running training: tensors and plain values.  Raises OSError, naming it, on a full disk."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    content = buffer.getvalue()
-    files.write_bytes(path, hashlib.sha256(content).digest() + content)
-
-
-def load_state(path: Path, *jobs: dict[str, Any]) -> dict[str, Any] | None:
-    """The state to resume from, or None where there is none of these jobs or it is damaged: then start anew."""
-    if not path.is_file():
-        return None
-    stored = path.read_bytes()
-    digest, content = stored[:32], stored[32:]
-    if hashlib.sha256(content).digest() != digest:  # torch itself does not look at the checksums in its files
-        print(f"{path}: damaged, starting anew")
-        return None
-    state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    return state if state.get("job") in [json.dumps(job, sort_keys=True) for job in jobs] else None
