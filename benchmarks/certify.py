@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from transmooth import logs
+from transmooth.records import logs
 from transmooth.smoothing.bounds import Floats, Ints, max_failures
 from transmooth.smoothing.decision import ESTIMATION, SELECTION, Counts
 from transmooth.smoothing.sampler import Sampler

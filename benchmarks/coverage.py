@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from scipy.special import bdtrc, ndtr
 
-from transmooth import logs
+from transmooth.records import logs
 from transmooth.smoothing import adaptive, sequential
 from transmooth.smoothing.bounds import Floats, Ints, max_failures, radius
 from transmooth.smoothing.decision import ABSTAIN, SELECTION, Counts, Decisions

@@ -22,8 +22,9 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
-from transmooth import params, records
+from transmooth import params
 from transmooth.plan import Plan
+from transmooth.records import table as records
 
 ROOT = Path(__file__).parents[1]
 SIGMAS = (0.25, 0.5, 1.0)

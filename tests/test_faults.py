@@ -19,16 +19,17 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from tests.conftest import ROOT
+from tests.records.test_table import row
 from tests.test_files import full_disk
 from tests.test_jobs import SPEC
-from tests.test_records import row
 from tests.test_train import spec
-from transmooth import files, jobs, records
+from transmooth import files, jobs
 from transmooth.checkpoint import resume, weights
 from transmooth.checkpoint.card import read_card
 from transmooth.cli.main import app
 from transmooth.data import prepare, verify
-from transmooth.records import Journal
+from transmooth.records import table as records
+from transmooth.records.journal import Journal
 from transmooth.report.training import write_training
 from transmooth.train import train
 
@@ -75,7 +76,7 @@ REFUSED = [
         "records.parquet",
         lambda made: (
             records.read(made / "records.parquet").to_pylist(),
-            records.made_with(made / "records.parquet"),
+            records.metadata(made / "records.parquet"),
         ),
     ),
 ]

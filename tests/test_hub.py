@@ -20,14 +20,17 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNot
 from tests.cli.calls import call, fault
 from tests.conftest import NETWORK, ROOT
 from tests.fake_hub import FakeHub
-from tests.test_records import row, table
+from tests.records.test_table import row, table
 from tests.test_train import spec
-from transmooth import fit, hub, logs, publishing, records
+from transmooth import fit, hub, publishing
 from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import CheckpointError, read_card
 from transmooth.loading import load_model
 from transmooth.model_card import Origin
 from transmooth.models import build
+from transmooth.records import logs
+from transmooth.records import table as records
+from transmooth.report import compare
 from transmooth.smoothing.bounds import share_interval
 from transmooth.train import train
 
@@ -60,7 +63,7 @@ def test_what_is_published_certifies_as_it_did(model: Path, digits: Path, fake: 
     for asked in (f"hf-hub:{NAME}", f"hf-hub:{NAME}@main", name):
         out = tmp_path / "theirs.parquet"
         assert certify(asked, digits, out) == ours
-        made = records.made_with(out)
+        made = records.metadata(out)
         assert made["model"]["model"] == name  # whatever was asked for, the commit
         assert str(tmp_path) not in json.dumps(made)
         out.unlink()
@@ -113,7 +116,7 @@ def test_the_model_card_is_of_the_hubs_form_and_its_numbers_are_of_the_records(
     lines = card.text.splitlines()
     for path, sigma in zip(paths, (0.25, 0.5), strict=True):
         frame = logs.read_any(path, sigma)
-        found = logs.accuracy(frame, [0.0, 0.25, 0.5, 0.75, 1.0])
+        found = compare.accuracy(frame, [0.0, 0.25, 0.5, 0.75, 1.0])
         cells = [f"{sigma:g}"]
         for radius, share in found["certified_accuracy"].items():
             low, high = found["interval"][radius]

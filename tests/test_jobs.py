@@ -10,9 +10,10 @@ import pytest
 
 from tests.conftest import NETWORK, ROOT
 from tests.test_train import spec
-from transmooth import jobs, provenance, records
+from transmooth import jobs, provenance
 from transmooth.checkpoint import weights
 from transmooth.models import Network
+from transmooth.records import table as records
 from transmooth.smoothing import chunks, methods
 from transmooth.train import train
 

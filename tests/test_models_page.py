@@ -4,11 +4,11 @@ import runpy
 from pathlib import Path
 
 from tests.conftest import NETWORK, ROOT
-from tests.test_records import row, table
-from transmooth import records
+from tests.records.test_table import row, table
 from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import read_card
 from transmooth.models import Network
+from transmooth.records import table as records
 
 
 def test_a_row_has_what_card_and_records_say(network: Network, tmp_path: Path) -> None:

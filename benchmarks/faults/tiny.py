@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
-from transmooth import records
+from transmooth.records import table as records
 
 ROOT = Path(__file__).parents[2]
 STUDY = "faults"
@@ -108,7 +108,7 @@ def observed(path: Path) -> Any:
     """
     if path.name.endswith(".parquet"):
         table: pa.Table = records.read(path)
-        return table.drop_columns("seconds").to_pydict(), records.made_with(path)
+        return table.drop_columns("seconds").to_pydict(), records.metadata(path)
     if path.name == "model.json":
         return _without("seconds", "finished", "checksum", "metrics_sha256")(json.loads(path.read_text()))
     if path.name == "metrics.jsonl":

@@ -19,9 +19,11 @@ def certify(spec: dict[str, Any], data: Path, checkpoint: Path, out: Path, shard
     import torch
     from accelerate import PartialState
 
-    from transmooth import provenance, records
+    from transmooth import provenance
     from transmooth.checkpoint import weights
     from transmooth.data import open_split
+    from transmooth.records import table as records
+    from transmooth.records.journal import Journal
     from transmooth.smoothing.chunks import certify_chunks
 
     state = PartialState(cpu=not torch.cuda.is_available())
@@ -32,8 +34,8 @@ def certify(spec: dict[str, Any], data: Path, checkpoint: Path, out: Path, shard
         raise SystemExit(f"{checkpoint}: its classes are not those of {data}")
     indices = test_indices(len(test), spec["images"])[shard::shards]
     header = {"spec": spec, "model": card["weights_sha256"], "shard": shard, "shards": shards}
-    complete = records.Journal(out, header | {"sources": provenance.sources()})
-    with records.Journal(out, header, state.process_index) as journal:
+    complete = Journal(out, header | {"sources": provenance.sources()})
+    with Journal(out, header, state.process_index) as journal:
         finished = complete.finished() or journal.finished()
         state.wait_for_everyone()  # every process has read the journals: now they may change
         if state.is_main_process:
@@ -77,8 +79,11 @@ def certify_anything(
     """
     import torch
 
-    from transmooth import logs, provenance, records
+    from transmooth import provenance
     from transmooth.loading import check_classes
+    from transmooth.records import logs
+    from transmooth.records import table as records
+    from transmooth.records.journal import Journal
     from transmooth.smoothing.chunks import certify_chunks
     from transmooth.smoothing.methods import check
     from transmooth.smoothing.smoothed import check_model
@@ -91,11 +96,11 @@ def certify_anything(
     check_classes(model, check_model(network, images.fetch(0)), images)
     header = {"spec": spec, "model": model.identity, "data": images.identity}
     indices = test_indices(len(images), spec["images"]).tolist()
-    with records.Journal(out, header) as journal:
+    with Journal(out, header) as journal:
         if out.exists():
             if out.suffix == ".tsv":
                 raise ValueError(f"{out}: is there already; remove it or choose another name")
-            _same_job(records.made_with(out), header, out)
+            _same_job(records.metadata(out), header, out)
             progress(records.read(out).to_pylist(), len(indices))
             return []
         if other := journal.foreign():
@@ -114,7 +119,7 @@ def certify_anything(
         if out.suffix == ".tsv":
             frame = table.to_pandas().sort_values("index")
             logs.write(frame, out)
-            unsaid = logs.limits(frame, made)
+            unsaid = logs.export_notes(frame, made)
         else:
             records.write(table, out)
             unsaid = []
@@ -136,13 +141,14 @@ def _same_job(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path) ->
 
 def merge(spec: dict[str, Any], data: Path, parts: list[Path], out: Path) -> None:
     """Join the shards of one run into its records; every test image exactly once at every sigma."""
-    from transmooth import records
     from transmooth.data import read_manifest
+    from transmooth.records import table as records
+    from transmooth.records.journal import Journal
 
     indices = test_indices(read_manifest(data)["counts"]["test"], spec["images"])
     records.merge(parts, out, indices.tolist(), spec["sigmas"])
     for part in parts:
-        records.Journal(part, {}).remove()
+        Journal(part, {}).remove()
 
 
 def test_indices(total: int, images: int | str) -> np.ndarray[Any, np.dtype[np.int64]]:

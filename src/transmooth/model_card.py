@@ -7,8 +7,8 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
-from transmooth import records as parquet
 from transmooth.hub import PREFIX
+from transmooth.records import table as parquet
 from transmooth.report.accuracy import RowResult, average_certified_radius, read_files, tidy
 from transmooth.report.tables import markdown_table, methods
 from transmooth.smoothing.bounds import share_interval
@@ -115,7 +115,7 @@ def _reached(card: Mapping[str, Any], certified: RowResult | None) -> list[str]:
 
 def _certified_images(records: Sequence[Path]) -> list[str]:
     """Of which set, where the records name a prepared one; of others they name a place on somebody's disk."""
-    data = [parquet.made_with(path).get("data") or {} for path in records]
+    data = [parquet.metadata(path).get("data") or {} for path in records]
     sets = sorted(
         {f"the split {each['split']} of checksum `{each['checksum']}`" for each in data if "checksum" in each}
     )

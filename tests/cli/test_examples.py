@@ -14,11 +14,13 @@ from sklearn.datasets import load_digits
 from tests.cli.calls import call
 from tests.conftest import ROOT
 from tests.fake_hub import FakeHub
-from tests.test_records import row, table
+from tests.records.test_table import row, table
 from tests.test_train import spec
-from transmooth import fit, logs, records
+from transmooth import fit
 from transmooth.checkpoint.card import read_card
 from transmooth.cli.main import COMMANDS
+from transmooth.records import logs
+from transmooth.records import table as records
 from transmooth.train import train
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 
 from tests.cli.calls import call, fault
-from tests.test_records import row, table
-from transmooth import records
+from tests.records.test_table import row, table
+from transmooth.records import table as records
 from transmooth.smoothing.bounds import radius
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from tests.cli.calls import call, fault
 from tests.conftest import ROOT
-from transmooth import __version__, logs
+from transmooth import __version__
 from transmooth.cli.main import COMMANDS
+from transmooth.records import logs
 
 BIN = Path(sys.executable).parent
 

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from tests.cli.calls import call, fault
-from tests.test_records import row, table
+from tests.records.test_table import row, table
 from tests.test_train import spec
-from transmooth import jobs, logs, records
+from transmooth import jobs
 from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import read_card
 from transmooth.models import Network
+from transmooth.records import logs
+from transmooth.records import table as records
 from transmooth.smoothing import chunks
 from transmooth.train import train
 

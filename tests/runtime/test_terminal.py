@@ -12,10 +12,10 @@ import pytest
 from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from tests.test_records import row
+from tests.records.test_table import row
 from tests.test_train import spec
 from transmooth import train as training
-from transmooth.records import Journal
+from transmooth.records.journal import Journal
 from transmooth.runtime import terminal
 from transmooth.runtime.terminal import Count, LogHandler, counter
 

@@ -47,7 +47,7 @@ rule merge:
     localrule: True
     params:
         spec=lambda wildcards: PLAN.certify(wildcards.dataset),
-        code=code("records.py"),
+        code=code("records/table.py"),
     shell:
         "python -m transmooth job merge --spec {params.spec:q} --data $(dirname {input.data}) --out {output}"
         " {input.parts} >{log} 2>&1"

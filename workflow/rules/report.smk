@@ -15,7 +15,7 @@ rule table:
     localrule: True
     params:
         spec=lambda wildcards: PLAN.table(wildcards.table),
-        code=code("report/accuracy.py", "report/tables.py", "smoothing/bounds.py", "logs.py"),
+        code=code("report/accuracy.py", "report/tables.py", "smoothing/bounds.py", "records/logs.py"),
     shell:
         "python -m transmooth job table --spec {params.spec:q} --results . --base ../.. --published {input.published}"
         " --out tables/{wildcards.table} --metrics {output.metrics} >{log} 2>&1"

@@ -28,7 +28,7 @@ def serve(address: Path) -> None:
         while True:
             connection, _ = server.accept()
             # With the first job, not before it: a server that nobody asks costs nothing.
-            import transmooth.records
+            import transmooth.records.table
             import transmooth.smoothing.chunks
             import transmooth.train  # noqa: F401
 

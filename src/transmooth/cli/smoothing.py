@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from transmooth.cli.options import STOPPED, Quiet, Radii, Seed, Sigma, Size, faults_in_one_line, say_unsaid
+from transmooth.cli.options import STOPPED, Quiet, Radii, Seed, Sigma, Size, faults_in_one_line, print_export_notes
 from transmooth.runtime import shutdown
 
 Model = Annotated[
@@ -86,7 +86,7 @@ def certify(
             except KeyboardInterrupt:
                 typer.echo(f"stopped: {done} images are done and kept; the same command goes on from there", err=True)
                 raise typer.Exit(STOPPED) from None
-    say_unsaid(out, unsaid)
+    print_export_notes(out, unsaid)
 
 
 @contextmanager

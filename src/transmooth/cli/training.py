@@ -151,7 +151,7 @@ def _fit(
     threads_per_process()
     schedule["warmup_epochs"] = min(1, schedule["epochs"] - 1)
     shutdown.raise_on_signals()
-    with _told(quiet) as decoding, guard.exclusive(out):
+    with _progress_output(quiet) as decoding, guard.exclusive(out):
         data = fit.prepared(images, out / "data", size, augment, test, recipe["seed"], decoding)
         shutdown.stop_at_next_save()
         card = fit.fit(out, data, recipe, schedule, augment, init)
@@ -165,7 +165,7 @@ def _fit(
 
 
 @contextmanager
-def _told(quiet: bool) -> Iterator[Callable[[int, int], None]]:
+def _progress_output(quiet: bool) -> Iterator[Callable[[int, int], None]]:
     """Gives decoding(done, total), a bar on a terminal; what the loop prints goes to stderr, or nowhere if `quiet`."""
     from rich.console import Console
     from rich.progress import Progress

@@ -84,7 +84,7 @@ def certify(
     batch: int = 256,
     dtype: str = "fp32",
 ) -> pd.DataFrame:
-    """Certify images [N, 3, H, W] in [0, 1]: one row each, the columns of a record (see `transmooth.records`).
+    """Certify images [N, 3, H, W] in [0, 1]: one row each, the columns of a record (see `transmooth.records.table`).
 
     method, n0, n, alpha, radii: see `smoothing.methods`. With `labels` [N], methods that may stop early do so where the
     selected class is wrong. Per image, P[radius > true radius] ≤ alpha; prediction −1 and radius 0 mean that nothing

@@ -11,21 +11,16 @@
 A label that nobody knows, and what an imported log does not tell, is null.
 
 Files are Parquet; their metadata hold the spec, the versions, the commit and the SHA-256 of the file, without which a
-flipped bit would be a wrong number.  While a job runs, each process keeps a journal (JSON lines, each with its CRC-32),
-so that a killed job loses at most the images it was on.
+flipped bit would be a wrong number.
 """
 
-import glob
 import hashlib
 import json
-import os
 import re
-import sys
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -54,8 +49,6 @@ SCHEMA = pa.schema(
         ("seconds", pa.float64()),
     ]
 )
-
-
 # The last key of the metadata.  Its value is the SHA-256 of the file with this one in its place.
 _SEAL = "transmooth.seal"
 _UNSEALED = b"sha256=" + b"0" * 64
@@ -157,7 +150,7 @@ def write(table: pa.Table, path: Path) -> None:
     files.write_bytes(path, _with(content, content.rindex(_UNSEALED), seal))
 
 
-def made_with(path: Path) -> dict[str, Any]:
+def metadata(path: Path) -> dict[str, Any]:
     """What the file says it was made with: the spec, the versions, the commit; empty if it does not say.
 
     Raises RecordError for a file that cannot be read or says it in no JSON object.
@@ -184,7 +177,7 @@ def merge(parts: Sequence[Path], out: Path, indices: Iterable[int], sigmas: Iter
     Raises RecordError unless they are of one spec, with every image exactly once at every sigma, and nothing else.
     """
     tables = [read(part) for part in parts]
-    specs = [made_with(part).get("spec") for part in parts]
+    specs = [metadata(part).get("spec") for part in parts]
     if other := next((part for part, spec in zip(parts, specs, strict=True) if spec != specs[0]), None):
         raise RecordError(f"{other}: certified by another spec than {parts[0]}")
     table = pa.concat_tables(tables)
@@ -199,78 +192,3 @@ def complete(table: pa.Table, path: Path, indices: Iterable[int], sigmas: Iterab
         lost, extra = sorted(expected - found)[:5], sorted(found - expected)[:5]
         raise RecordError(f"{path}: (sigma, image) pairs lost: {lost or 'none'}; not asked for: {extra or 'none'}")
     return table
-
-
-class Journal:
-    """The rows that one process has finished, of a job whose `header` says what they are rows of.
-
-    `with journal:` keeps it for this process: two runs of one job would spoil each other's work.  Entering raises
-    files.InUseError where another process has it and does not end soon.
-    """
-
-    def __init__(self, out: Path, header: Mapping[str, Any], rank: int = 0) -> None:
-        self.path = out.with_name(f"{out.name}.rank{rank}.journal")
-        self.header = json.dumps(header, sort_keys=True)
-        self.out = out
-        self.lock = files.locked(out if rank == 0 else self.path)
-
-    def __enter__(self) -> Self:
-        self.lock.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.lock.__exit__(None, None, None)
-
-    def finished(self) -> list[dict[str, Any]]:
-        """The rows of all processes' journals with this header, each image and sigma once.
-
-        Lines that were torn or damaged, and journals of another header, are left out.
-        """
-        rows: dict[tuple[float, int], dict[str, Any]] = {}
-        for path in self._paths():
-            header, *lines = _lines(path)
-            if header == self.header:
-                if damaged := lines.count(None):
-                    message = f"{path}: {damaged} of {len(lines)} lines are damaged: their images are certified again"
-                    print(message, file=sys.stderr)
-                for row in map(json.loads, filter(None, lines)):
-                    # Who was killed while it restarted left rows in two journals: they are equal.
-                    rows[row["sigma"], row["index"]] = row
-        return list(rows.values())
-
-    def foreign(self) -> dict[str, Any] | None:
-        """The header of a journal that another job left under this name, if there is one that can be read."""
-        headers = [next(_lines(path)) for path in self._paths()]
-        return next((json.loads(header) for header in headers if header not in (None, self.header)), None)
-
-    def restart(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Begin this process's journal anew with these rows."""
-        files.write_bytes(self.path, b"".join(_line(text) for text in (self.header, *map(json.dumps, rows))))
-
-    def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Add rows and see them on the disk."""
-        with files.naming(self.path), self.path.open("ab") as file:
-            file.writelines(_line(json.dumps(row)) for row in rows)
-            file.flush()
-            os.fsync(file.fileno())
-
-    def remove(self, but: Path | None = None) -> None:
-        """Remove the journals of all processes, but for one."""
-        for path in self._paths():
-            if path != but:
-                path.unlink()
-
-    def _paths(self) -> list[Path]:
-        return sorted(self.out.parent.glob(f"{glob.escape(self.out.name)}.rank*.journal"))
-
-
-def _line(text: str) -> bytes:
-    """A line of a journal: its CRC-32 in hex, a space, the text."""
-    return f"{zlib.crc32(text.encode()):08x} {text}\n".encode()
-
-
-def _lines(path: Path) -> Iterator[str | None]:
-    """The text of each line of a journal, its header first; None for one that is torn or damaged."""
-    for line in path.read_bytes().split(b"\n")[:-1] or [b""]:
-        checksum, _, text = line.partition(b" ")
-        yield text.decode() if checksum == b"%08x" % zlib.crc32(text) else None

@@ -1,4 +1,3 @@
-import math
 import os
 from pathlib import Path
 
@@ -6,8 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from transmooth import logs
-from transmooth.smoothing.bounds import max_radius, radius
+from transmooth.records import logs
+from transmooth.report import compare
 
 HEADER = "idx\tlabel\tpredict\tradius\tcorrect\ttime"
 ROWS = [
@@ -124,7 +123,7 @@ def test_an_abstention_is_never_right(tmp_path: Path) -> None:
     read = logs.read(log(tmp_path, HEADER, *ROWS, "11\t-1\t-1\t0.0\t0\t0:00:01"))
     assert read["correct"].tolist() == [True, False, False, False]
     assert read.attrs["notes"] == []
-    assert logs.accuracy(read, [0])["certified_accuracy"] == {0: 0.25}
+    assert compare.accuracy(read, [0])["certified_accuracy"] == {0: 0.25}
     logs.write(read, tmp_path / "again.tsv")
     assert (tmp_path / "again.tsv").read_text().splitlines()[-1] == "11\t-1\t-1\t0.000000\t0\t0:00:01"
     with pytest.raises(ValueError, match=r"old.tsv: labels must be ≥ 0, got \[-1\] for images \[11\]"):
@@ -198,108 +197,3 @@ def test_write_refuses_an_unsound_row(tmp_path: Path) -> None:
         logs.write(frame([0.5]).assign(prediction=-1), tmp_path / "log.tsv")
     with pytest.raises(ValueError, match=r"\['seconds'\] are missing"):
         logs.write(frame([0.5]).drop(columns="seconds"), tmp_path / "log.tsv")
-
-
-def test_accuracy_by_hand() -> None:
-    table = frame([0.25, 0.5, 0.75, 1.0, 0.0], [True, True, False, True, True])
-    table.loc[4, ["prediction", "correct"]] = [-1, False]
-    got = logs.accuracy(table, [0, 0.25, 0.5, 0.6, 2.0])
-    assert got["certified_accuracy"] == {0: 0.6, 0.25: 0.6, 0.5: 0.4, 0.6: 0.2, 2.0: 0.0}  # >=, not >
-    assert got["n"] == 5
-    assert got["abstentions"] == 0.2
-    assert got["max_radius"] == 1.0
-    assert got["acr"] == pytest.approx(1.75 / 5)
-    assert got["interval"][2.0] == pytest.approx([0, 1 - 0.025 ** (1 / 5)])
-    with pytest.raises(ValueError, match="radius ≥ 0, got nan"):
-        logs.accuracy(table, [math.nan])
-
-
-def printed(n: int, alpha: float, sigma: float, text: str) -> list[float]:
-    """The radii of a run, as its log shows them: many images without a failure, the others spread out."""
-    f = np.concatenate([np.zeros(50, int), np.unique(np.geomspace(1, 0.4 * n, 300).astype(int))])
-    return [float(format(r, text)) for r in radius(f, n, alpha, sigma)]
-
-
-@pytest.mark.parametrize("text", [".3", ".4f", ".6f"])
-@pytest.mark.parametrize(("n", "alpha"), [(100_000, 0.001), (10_000, 0.001), (1000, 0.01), (500, 0.05)])
-@pytest.mark.parametrize("sigma", [0.25, 1.0])
-def test_audit_finds_the_run(text: str, n: int, alpha: float, sigma: float) -> None:
-    verdicts = logs.audit(printed(n, alpha, sigma, text), sigma)
-    best = verdicts.iloc[0]
-    assert (best["alpha"], best["n"], best["verdict"]) == (alpha, n, "saturates")
-    assert best["at_top"] == 50
-    assert best["saturated"] == max_radius(n, alpha, sigma)
-    smaller = verdicts[verdicts["saturated"] < best["saturated"] * 0.99]
-    assert len(smaller)
-    assert (smaller["verdict"] == "exceeded").all()
-    assert (smaller["above"] >= 50).all()
-
-
-def test_audit_sees_a_radius_between_attainable_ones() -> None:
-    radii = printed(1000, 0.001, 0.5, ".6f")
-    between = float(radius([0, 1], 1000, 0.001, 0.5).mean().round(6))
-    verdicts = logs.audit([*radii, between], 0.5).set_index(["alpha", "n"])
-    assert verdicts.loc[(0.001, 1000), "verdict"] == "unattainable"
-    assert verdicts.loc[(0.001, 1000), "unattainable"] == 1
-
-
-def test_audit_without_sigma_and_without_radii() -> None:
-    best = logs.audit(printed(10_000, 0.001, 0.5, ".6f")).iloc[0]
-    assert (best["alpha"], best["n"], best["sigma"]) == (0.001, 10_000, 0.5)
-    with pytest.raises(ValueError, match="none of them positive"):
-        logs.audit([0.0, 0.0])
-
-
-def test_compare_reproduces_newcombes_example() -> None:
-    """Newcombe (1998), table III: 36 both, 12 and 2 alone, none neither: method 10 gives 0.0569 to 0.3404."""
-    in_a, in_b = [True] * 48 + [False] * 2, [True] * 36 + [False] * 12 + [True] * 2
-    got = logs.compare(frame([0.5] * 50, in_a), frame([0.5] * 50, in_b), 0.25)
-    assert got["interval"] == pytest.approx([0.0569, 0.3404], abs=5e-5)
-    assert got["difference"] == pytest.approx(0.2)
-    assert (got["only_a"], got["only_b"]) == (12, 2)
-    assert got["p_value"] == pytest.approx(2 * (1 + 14 + 91) / 2**14)  # exact McNemar
-    other = logs.compare(frame([0.5] * 50, in_b), frame([0.5] * 50, in_a), 0.25)
-    assert other["interval"] == pytest.approx([-end for end in got["interval"][::-1]])
-
-
-def test_compare_acr_is_a_paired_t_test() -> None:
-    """Differences 0.1, 0.2, 0.3: mean 0.2, standard error 0.1/√3, t = 3.4641 with two degrees of freedom."""
-    got = logs.compare(frame([0.6, 0.7, 0.8]), frame([0.5, 0.5, 0.5]), 0.75)
-    assert got["acr_difference"] == pytest.approx(0.2)
-    assert got["acr_interval"] == pytest.approx([0.2 - 4.302653 * 0.1 / 3**0.5, 0.2 + 4.302653 * 0.1 / 3**0.5])
-    assert got["acr_p_value"] == pytest.approx(0.0741799, abs=1e-6)
-    assert got["difference"] == pytest.approx(1 / 3)
-
-
-def test_compare_pairs_by_index_and_knows_equals() -> None:
-    a = frame([0.1, 0.2, 0.3])
-    same = logs.compare(a, a.iloc[::-1], 0.15)
-    assert same["difference"] == 0
-    assert same["p_value"] == 1
-    assert same["acr_p_value"] == 1
-    assert same["acr_interval"] == [0, 0]
-    assert same["interval"][0] < 0 < same["interval"][1]
-
-
-def test_compare_refuses_other_images() -> None:
-    a = frame([0.1, 0.2, 0.3])
-    with pytest.raises(ValueError, match=r"same images, got 1 in one alone, such as \[2\]"):
-        logs.compare(a, a.iloc[:2], 0.1)
-    with pytest.raises(ValueError, match=r"same labels, got others for images \[0, 1, 2\]"):
-        logs.compare(a, a.assign(label=2), 0.1)
-
-
-def test_compare_tells_where_a_grid_gives_lower_bounds() -> None:
-    a, b = frame([0.5, 0.25]), frame([0.6, 0.3])
-    a.attrs |= {"notes": ["decided on a grid"], "grid": [0.0, 0.25, 0.5]}
-    b.attrs |= {"notes": ["no time column"], "grid": None}
-    on = logs.compare(a, b, 0.25)
-    assert on["acr_lower_bound"] == ["A"]
-    assert on["notes"] == ["A: decided on a grid", "B: no time column"]
-    off = logs.compare(b, a, 0.3)
-    assert off["acr_lower_bound"] == ["B"]
-    assert off["notes"][:2] == ["A: no time column", "B: decided on a grid"]
-    assert off["notes"][2:] == [
-        "B: the radius 0.3 is not on its grid: its certified accuracy there is a lower bound only"
-    ]
-    assert logs.compare(b, b, 0.3)["acr_lower_bound"] == []

@@ -1,4 +1,4 @@
-"""The field's certification logs: read, write, summarise, audit and compare them.
+"""The field's certification logs: read, write, and turn into records.
 
 The format is that of Cohen et al. (2019), one line per image: `idx label predict radius correct time`,
 tab-separated, time as H:MM:SS.ffffff, radius printed to a few digits, predict −1 for abstained.
@@ -8,7 +8,7 @@ import csv
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from decimal import ROUND_FLOOR, Context, Decimal
 from pathlib import Path
@@ -17,26 +17,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from numpy.typing import ArrayLike, NDArray
-from scipy.special import bdtr, ndtri, stdtr, stdtrit
+from numpy.typing import NDArray
 
-from transmooth import files, records
-from transmooth.smoothing.bounds import (
-    Floats,
-    certified_accuracy_lower,
-    max_failures,
-    max_radius,
-    radius,
-    share_interval,
-)
+from transmooth import files
+from transmooth.records import table as records
+from transmooth.records.audit import audit
+from transmooth.smoothing.bounds import Floats
 
 COLUMNS = ["index", "label", "prediction", "radius", "correct", "seconds"]
 # What other repositories call them.
 NAMES = {"idx": "index", "id": "index", "predict": "prediction", "pred": "prediction", "time": "seconds"}
 FLAGS = {"true": 1.0, "false": 0.0}
-# What an audit tries, the usual ones first.
-ALPHAS = (0.001, 0.0001, 0.01, 0.05, 0.1)
-NS = (100_000, 10_000, 1000, 500, 2000, 5000, 20_000, 50_000, 200_000, 500_000, 1_000_000)
 
 
 def read(path: str | os.PathLike[str]) -> pd.DataFrame:
@@ -87,9 +78,9 @@ def read(path: str | os.PathLike[str]) -> pd.DataFrame:
         raise ValueError(f"{path}: a log has at least one image; its only line is cut off: {rows[-1][1]!r}")
     frame = pd.DataFrame(table)
     frame = frame.astype({"index": "int64", "label": "int64", "prediction": "int64"})
-    correct = _right(frame)
+    correct = is_right(frame)
     if "correct" in frame:
-        notes += _told(correct.to_numpy(), frame["correct"].to_numpy(np.float64))
+        notes += correct_column_notes(correct.to_numpy(), frame["correct"].to_numpy(np.float64))
     frame["correct"] = correct
     if "seconds" not in frame:
         frame["seconds"] = math.nan
@@ -126,22 +117,22 @@ def read_any(path: str | os.PathLike[str], sigma: float | None = None) -> pd.Dat
         raise ValueError(f"{path}: some labels are unknown")
     _check(frame, str(path))
     _check_labels(frame, str(path))
-    frame["correct"] = _right(frame)
-    made = records.made_with(path)
-    frame.attrs |= {"notes": limits(frame, made), "grid": grid_of(frame, made)}
+    frame["correct"] = is_right(frame)
+    made = records.metadata(path)
+    frame.attrs |= {"notes": export_notes(frame, made), "grid": grid_of(frame, made)}
     return frame
 
 
 def grid_of(frame: pd.DataFrame, made: Mapping[str, Any]) -> list[float] | None:
     """The radii that records were decided at; None: at every radius, as Cohen's; []: at a few that nothing tells.
 
-    frame: the records. made: what their file says it was made with (`records.made_with`).
+    frame: the records. made: what their file says it was made with (`table.metadata`).
     """
     grid: list[float] | None = made.get("spec", {}).get("radii")
     return [] if grid is None and (frame["method"] == "sequential").any() else grid
 
 
-def limits(frame: pd.DataFrame, made: Mapping[str, Any]) -> list[str]:
+def export_notes(frame: pd.DataFrame, made: Mapping[str, Any]) -> list[str]:
     """What the methods that save samples leave out, and a log of these records cannot say.
 
     frame, made: as of `grid_of`.
@@ -231,7 +222,7 @@ def _seconds(field: str) -> float:
     return timedelta(int(days), hours=int(hours), minutes=int(minutes), seconds=float(seconds)).total_seconds()
 
 
-def _told(correct: NDArray[np.bool_], stated: Floats) -> list[str]:
+def correct_column_notes(correct: NDArray[np.bool_], stated: Floats) -> list[str]:
     """What the file's `correct` column is, where it is not prediction = label."""
     if (stated == correct).all():
         return []
@@ -294,7 +285,7 @@ def write(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     _check(frame, str(path))
     lines = ["idx\tlabel\tpredict\tradius\tcorrect\ttime"]
     columns = [frame[name].tolist() for name in ("index", "label", "prediction", "radius", "seconds")]
-    for index, label, prediction, certified, seconds, right in zip(*columns, _right(frame).tolist(), strict=True):
+    for index, label, prediction, certified, seconds, right in zip(*columns, is_right(frame).tolist(), strict=True):
         # From the shortest digits that give the double: floor(0.29 · 10⁶) in doubles would lose 10⁻⁶.
         shown = Decimal(repr(float(certified))).quantize(Decimal("0.000001"), ROUND_FLOOR, Context(prec=400))
         time = "nan" if math.isnan(seconds) else str(timedelta(seconds=seconds))
@@ -302,184 +293,6 @@ def write(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     files.write_text(Path(path), "\n".join(lines) + "\n")
 
 
-def accuracy(frame: pd.DataFrame, radii: Sequence[float]) -> dict[str, Any]:
-    """The numbers of a table: certified accuracy at r is the share right with radius ≥ r (not >).
-
-    Keys: n, certified_accuracy {r: share}, interval {r: [low, high]} (95 % Clopper–Pearson, over the choice
-    of images), acr (mean of radius where right, else 0), abstentions (share), max_radius. Raises ValueError
-    for r < 0 or NaN.
-    """
-    certified, n = _certified(frame), len(frame)
-    counts = {r: int((certified >= _asked(r)).sum()) for r in radii}
-    return {
-        "n": n,
-        "certified_accuracy": {r: count / n for r, count in counts.items()},
-        "interval": {r: [float(end) for end in share_interval(count, n)] for r, count in counts.items()},
-        "acr": float(certified.clip(min=0).mean()),
-        "abstentions": float((frame["prediction"] == -1).mean()),
-        "max_radius": float(frame["radius"].max()),
-    }
-
-
-def _right(frame: pd.DataFrame) -> "pd.Series[bool]":
+def is_right(frame: pd.DataFrame) -> "pd.Series[bool]":
     """Where the prediction is the label, and a class: an abstention (−1) is wrong even where the label is −1 too."""
     return (frame["prediction"] == frame["label"]) & (frame["prediction"] >= 0)
-
-
-def _certified(frame: pd.DataFrame) -> Floats:
-    """The radius where the prediction is right; −1, which is below any radius, where it is not."""
-    return np.where(_right(frame), frame["radius"], -1.0)
-
-
-def _asked(r: float) -> float:
-    if not r >= 0:
-        raise ValueError(f"certified accuracy is asked at a radius ≥ 0, got {r}")
-    return r
-
-
-def lower_bounds(frame: pd.DataFrame, radii: Sequence[float], alpha: float, delta: float = 0.001) -> dict[float, float]:
-    """What the TRUE certified accuracy of these images is at least, but for probability delta, at each radius.
-
-    Each image's certificate may be false with probability alpha; see `bounds.certified_accuracy_lower`.
-    """
-    certified, n = _certified(frame), len(frame)
-    return {r: certified_accuracy_lower(int((certified >= _asked(r)).sum()), n, alpha, delta) for r in radii}
-
-
-def audit(
-    radii: ArrayLike,
-    sigma: float | None = None,
-    alphas: Sequence[float] = ALPHAS,
-    ns: Sequence[int] = NS,
-    sigmas: Sequence[float] = (0.12, 0.25, 0.5, 0.75, 1.0, 2.0),
-) -> pd.DataFrame:
-    """Which (alpha, n, sigma) could have produced these printed radii by Clopper–Pearson at one fixed n?
-
-    A candidate is consistent when no radius exceeds its saturated radius and each radius is, within the
-    print, one of those that some number of failures gives. The print is taken to be rounded to nearest or
-    down, to as many significant digits or decimals as the radii show. Verdicts, best first: "saturates"
-    (consistent, and the largest radius is the saturated one: the only strong evidence), "possible"
-    (consistent, but a larger n always is), "unattainable" (some radii lie between attainable ones),
-    "exceeded".
-
-    Columns: alpha, n, sigma, saturated (radius), at_top (radii equal to it), above, unattainable, verdict.
-    """
-    all_radii = np.asarray(radii, np.float64)
-    shown, times = np.unique(all_radii[all_radii > 0], return_counts=True)
-    if not shown.size:
-        raise ValueError(f"an audit needs radii > 0, got {len(all_radii)} radii, none of them positive")
-    unit = _print_unit(shown)
-    low, high = shown - unit / 2 * (1 + 1e-9), shown + unit * (1 + 1e-9)
-    rows = []
-    for s in (sigma,) if sigma is not None else sigmas:
-        for alpha in alphas:
-            for n in ns:
-                saturated = float(max_radius(n, alpha, s))
-                above = low > saturated
-                # The most failures that reach `low` give the smallest attainable radius there.
-                most = max_failures(low[~above], n, alpha, s)
-                between = radius(most, n, alpha, s) > high[~above]
-                top = ~above & (high >= saturated)
-                counts = [int(times[top].sum()), int(times[above].sum()), int(times[~above][between].sum())]
-                verdict = (
-                    "exceeded"
-                    if counts[1]
-                    else "unattainable"
-                    if counts[2]
-                    else "saturates"
-                    if counts[0]
-                    else "possible"
-                )
-                rows.append([alpha, n, s, saturated, *counts, verdict])
-    frame = pd.DataFrame(
-        rows, columns=["alpha", "n", "sigma", "saturated", "at_top", "above", "unattainable", "verdict"]
-    )
-    rank = frame["verdict"].map({"saturates": 0, "possible": 1, "unattainable": 2, "exceeded": 3})
-    order = frame.assign(rank=rank, wrong=frame["above"] + frame["unattainable"])
-    order = order.sort_values(["rank", "wrong", "at_top"], ascending=[True, True, False], kind="stable")
-    return frame.loc[order.index].reset_index(drop=True)
-
-
-def _print_unit(shown: Floats) -> Floats:
-    """The last printed place of each radius.
-
-    The coarser of "as many significant digits as the longest shows" ("{:.3}", Cohen's) and "as many
-    decimals", since one of the two is how they were printed.
-    """
-    digits = [Decimal(repr(float(r))).normalize() for r in shown]
-    decimals = max(-int(d.as_tuple().exponent) for d in digits)
-    significant = max(len(d.as_tuple().digits) for d in digits)
-    return np.array([10.0 ** max(-decimals, d.adjusted() + 1 - significant) for d in digits])
-
-
-def compare(a: pd.DataFrame, b: pd.DataFrame, at: float) -> dict[str, Any]:
-    """Compare two logs of the same images, pair by pair (a − b), at radius `at` and in ACR.
-
-    Keys: n, difference (of certified accuracies), interval (95 %, Newcombe 1998, method 10), p_value (exact
-    McNemar), only_a and only_b (images certified in one alone), acr_difference, acr_interval and acr_p_value
-    (paired t), acr_lower_bound (of "A" and "B", those whose ACR is one, for they are decided on a grid of radii),
-    notes (of both, and where `at` is not on a grid). Raises ValueError when indices or labels differ.
-    """
-    named = {"A": a.attrs, "B": b.attrs}
-    notes = [f"{name}: {note}" for name, attrs in named.items() for note in attrs.get("notes", [])]
-    gridded = [name for name, attrs in named.items() if attrs.get("grid") is not None]
-    notes += [
-        f"{name}: the radius {at:g} is not on its grid: its certified accuracy there is a lower bound only"
-        for name in gridded
-        if at not in named[name]["grid"]
-    ]
-    first, second = a.set_index("index")["label"], b.set_index("index")["label"]
-    alone = sorted(first.index.symmetric_difference(second.index))
-    if alone or not len(first):
-        raise ValueError(f"both logs must hold the same images, got {len(alone)} in one alone, such as {alone[:10]}")
-    b = b.set_index("index").loc[first.index].reset_index()
-    other = first.index[first.to_numpy() != b["label"].to_numpy()].tolist()
-    if other:
-        raise ValueError(f"both logs must have the same labels, got others for images {other[:10]}")
-
-    of_a, of_b, n = _certified(a), _certified(b), len(a)
-    in_a, in_b = of_a >= _asked(at), of_b >= at
-    both, only_a, only_b = int((in_a & in_b).sum()), int((in_a & ~in_b).sum()), int((in_b & ~in_a).sum())
-    gain = of_a.clip(min=0) - of_b.clip(min=0)
-    mean, error = float(gain.mean()), float(gain.std(ddof=1)) / math.sqrt(n) if n > 1 else math.inf
-    half = float(stdtrit(n - 1, 0.975)) * error if n > 1 else math.inf
-    tail = float(stdtr(n - 1, -abs(mean) / error)) if 0 < error < math.inf else 0.5 if mean == 0 or n == 1 else 0.0
-    return {
-        "n": n,
-        "difference": (only_a - only_b) / n,
-        "interval": _newcombe(both, only_a, only_b, n - both - only_a - only_b),
-        "p_value": min(1.0, 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5))),
-        "only_a": only_a,
-        "only_b": only_b,
-        "acr_difference": mean,
-        "acr_interval": [mean - half, mean + half],
-        "acr_p_value": 2 * tail,
-        "acr_lower_bound": gridded,
-        "notes": notes,
-    }
-
-
-def _newcombe(both: int, only_a: int, only_b: int, neither: int) -> list[float]:
-    """95 % interval for a paired difference of shares (Newcombe 1998, method 10).
-
-    Wilson intervals of the two shares, joined with their correlation φ; unlike Wald's it has a width when no
-    pair disagrees.
-    """
-    n = both + only_a + only_b + neither
-    in_a, in_b = both + only_a, both + only_b
-    (low_a, high_a), (low_b, high_b) = _wilson(in_a, n), _wilson(in_b, n)
-    p_a, p_b = in_a / n, in_b / n
-    product = both * neither - only_a * only_b
-    spread = math.sqrt(in_a * (n - in_a) * in_b * (n - in_b))
-    phi = (max(product - n / 2, 0) if product > 0 else product) / spread if spread else 0.0
-
-    def reach(x: float, y: float) -> float:
-        return math.sqrt(max(x * x - 2 * phi * x * y + y * y, 0.0))
-
-    return [p_a - p_b - reach(p_a - low_a, high_b - p_b), p_a - p_b + reach(high_a - p_a, p_b - low_b)]
-
-
-def _wilson(k: int, n: int) -> tuple[float, float]:
-    z = float(ndtri(0.975))
-    centre, half = (k + z * z / 2) / (n + z * z), z / (n + z * z) * math.sqrt(k * (n - k) / n + z * z / 4)
-    return centre - half, centre + half
