@@ -13,10 +13,11 @@ from PIL import Image
 
 from tests.conftest import NETWORK
 from tests.test_train import same
-from transmooth import fit, loading
+from transmooth import fit
 from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import read_card
 from transmooth.data import open_split, read_manifest
+from transmooth.loading.models import load_model
 from transmooth.train import train
 
 RECIPE: dict[str, Any] = {"sigmas": [0.0], "trainable": "all", "seed": 0, "network": NETWORK}
@@ -157,7 +158,7 @@ def test_a_network_of_timm_starts_with_its_weights_and_normalisation(tmp_path: P
         assert (network, side) == ({}, 176)
         assert init is not None
         loaded, _ = weights.load(init)
-        torch.testing.assert_close(loaded(images), loading.load_model(text).module(images))
+        torch.testing.assert_close(loaded(images), load_model(text).module(images))
     assert not init.exists()
     with fit.start_from("timm:resnet10t") as (network, init, side):
         assert (network["network"]["official"], init, side) == (True, None, 176)

@@ -13,10 +13,11 @@ from typing import Any
 
 import timm
 
-from transmooth import hub, loading
 from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import CheckpointError, read_card
 from transmooth.data import prepare, read_manifest, verify
+from transmooth.loading import hub
+from transmooth.loading.models import load_model
 from transmooth.models import Network
 from transmooth.params import Dataset, TrainParams, validate
 from transmooth.plan import prepare_spec, training_spec
@@ -106,7 +107,7 @@ def start_from(text: str) -> Iterator[tuple[dict[str, Any], Path | None, int]]:
             raise ValueError(f"{text}: timm serves no weights for {name!r}")
         yield {"network": network | {"official": True}}, None, timm.get_pretrained_cfg(name).input_size[-1]
         return
-    model = loading.load_model(text).module
+    model = load_model(text).module
     assert isinstance(model, Network)
     backbone: Any = model.backbone
     with tempfile.TemporaryDirectory(prefix="transmooth-") as folder:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from transmooth.loading import ImageSet, LoadedModel
+    from transmooth.loading.images import ImageSet
+    from transmooth.loading.models import LoadedModel
 
 
 def certify(spec: dict[str, Any], data: Path, checkpoint: Path, out: Path, shard: int, shards: int, batch: int) -> None:
@@ -80,7 +81,7 @@ def certify_anything(
     import torch
 
     from transmooth import provenance
-    from transmooth.loading import check_classes
+    from transmooth.loading.models import check_classes
     from transmooth.records import logs
     from transmooth.records import table as records
     from transmooth.records.journal import Journal

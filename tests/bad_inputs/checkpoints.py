@@ -16,7 +16,7 @@ from tests.bad_inputs import Case, Code
 from tests.conftest import NETWORK
 from transmooth import files
 from transmooth.checkpoint import resume, weights
-from transmooth.loading import load_model
+from transmooth.loading.models import load_model
 from transmooth.models import build
 
 MODEL = Path("model")

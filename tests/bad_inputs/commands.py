@@ -8,9 +8,9 @@ from typing import Any
 from tests.bad_inputs import Case, command
 from tests.bad_inputs.checkpoints import BASE, network
 from tests.records.test_table import row
-from transmooth import model_card
 from transmooth.checkpoint import weights
 from transmooth.data import prepare
+from transmooth.publishing import model_card
 from transmooth.records import table as records
 
 LOG = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n" + "".join(f"{k}\t1\t1\t0.{k + 1}\t1\t0:00:01\n" for k in range(5))

@@ -81,7 +81,7 @@ def report(
 
         pictures = None
         if images is not None:
-            from transmooth.loading import load_images
+            from transmooth.loading.images import load_images
 
             pictures = load_images(images, split, size)
         write_single(records, list(radii.values()), out, pictures)

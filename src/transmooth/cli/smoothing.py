@@ -57,7 +57,9 @@ def certify(
           --sigma 0.25 --n 1000 --images 2 --out log.tsv
     """
     with faults_in_one_line():
-        from transmooth import jobs, loading
+        from transmooth import jobs
+        from transmooth.loading.images import load_images
+        from transmooth.loading.models import load_model
         from transmooth.runtime.threads import threads_per_process
 
         shutdown.raise_on_signals()
@@ -81,7 +83,7 @@ def certify(
                 show(rows, total)
 
             try:
-                loaded, pictures = loading.load_model(model), loading.load_images(images, split, size)
+                loaded, pictures = load_model(model), load_images(images, split, size)
                 unsaid = jobs.certify_anything(spec, loaded, pictures, out, batch, progress)
             except KeyboardInterrupt:
                 typer.echo(f"stopped: {done} images are done and kept; the same command goes on from there", err=True)
@@ -139,16 +141,18 @@ def predict(
     with faults_in_one_line():
         import torch
 
-        from transmooth import jobs, loading
+        from transmooth import jobs
+        from transmooth.loading.images import load_images
+        from transmooth.loading.models import check_classes, load_model
         from transmooth.runtime.threads import threads_per_process
         from transmooth.smoothing.chunks import CHUNK
         from transmooth.smoothing.sampler import Sampler
         from transmooth.smoothing.smoothed import check_model, vote
 
         threads_per_process()
-        loaded, pictures = loading.load_model(model), loading.load_images(images, split, size)
+        loaded, pictures = load_model(model), load_images(images, split, size)
         network = loaded.module.to("cuda" if torch.cuda.is_available() else "cpu")
-        loading.check_classes(loaded, check_model(network, pictures.fetch(0)), pictures)
+        check_classes(loaded, check_model(network, pictures.fetch(0)), pictures)
         sampler = Sampler(network, pictures.fetch, sigma, seed=seed, batch=batch)
         indices = jobs.test_indices(len(pictures), count or "all")
         typer.echo("index\tlabel\tprediction")

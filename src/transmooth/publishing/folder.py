@@ -15,10 +15,11 @@ from typing import Any
 import safetensors.torch
 import timm
 
-from transmooth import files, hub
+from transmooth import files
 from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import CheckpointError
-from transmooth.model_card import NEEDED, Origin, model_card
+from transmooth.loading import hub
+from transmooth.publishing.model_card import NEEDED, Origin, model_card
 
 # timm's name of a norm and its groups.  It has no other groups by name, and no instance norm with weights.
 TIMM_NORMS = {("batch", 1): "batchnorm2d", ("layer", 1): "groupnorm1", ("group", 32): "groupnorm"}

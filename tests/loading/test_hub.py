@@ -22,12 +22,14 @@ from tests.conftest import NETWORK, ROOT
 from tests.fake_hub import FakeHub
 from tests.records.test_table import row, table
 from tests.test_train import spec
-from transmooth import fit, hub, publishing
+from transmooth import fit
 from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import CheckpointError, read_card
-from transmooth.loading import load_model
-from transmooth.model_card import Origin
+from transmooth.loading import hub
+from transmooth.loading.models import load_model
 from transmooth.models import build
+from transmooth.publishing import folder as publishing
+from transmooth.publishing.model_card import Origin
 from transmooth.records import logs
 from transmooth.records import table as records
 from transmooth.report import compare

@@ -7,7 +7,7 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
-from transmooth.hub import PREFIX
+from transmooth.loading.hub import PREFIX
 from transmooth.records import table as parquet
 from transmooth.report.accuracy import RowResult, average_certified_radius, read_files, tidy
 from transmooth.report.tables import markdown_table, methods
