@@ -38,7 +38,8 @@ from transmooth.data import Split, batch_indices
 from transmooth.models import Network, build
 from transmooth.noise import draw_sigmas
 from transmooth.runtime import memory
-from transmooth.train import OPTIMIZERS, train_step
+from transmooth.training.loop import train_step
+from transmooth.training.schedule import OPTIMIZERS
 
 SIGMAS = (0.0, 0.25, 0.5, 1.0)
 IMAGES, CLASSES = 10_000, 10

@@ -22,7 +22,7 @@ from tests.conftest import ROOT
 from tests.records.test_table import row
 from tests.test_files import full_disk
 from tests.test_jobs import SPEC
-from tests.test_train import spec
+from tests.training.test_loop import spec
 from transmooth import files, jobs
 from transmooth.checkpoint import resume, weights
 from transmooth.checkpoint.card import read_card
@@ -31,7 +31,7 @@ from transmooth.data import prepare, verify
 from transmooth.records import table as records
 from transmooth.records.journal import Journal
 from transmooth.report.training import write_training
-from transmooth.train import train
+from transmooth.training.loop import train
 
 HEADER = {"n": 1000}
 DIGITS = {"source": {"kind": "digits", "seed": 0, "test": 300}, "size": 8, "stored": 8, "validation": 0.1, "seed": 0}

@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 
 from tests.conftest import NETWORK, ROOT
-from tests.test_train import spec
+from tests.training.test_loop import spec
 from transmooth import jobs, provenance
 from transmooth.checkpoint import weights
 from transmooth.models import Network
 from transmooth.records import table as records
 from transmooth.smoothing import chunks, methods
-from transmooth.train import train
+from transmooth.training.loop import train
 
 SPEC: dict[str, Any] = {
     "method": "cohen",

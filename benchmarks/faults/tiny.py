@@ -44,7 +44,7 @@ def _note(*items):
     _os.close(descriptor)
 """
 _TRACES = {
-    "train.py": """
+    "training/loop.py": """
 _train_step = train_step
 
 def train_step(accelerator, spec, model, optimizer, split, batch, step):

@@ -15,13 +15,13 @@ from tests.cli.calls import call
 from tests.conftest import ROOT
 from tests.fake_hub import FakeHub
 from tests.records.test_table import row, table
-from tests.test_train import spec
-from transmooth import fit
+from tests.training.test_loop import spec
 from transmooth.checkpoint.card import read_card
 from transmooth.cli.main import COMMANDS
 from transmooth.records import logs
 from transmooth.records import table as records
-from transmooth.train import train
+from transmooth.training import own_pictures
+from transmooth.training.loop import train
 
 
 def examples(*command: str) -> list[list[str]]:
@@ -48,7 +48,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     digits(folder / "pictures", 4)
     digits(folder / "many" / "train", 5)
     digits(folder / "many" / "test", 1, skip=5)
-    data = fit.prepared(str(folder / "pictures"), folder / "model" / "data", 8, [], 0.2, 0)
+    data = own_pictures.prepared(str(folder / "pictures"), folder / "model" / "data", 8, [], 0.2, 0)
     train(spec(epochs=2), data, folder / "model")
     shutil.copytree(folder / "model", folder / "base")
     safetensors.torch.save_file(

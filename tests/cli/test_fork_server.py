@@ -29,7 +29,7 @@ def app(arguments):
     if what in ("sleep", "tidy"):
         open(arguments[1], "w").write(str(os.getpid()))
         time.sleep(60)
-for name in ("train", "records.table", "smoothing.chunks"):
+for name in ("training.loop", "records.table", "smoothing.chunks"):
     sys.modules[f"transmooth.{name}"] = types.ModuleType(f"transmooth.{name}")
 from pathlib import Path
 from transmooth.cli import main

@@ -8,7 +8,7 @@ import pytest
 
 from tests.cli.calls import call, fault
 from tests.records.test_table import row, table
-from tests.test_train import spec
+from tests.training.test_loop import spec
 from transmooth import jobs
 from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import read_card
@@ -16,7 +16,7 @@ from transmooth.models import Network
 from transmooth.records import logs
 from transmooth.records import table as records
 from transmooth.smoothing import chunks
-from transmooth.train import train
+from transmooth.training.loop import train
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,7 @@ from tests.cli.calls import call, fault
 from tests.conftest import NETWORK, ROOT
 from tests.fake_hub import FakeHub
 from tests.records.test_table import row, table
-from tests.test_train import spec
-from transmooth import fit
+from tests.training.test_loop import spec
 from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import CheckpointError, read_card
 from transmooth.loading import hub
@@ -34,7 +33,8 @@ from transmooth.records import logs
 from transmooth.records import table as records
 from transmooth.report import compare
 from transmooth.smoothing.bounds import share_interval
-from transmooth.train import train
+from transmooth.training import own_pictures
+from transmooth.training.loop import train
 
 NAME = "somebody/digits"
 
@@ -73,7 +73,7 @@ def test_what_is_published_certifies_as_it_did(model: Path, digits: Path, fake: 
 
 def test_a_finetuning_starts_from_a_hub(model: Path, fake: FakeHub) -> None:
     publishing.publish(model, NAME)
-    with fit.start_from(f"hf-hub:{NAME}") as (network, init, side):
+    with own_pictures.start_from(f"hf-hub:{NAME}") as (network, init, side):
         assert (network, side) == ({}, 8)
         assert init is not None
         assert read_card(init) == read_card(model)
@@ -235,11 +235,11 @@ def test_a_repository_without_a_sound_checkpoint_is_named(model: Path, fake: Fak
     assert str(told.value).endswith(f"; if it is only damaged here, remove {fake.repository(NAME)} to fetch it anew")
     (stored.parent / "model.json").unlink()
     with pytest.raises(CheckpointError, match=r"checkpoint of transmooth: model\.json: no such card; if it"):
-        fit.start_from(f"hf-hub:{NAME}").__enter__()
+        own_pictures.start_from(f"hf-hub:{NAME}").__enter__()
     card = {"network": NETWORK, "classes": ["a"], "mean": [0.5] * 3, "std": [0.5] * 3}
     weights.save(stored.parent, build(NETWORK, 1, (0.5,) * 3, (0.5,) * 3), card)
     with pytest.raises(CheckpointError, match="its card should tell the size of its images"):
-        fit.start_from(f"hf-hub:{NAME}").__enter__()
+        own_pictures.start_from(f"hf-hub:{NAME}").__enter__()
 
 
 @pytest.mark.parametrize(

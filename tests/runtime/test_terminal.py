@@ -13,11 +13,11 @@ from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from tests.records.test_table import row
-from tests.test_train import spec
-from transmooth import train as training
+from tests.training.test_loop import spec
 from transmooth.records.journal import Journal
 from transmooth.runtime import terminal
 from transmooth.runtime.terminal import Count, LogHandler, counter
+from transmooth.training import loop, progress
 
 
 class Terminal(io.StringIO):
@@ -150,11 +150,11 @@ def started(rule: str, made: dict[str, Any], folder: Path, **fields: Any) -> Any
 def test_a_training_is_followed_by_its_log(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(training, "TOLD_SECONDS", 0)
+    monkeypatch.setattr(progress, "TOLD_SECONDS", 0)
     made = spec(epochs=2, batch=512, lr=[0.01, 0.02])
     count = started("pretrain", made, tmp_path)
     assert count() is None
-    training.train(made, digits, tmp_path / "model")
+    loop.train(made, digits, tmp_path / "model")
     lines = capsys.readouterr().out.splitlines(keepends=True)
     steps = 2 * [json.loads(line)["step"] for line in lines if '"epoch"' in line][1]
     seen = []

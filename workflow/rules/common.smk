@@ -74,7 +74,10 @@ def code(*patterns):
 def train_code(objective):
     """Of a training; a new objective is a new file and re-runs nothing."""
     return code(
-        "train.py",
+        "training/loop.py",
+        "training/schedule.py",
+        "training/save_points.py",
+        "training/progress.py",
         "noise.py",
         "checkpoint/weights.py",
         "checkpoint/resume.py",

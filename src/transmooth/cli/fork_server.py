@@ -30,7 +30,7 @@ def serve(address: Path) -> None:
             # With the first job, not before it: a server that nobody asks costs nothing.
             import transmooth.records.table
             import transmooth.smoothing.chunks
-            import transmooth.train  # noqa: F401
+            import transmooth.training.loop  # noqa: F401
 
             if os.fork() == 0:
                 server.close()

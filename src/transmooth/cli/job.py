@@ -61,7 +61,7 @@ def train(
 ) -> None:
     """Pretrain or finetune one network."""
     from transmooth.runtime.threads import threads_per_process
-    from transmooth.train import train
+    from transmooth.training.loop import train
 
     threads_per_process()
     with guard.exclusive(out):

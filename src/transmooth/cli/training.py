@@ -125,9 +125,9 @@ def finetune(
           --sigmas 0,0.25 --size 32 --epochs 1 --out other/
     """
     with faults_in_one_line():
-        from transmooth import fit
+        from transmooth.training import own_pictures
 
-        with fit.start_from(start) as (network, init, side):
+        with own_pictures.start_from(start) as (network, init, side):
             recipe = {"sigmas": list(sigmas.values()), "trainable": trainable, "seed": seed} | network
             schedule = {"epochs": epochs, "batch": batch, "lr": lr, "precision": precision}
             _fit(images, out, recipe, schedule, size or side, augment or [], test, init, quiet, as_json)
@@ -145,16 +145,16 @@ def _fit(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    from transmooth import fit
     from transmooth.runtime.threads import threads_per_process
+    from transmooth.training import own_pictures
 
     threads_per_process()
     schedule["warmup_epochs"] = min(1, schedule["epochs"] - 1)
     shutdown.raise_on_signals()
     with _progress_output(quiet) as decoding, guard.exclusive(out):
-        data = fit.prepared(images, out / "data", size, augment, test, recipe["seed"], decoding)
+        data = own_pictures.prepared(images, out / "data", size, augment, test, recipe["seed"], decoding)
         shutdown.stop_at_next_save()
-        card = fit.fit(out, data, recipe, schedule, augment, init)
+        card = own_pictures.fit(out, data, recipe, schedule, augment, init)
     if as_json:
         return typer.echo(json.dumps(card | {"folder": str(out), "prepared": str(data)}))
     found = card["test"]

@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 
 from tests.conftest import NETWORK
-from tests.test_train import same
-from transmooth import fit
+from tests.training.test_loop import same
 from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import read_card
 from transmooth.data import open_split, read_manifest
 from transmooth.loading.models import load_model
-from transmooth.train import train
+from transmooth.training import own_pictures
+from transmooth.training.loop import train
 
 RECIPE: dict[str, Any] = {"sigmas": [0.0], "trainable": "all", "seed": 0, "network": NETWORK}
 SCHEDULE: dict[str, Any] = {"epochs": 1, "warmup_epochs": 0, "batch": 8, "lr": [0.01]}
@@ -43,7 +43,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def data(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fit.prepared(str(pictures), tmp_path_factory.mktemp("fit") / "data", 8, [], 0.2, 0)
+    return own_pictures.prepared(str(pictures), tmp_path_factory.mktemp("fit") / "data", 8, [], 0.2, 0)
 
 
 def test_one_folder_is_split_once_and_for_all(pictures: Path, data: Path, tmp_path: Path) -> None:
@@ -52,9 +52,9 @@ def test_one_folder_is_split_once_and_for_all(pictures: Path, data: Path, tmp_pa
     assert manifest["classes"] == ["few", "many"]
     assert np.bincount(open_split(data, "test").labels).tolist() == [2, 4]
     assert manifest["duplicates_across_splits"] == 0
-    again = fit.prepared(str(pictures), tmp_path / "again", 8, [], 0.2, 0)
+    again = own_pictures.prepared(str(pictures), tmp_path / "again", 8, [], 0.2, 0)
     assert read_manifest(again)["checksum"] == manifest["checksum"]
-    other = fit.prepared(str(pictures), tmp_path / "other", 8, [], 0.2, 1)
+    other = own_pictures.prepared(str(pictures), tmp_path / "other", 8, [], 0.2, 1)
     assert read_manifest(other)["checksum"] != manifest["checksum"]
 
 
@@ -63,19 +63,19 @@ def test_splits_that_are_there_are_kept(tmp_path: Path) -> None:
         picture(tmp_path / "train" / "ab"[number % 2], number)
     for number in range(20, 24):
         picture(tmp_path / "val" / "ab"[number % 2], number)
-    counts = read_manifest(fit.prepared(str(tmp_path), tmp_path / "one", 8, [], 0.2, 0))["counts"]
+    counts = read_manifest(own_pictures.prepared(str(tmp_path), tmp_path / "one", 8, [], 0.2, 0))["counts"]
     assert counts == {"train": 18, "validation": 2, "test": 4}
     for number in range(24, 30):
         picture(tmp_path / "test" / "ab"[number % 2], number)
-    counts = read_manifest(fit.prepared(str(tmp_path), tmp_path / "two", 8, [], 0.2, 0))["counts"]
+    counts = read_manifest(own_pictures.prepared(str(tmp_path), tmp_path / "two", 8, [], 0.2, 0))["counts"]
     assert counts == {"train": 22, "validation": 2, "test": 6}
     shutil.rmtree(tmp_path / "train")
     with pytest.raises(ValueError, match=r"should have train/ and test/ .*has \['val', 'test'\]"):
-        fit.source_of(str(tmp_path), 0.2, 0)
+        own_pictures.source_of(str(tmp_path), 0.2, 0)
 
 
 def test_a_random_crop_has_room(pictures: Path, tmp_path: Path) -> None:
-    manifest = read_manifest(fit.prepared(str(pictures), tmp_path / "data", 14, ["resized_crop"], 0.2, 0))
+    manifest = read_manifest(own_pictures.prepared(str(pictures), tmp_path / "data", 14, ["resized_crop"], 0.2, 0))
     assert (manifest["size"], manifest["stored"]) == (14, 16)
 
 
@@ -90,30 +90,30 @@ def test_a_random_crop_has_room(pictures: Path, tmp_path: Path) -> None:
 def test_faults_of_pictures(pictures: Path, tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
     settings = {"pictures": str(pictures), "out": tmp_path / "d", "size": 8, "augment": [], "test": 0.2, "seed": 0}
     with pytest.raises((ValueError, OSError), match=message):
-        fit.prepared(**(settings | arguments))
+        own_pictures.prepared(**(settings | arguments))
 
 
 def test_a_prepared_set_is_taken_as_it_is(data: Path, tmp_path: Path) -> None:
-    assert fit.prepared(str(data), tmp_path / "out", 8, [], 0.2, 0) == data
+    assert own_pictures.prepared(str(data), tmp_path / "out", 8, [], 0.2, 0) == data
     assert not (tmp_path / "out").exists()
     with pytest.raises(ValueError, match="was prepared at size 8, not 16"):
-        fit.prepared(str(data), tmp_path / "out", 16, [], 0.2, 0)
+        own_pictures.prepared(str(data), tmp_path / "out", 16, [], 0.2, 0)
     damaged = tmp_path / "damaged"
     shutil.copytree(data, damaged)
     (damaged / "test.npy").write_bytes((data / "test.npy").read_bytes()[:-1] + b"\x00")
     with pytest.raises(ValueError, match=r"test\.npy is damaged"):
-        fit.prepared(str(damaged), tmp_path / "out", 8, [], 0.2, 0)
+        own_pictures.prepared(str(damaged), tmp_path / "out", 8, [], 0.2, 0)
 
 
 def test_too_few_pictures_are_told(tmp_path: Path) -> None:
     for number in range(4):
         picture(tmp_path / "few" / "ab"[number % 2], number)
     with pytest.raises(ValueError, match="2 training images are too few"):
-        fit.prepared(str(tmp_path / "few"), tmp_path / "data", 8, [], 0.5, 0)
+        own_pictures.prepared(str(tmp_path / "few"), tmp_path / "data", 8, [], 0.5, 0)
 
 
 def test_it_is_the_training_of_a_study(data: Path, tmp_path: Path) -> None:
-    card = fit.fit(tmp_path / "own", data, RECIPE, SCHEDULE, ["flip"], None)
+    card = own_pictures.fit(tmp_path / "own", data, RECIPE, SCHEDULE, ["flip"], None)
     train(card["spec"], data, tmp_path / "job")
     assert same(tmp_path / "own", tmp_path / "job")
     assert card["spec"]["training"]["optimizer"] == "adamw"
@@ -123,22 +123,22 @@ def test_it_is_the_training_of_a_study(data: Path, tmp_path: Path) -> None:
 
 def test_a_finished_training_is_not_done_again_and_another_is_not_replaced(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "own"
-    card = fit.fit(out, data, RECIPE, SCHEDULE, [], None)
+    card = own_pictures.fit(out, data, RECIPE, SCHEDULE, [], None)
     written = (out / "model.json").stat().st_mtime_ns
-    assert fit.fit(out, data, RECIPE, SCHEDULE, [], None) == card
+    assert own_pictures.fit(out, data, RECIPE, SCHEDULE, [], None) == card
     assert (out / "model.json").stat().st_mtime_ns == written
     with pytest.raises(ValueError, match=r"holds another training \(its spec\); choose another --out"):
-        fit.fit(out, data, RECIPE | {"seed": 1}, SCHEDULE, [], None)
+        own_pictures.fit(out, data, RECIPE | {"seed": 1}, SCHEDULE, [], None)
     with pytest.raises(ValueError, match=r"holds another training \(its init\)"):
-        fit.fit(out, data, RECIPE, SCHEDULE, [], out)
+        own_pictures.fit(out, data, RECIPE, SCHEDULE, [], out)
 
 
 def test_a_checkpoint_starts_a_finetuning(data: Path, tmp_path: Path) -> None:
-    fit.fit(tmp_path / "base", data, RECIPE, SCHEDULE, [], None)
-    with fit.start_from(str(tmp_path / "base")) as (network, init, side):
+    own_pictures.fit(tmp_path / "base", data, RECIPE, SCHEDULE, [], None)
+    with own_pictures.start_from(str(tmp_path / "base")) as (network, init, side):
         assert (network, init, side) == ({}, tmp_path / "base", 8)
         recipe = {key: RECIPE[key] for key in ("sigmas", "seed")} | {"trainable": "head"}
-        card = fit.fit(tmp_path / "own", data, recipe, SCHEDULE, [], init)
+        card = own_pictures.fit(tmp_path / "own", data, recipe, SCHEDULE, [], init)
     assert card["init"] == read_card(tmp_path / "base")["weights_sha256"]
     before, after = (weights.load(tmp_path / name)[0].state_dict() for name in ("base", "own"))
     assert {name for name in before if not torch.equal(before[name], after[name])} == {
@@ -154,13 +154,13 @@ def test_a_network_of_timm_starts_with_its_weights_and_normalisation(tmp_path: P
     safetensors.torch.save_file(model.state_dict(), path)
     text = f"timm:resnet10t@{path}"
     images = torch.rand(2, 3, 32, 32)
-    with fit.start_from(text) as (network, init, side):
+    with own_pictures.start_from(text) as (network, init, side):
         assert (network, side) == ({}, 176)
         assert init is not None
         loaded, _ = weights.load(init)
         torch.testing.assert_close(loaded(images), load_model(text).module(images))
     assert not init.exists()
-    with fit.start_from("timm:resnet10t") as (network, init, side):
+    with own_pictures.start_from("timm:resnet10t") as (network, init, side):
         assert (network["network"]["official"], init, side) == (True, None, 176)
 
 
@@ -178,5 +178,5 @@ def test_starts_that_are_refused(tmp_path: Path, text: str, message: str) -> Non
     if "vit" in text:
         state = timm.create_model("vit_tiny_patch16_224").state_dict()
         safetensors.torch.save_file(state, tmp_path / "vit.safetensors")
-    with pytest.raises((ValueError, OSError), match=message), fit.start_from(text.format(folder=tmp_path)):
+    with pytest.raises((ValueError, OSError), match=message), own_pictures.start_from(text.format(folder=tmp_path)):
         pass

@@ -6,10 +6,8 @@ validation split is kept, and the test split is looked at once, with that one.
 """
 
 import json
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from transmooth import files, provenance
@@ -30,21 +26,11 @@ from transmooth.models import TRAINABLE, Network, build, reset_head, set_train_m
 from transmooth.noise import add_noise, draw_sigmas, training_key
 from transmooth.objectives import load_objective
 from transmooth.runtime import shutdown
+from transmooth.training.progress import progress
+from transmooth.training.save_points import SavePoints
+from transmooth.training.schedule import OPTIMIZERS, PRECISIONS, learning_rate
 
-OPTIMIZERS: dict[str, Callable[[list[nn.Parameter], float, float], torch.optim.Optimizer]] = {
-    "sgd": lambda parameters, lr, decay: torch.optim.SGD(parameters, lr, momentum=0.9, weight_decay=decay, fused=True),
-    "adamw": lambda parameters, lr, decay: torch.optim.AdamW(parameters, lr, weight_decay=decay, fused=True),
-}
-PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 EVALUATION_BATCH = 256
-TOLD_SECONDS = 10  # between two lines of a log
-
-
-def learning_rate(step: int, steps: int, warmup: int) -> float:
-    """The factor on the peak learning rate: linear warm-up over `warmup` steps, then a cosine down to 0 at `steps`."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
 def train(
@@ -104,7 +90,7 @@ def train(
         set_train_mode(network, spec["trainable"])
         saved = time.monotonic()
         epoch_started = saved - state["seconds"]
-        meetings = Meetings(accelerator, checkpoint_seconds)
+        save_points = SavePoints(accelerator, checkpoint_seconds)
         with progress(accelerator, lr, steps, state["step"]) as advance:
             for step in range(state["step"], steps):
                 for group in optimizer.param_groups:
@@ -131,7 +117,7 @@ def train(
                     sums.zero_()
                     set_train_mode(network, spec["trainable"])
                     epoch_started = time.monotonic()
-                due, told = meetings.save(saved, shutdown.stop_requested())
+                due, told = save_points.save(saved, shutdown.stop_requested())
                 if due:
                     so_far = accelerator.reduce(sums, reduction="sum")
                     if accelerator.is_main_process:
@@ -224,33 +210,6 @@ def train_step(
     return sums
 
 
-class Meetings:
-    """When all processes save, at the same step: before the oldest has gone `limit` seconds without, or if one is told.
-
-    They meet every 20 steps, or more often where these take more than a tenth of the limit: to meet is to wait.
-    """
-
-    def __init__(self, accelerator: Accelerator, limit: float) -> None:
-        self.accelerator, self.limit, self.last = accelerator, limit, time.monotonic()
-        self.steps = self.left = 1
-
-    def save(self, saved: float, told: bool) -> tuple[bool, bool]:
-        """Whether to save after this step, and whether any process is told to end.  saved: time of the last save."""
-        self.left -= 1
-        if self.left:
-            return False, False
-        now = time.monotonic()
-        took, self.last = now - self.last, now
-        due = now - saved + took > self.limit  # at the next meeting it would be too late
-        if (processes := self.accelerator.num_processes) > 1:
-            mine = torch.tensor([due, told, took / self.steps], device=self.accelerator.device, dtype=torch.float64)
-            anyone_due, anyone_told, step_seconds = self.accelerator.reduce(mine).tolist()
-            due, told = anyone_due > 0, anyone_told > 0
-            self.steps = max(1, min(20, int(self.limit / 10 * processes / step_seconds)))
-        self.left = self.steps
-        return due or told, told
-
-
 def evaluate(accelerator: Accelerator, network: Network, split: Split, sigmas: Sequence[float], seed: int) -> int:
     """How many images of a split are classified right, each under one sigma of the set, over all processes.
 
@@ -270,31 +229,3 @@ def evaluate(accelerator: Accelerator, network: Network, split: Split, sigmas: S
             noisy = add_noise(images, draw_sigmas(sigmas, len(images), generator), generator)
             correct += (network(noisy).argmax(1) == labels).sum()
     return int(accelerator.reduce(correct, reduction="sum"))
-
-
-@contextmanager
-def progress(accelerator: Accelerator, lr: float, steps: int, done: int) -> Iterator[Callable[[int], None]]:
-    """On the main process, images/s and time left: a bar on its terminal, or lines for the log, which `watch` reads."""
-    main, console = accelerator.is_main_process, Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-    started = told = time.monotonic()
-    images = 0
-
-    def tell(**speed: float) -> None:
-        if main and not console.is_terminal:
-            print(json.dumps({"lr": lr, "step": done, "of": steps} | speed), flush=True)
-
-    with Progress(*columns, console=console, disable=not (main and console.is_terminal)) as bar:
-        task = bar.add_task(f"lr {lr:g}", total=steps, completed=done, rate="")
-        tell()
-
-        def advance(count: int) -> None:
-            nonlocal done, images, told
-            done, images, now = done + 1, images + count, time.monotonic()
-            speed = images / (now - started)
-            bar.update(task, advance=1, rate=f"{speed:.0f} images/s")
-            if now - told > TOLD_SECONDS:
-                told = now
-                tell(images_per_second=round(speed, 1))
-
-        yield advance

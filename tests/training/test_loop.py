@@ -15,12 +15,14 @@ import torch
 
 from tests.conftest import NETWORK, ROOT
 from transmooth import provenance
-from transmooth import train as training
 from transmooth.checkpoint import resume, weights
 from transmooth.checkpoint.card import read_card
 from transmooth.data import open_split
 from transmooth.runtime import shutdown
-from transmooth.train import learning_rate, train
+from transmooth.training import loop, save_points
+from transmooth.training.loop import train
+from transmooth.training.save_points import SavePoints
+from transmooth.training.schedule import learning_rate
 
 # A sum in another order differs in its last bits, and training multiplies that: compare after few steps.
 FEW_STEPS: dict[str, Any] = {"epochs": 1, "warmup_epochs": 0, "batch": 512, "optimizer": "sgd", "lr": [0.01]}
@@ -65,7 +67,7 @@ def same(first: Path, second: Path) -> bool:
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> Callable[..., torch.Tensor]:
     """Interrupt every training after so many steps; returns the real step."""
-    real, calls = training.train_step, 0
+    real, calls = loop.train_step, 0
 
     def killed(*arguments: Any) -> torch.Tensor:
         nonlocal calls
@@ -74,7 +76,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> Callable[..., tor
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(training, "train_step", killed)
+    monkeypatch.setattr(loop, "train_step", killed)
     return real
 
 
@@ -102,14 +104,14 @@ def test_a_checkpoint_that_snakemake_removed_is_there_again_unless_the_sources_c
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = 0
-    real = training.train_step
+    real = loop.train_step
 
     def counted(*arguments: Any) -> torch.Tensor:
         nonlocal steps
         steps += 1
         return real(*arguments)
 
-    monkeypatch.setattr(training, "train_step", counted)
+    monkeypatch.setattr(loop, "train_step", counted)
     train(spec(epochs=2), digits, tmp_path / "out")
     shutil.copytree(tmp_path / "out", tmp_path / "whole")
     first = steps
@@ -144,13 +146,13 @@ def test_no_more_than_the_limit_is_ever_unsaved(
     monkeypatch: pytest.MonkeyPatch, step_seconds: float, processes: int
 ) -> None:
     limit, now, saved, unsaved, saves = 60.0, 0.0, 0.0, 0.0, 0
-    monkeypatch.setattr(training.time, "monotonic", lambda: now)
+    monkeypatch.setattr(save_points.time, "monotonic", lambda: now)
     accelerator = Clocked(processes, (0, 0, step_seconds * (processes - 1)))
-    meetings = training.Meetings(accelerator, limit)  # type: ignore[arg-type]
+    points = SavePoints(accelerator, limit)  # type: ignore[arg-type]
     for _ in range(2000):
         now += step_seconds
         unsaved = max(unsaved, now - saved)
-        due, told = meetings.save(saved, told=False)
+        due, told = points.save(saved, told=False)
         assert not told
         if due:
             saved, saves = now, saves + 1
@@ -160,8 +162,8 @@ def test_no_more_than_the_limit_is_ever_unsaved(
 
 
 def test_one_process_that_is_told_ends_all() -> None:
-    assert training.Meetings(Clocked(2, (0, 1, 1)), 60.0).save(training.time.monotonic(), told=False) == (True, True)  # type: ignore[arg-type]
-    assert training.Meetings(Clocked(1), 60.0).save(training.time.monotonic(), told=True) == (True, True)  # type: ignore[arg-type]
+    assert SavePoints(Clocked(2, (0, 1, 1)), 60.0).save(save_points.time.monotonic(), told=False) == (True, True)  # type: ignore[arg-type]
+    assert SavePoints(Clocked(1), 60.0).save(save_points.time.monotonic(), told=True) == (True, True)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("stop", [3, 20, 40])
@@ -183,7 +185,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
         steps += 1
         return real(*arguments)
 
-    monkeypatch.setattr(training, "train_step", counted)
+    monkeypatch.setattr(loop, "train_step", counted)
     train(made, digits, tmp_path / "stopped")
     assert same(tmp_path / "whole", tmp_path / "stopped")
     history = [json.loads(line) for line in (tmp_path / "stopped" / "metrics.jsonl").read_text().splitlines()]
@@ -231,9 +233,9 @@ def test_a_finished_training_is_not_redone_for_its_last_evaluation(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        real = training.evaluate
+        real = loop.evaluate
         patched.setattr(
-            training, "evaluate", lambda a, n, split, *more: killed() if len(split) == 300 else real(a, n, split, *more)
+            loop, "evaluate", lambda a, n, split, *more: killed() if len(split) == 300 else real(a, n, split, *more)
         )
         with pytest.raises(KeyboardInterrupt):
             train(spec(), digits, tmp_path)

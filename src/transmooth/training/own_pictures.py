@@ -21,7 +21,7 @@ from transmooth.loading.models import load_model
 from transmooth.models import Network
 from transmooth.params import Dataset, TrainParams, validate
 from transmooth.plan import prepare_spec, training_spec
-from transmooth.train import train
+from transmooth.training.loop import train
 
 SPLITS = ("train", "val", "valid", "validation", "test")
 CHECKPOINT_SECONDS = 60.0
