@@ -54,7 +54,7 @@ rule gap:
         "logs/gap/{gap}.log",
     params:
         spec=lambda wildcards: PLAN.gap(wildcards.gap),
-        code=code("gap.py", "noise.py", "models/*.py", "data/loader.py"),
+        code=code("evaluation/shift.py", "report/shift.py", "noise.py", "models/*.py", "data/loader.py"),
         data=lambda wildcards, input: [f"--data {os.path.dirname(path)}" for path in input.data],
     shell:
         "python -m transmooth job gap --spec {params.spec:q} --results . {params.data}"

@@ -139,7 +139,7 @@ def gap(
     figure: Annotated[Path, typer.Option(help="Figure to write, without .svg and .png.")],
 ) -> None:
     """Measure how far normalised features move between pretraining and finetuning."""
-    from transmooth.gap import write_gap
+    from transmooth.report.shift import write_gap
     from transmooth.runtime.threads import threads_per_process
 
     threads_per_process()

@@ -11,8 +11,7 @@ layer norm take both from the image itself and stay.  The paper argues this; her
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,41 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from transmooth import files
-from transmooth.checkpoint import weights
-from transmooth.data import Split, open_split
+from transmooth.data import Split
 from transmooth.models import Network
 from transmooth.noise import add_noise, training_key
-from transmooth.report.figures import line_chart
-from transmooth.report.tables import markdown_table
 
 BATCH = 128
-
-
-def write_gap(spec: Mapping[str, Any], results: Path, data: Mapping[str, Path], out: Path, figure: Path) -> None:
-    """Write `out`.csv and `out`.md and `figure`.svg, .png for a gap's spec from the checkpoints below `results`.
-
-    data: dataset -> prepared folder.
-    """
-    frames = []
-    for row in spec["rows"]:
-        for run in row["runs"]:
-            before, _ = weights.load(results / "pretrain" / run["pretrain"] / str(run["seed"]))
-            after, _ = weights.load(results / "finetune" / run["path"])
-            folder = data[run["dataset"]]
-            train, test = open_split(folder, "train"), open_split(folder, "test")
-            frame = measure(before, after, train, test, spec["sigmas"], spec["images"], run["seed"])
-            frames.append(frame.assign(row=row["label"], seed=run["seed"]))
-    lines = pd.concat(frames, ignore_index=True)
-    mean = lines.groupby(["row", "cause", "sigma", "layer", "depth"], sort=False, as_index=False)["gap"].mean()
-    files.write_text(out.with_suffix(".csv"), mean.to_csv(index=False, float_format="%.6g"))
-    files.write_text(out.with_suffix(".md"), _markdown(spec, mean))
-    panels = []
-    for cause in ("statistics", "finetuning"):
-        shown = mean[(mean["cause"] == cause) & (mean["sigma"] == 0)]
-        curves = {label: group.set_index("depth")["gap"] for label, group in shown.groupby("row", sort=False)}
-        panels.append((f"by {cause}, clean images", pd.DataFrame(curves)))
-    line_chart(spec["title"], panels, "normalisation layer, from the input", "gap", figure)
 
 
 def measure(
@@ -127,15 +96,3 @@ def normalised(network: Network, images: Tensor) -> Iterator[tuple[str, Tensor]]
         for hook in hooks:
             hook.remove()
     yield from found.items()
-
-
-def _markdown(spec: Mapping[str, Any], mean: pd.DataFrame) -> str:
-    table = mean.groupby(["row", "cause", "sigma"], sort=False)["gap"].mean()
-    head = ["", "moved by", *(f"σ = {sigma:g}" for sigma in spec["sigmas"])]
-    rows = [
-        [row["label"], cause, *(f"{table[row['label'], cause, sigma]:.3f}" for sigma in spec["sigmas"])]
-        for cause in ("statistics", "finetuning")
-        for row in spec["rows"]
-    ]
-    note = f"Mean over the layers, {spec['images']} test images; 0: nothing moves, 1: as much as there is."
-    return "\n\n".join([f"# {spec['title']}", spec["caption"], note, markdown_table(head, rows)]) + "\n"

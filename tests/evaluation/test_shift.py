@@ -7,7 +7,7 @@ from torch import nn
 
 from tests.conftest import NETWORK
 from transmooth.data import open_split
-from transmooth.gap import adapt_statistics, measure, normalised
+from transmooth.evaluation.shift import adapt_statistics, measure, normalised
 from transmooth.models import Network, build
 
 
