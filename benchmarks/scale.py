@@ -98,7 +98,7 @@ def shards_of(images: int, folder: Path) -> list[Path]:
 MERGE = """
 import sys
 from pathlib import Path
-from transmooth import records
+from transmooth.records import table as records
 *parts, out, images = sys.argv[1:]
 records.merge([Path(part) for part in parts], Path(out), range(int(images)), {sigmas})
 """

@@ -296,7 +296,7 @@ class Figure(_Model):
 
 
 class Gap(_Model):
-    """A distribution gap, see evaluation/shift.py: a table and a figure of how far each row's normalised features move."""
+    """A distribution gap (evaluation/shift.py): a table and a figure of how far each row's normalised features move."""
 
     title: str
     caption: str

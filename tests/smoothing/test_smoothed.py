@@ -37,6 +37,9 @@ def test_importing_the_package_does_not_import_torch() -> None:
     code += "assert bounds.min_samples(0.001) == 10; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_the_function_is_an_attribute_of_the_package() -> None:
     from transmooth import certify
 
     assert transmooth.certify is certify is smoothed.certify
