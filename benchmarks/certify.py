@@ -34,11 +34,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from transmooth import logs
-from transmooth.certify.bounds import Floats, Ints, max_failures
-from transmooth.certify.decision import ESTIMATION, SELECTION, Counts
-from transmooth.certify.sampler import Sampler
-from transmooth.certify.sequential import GridPlan, certify
+from transmooth.records import logs
+from transmooth.smoothing.bounds import Floats, Ints, max_failures
+from transmooth.smoothing.decision import ESTIMATION, SELECTION, Counts
+from transmooth.smoothing.sampler import Sampler
+from transmooth.smoothing.sequential import GridPlan, certify
 
 RADII, ALPHA, N0, N, CLASSES = (0.0, 0.25, 0.5, 0.75, 1.0), 0.001, 100, 100_000, 10
 COHEN_BATCHES, OUR_BATCHES = (32, 64, 128, 256, 1000), (64, 256)

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from scipy.special import bdtrc, ndtr
 
-from transmooth import logs
-from transmooth.certify import adaptive, sequential
-from transmooth.certify.bounds import Floats, Ints, max_failures, radius
-from transmooth.certify.decision import ABSTAIN, SELECTION, Counts, Decisions
+from transmooth.records import logs
+from transmooth.smoothing import adaptive, sequential
+from transmooth.smoothing.bounds import Floats, Ints, max_failures, radius
+from transmooth.smoothing.decision import ABSTAIN, SELECTION, Counts, Decisions
 
 SIGMA, ALPHA, RADII, N0 = 0.5, 0.001, (0.0, 0.25, 0.5, 0.75, 1.0), 100
 AT_A_TIME = 250_000

@@ -22,8 +22,9 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
-from transmooth import params, records
+from transmooth import params
 from transmooth.plan import Plan
+from transmooth.records import table as records
 
 ROOT = Path(__file__).parents[1]
 SIGMAS = (0.25, 0.5, 1.0)
@@ -97,7 +98,7 @@ def shards_of(images: int, folder: Path) -> list[Path]:
 MERGE = """
 import sys
 from pathlib import Path
-from transmooth import records
+from transmooth.records import table as records
 *parts, out, images = sys.argv[1:]
 records.merge([Path(part) for part in parts], Path(out), range(int(images)), {sigmas})
 """

@@ -34,11 +34,12 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import v2
 
-from transmooth import memory
 from transmooth.data import Split, batch_indices
 from transmooth.models import Network, build
 from transmooth.noise import draw_sigmas
-from transmooth.train import OPTIMIZERS, train_step
+from transmooth.runtime import memory
+from transmooth.training.loop import train_step
+from transmooth.training.schedule import OPTIMIZERS
 
 SIGMAS = (0.0, 0.25, 0.5, 1.0)
 IMAGES, CLASSES = 10_000, 10

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from transmooth import files
-from transmooth.certify.bounds import share_interval
 from transmooth.report.tables import markdown_table, paper_rows, read_published
+from transmooth.smoothing.bounds import share_interval
 
 PAGE = Path(__file__).with_name("desk.md")
 PUBLISHED = Path(__file__).parents[1] / "params" / "published.csv"

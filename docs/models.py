@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 from transmooth import files
-from transmooth.card import read_card
-from transmooth.certify.bounds import share_interval
+from transmooth.checkpoint.card import read_card
 from transmooth.report.accuracy import read_files
 from transmooth.report.tables import markdown_table
+from transmooth.smoothing.bounds import share_interval
 
 PAGE = Path(__file__).with_name("models.md")
 PART = re.compile(r"(<!-- from here .*? -->\n).*?(<!-- up to here -->)", re.DOTALL)

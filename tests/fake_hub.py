@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
-from transmooth import hub
+from transmooth.loading import hub
 
 
 class FakeHub:

@@ -14,15 +14,16 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests import test_logs, test_params
+from tests import test_params
 from tests.bad_inputs import Case, checkpoints, commands, images, params, records
 from tests.conftest import ROOT
-from tests.test_records import row, table
+from tests.records import test_logs
+from tests.records.test_table import row, table
 from tests.test_workflow import copy, snakemake
 from transmooth import files
 from transmooth.params import ParamsError, load
 from transmooth.plan import Plan
-from transmooth.records import RecordError, read, write
+from transmooth.records.table import RecordError, read, write
 
 PAGE = ROOT / "docs" / "errors.md"
 TABLES = {

@@ -19,16 +19,19 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from tests.conftest import ROOT
+from tests.records.test_table import row
 from tests.test_files import full_disk
 from tests.test_jobs import SPEC
-from tests.test_records import row
-from tests.test_train import spec
-from transmooth import checkpoint, files, jobs, records
-from transmooth.cli import app
+from tests.training.test_loop import spec
+from transmooth import files, jobs
+from transmooth.checkpoint import resume, weights
+from transmooth.checkpoint.card import read_card
+from transmooth.cli.main import app
 from transmooth.data import prepare, verify
-from transmooth.records import Journal
+from transmooth.records import table as records
+from transmooth.records.journal import Journal
 from transmooth.report.training import write_training
-from transmooth.train import train
+from transmooth.training.loop import train
 
 HEADER = {"n": 1000}
 DIGITS = {"source": {"kind": "digits", "seed": 0, "test": 300}, "size": 8, "stored": 8, "validation": 0.1, "seed": 0}
@@ -41,8 +44,8 @@ def made(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     shutil.copytree(digits, folder / "data")
     train(spec(epochs=1, warmup_epochs=0), digits, folder / "model")
-    state = checkpoint.new_state({}) | {"network": checkpoint.load(folder / "model")[0].state_dict()}
-    checkpoint.save_state(folder / "resume.pt", state)
+    state = resume.new_state({}) | {"network": weights.load(folder / "model")[0].state_dict()}
+    resume.save_state(folder / "resume.pt", state)
     records.write(records.from_rows(ROWS, {"spec": {"alpha": 0.001}}), folder / "records.parquet")
     Journal(folder / "shard.parquet", HEADER).restart(ROWS)
     return folder
@@ -66,14 +69,14 @@ REFUSED = [
     Kept("data/test.labels.npy", lambda made: verify(made / "data", ["test"])),
     Kept("data/train.npy", lambda made: verify(made / "data")),
     Kept("data/manifest.json", lambda made: verify(made / "data", [])),
-    Kept("model/model.safetensors", lambda made: checkpoint.load(made / "model")[1]),
-    Kept("model/model.json", lambda made: checkpoint.read_card(made / "model")),
+    Kept("model/model.safetensors", lambda made: weights.load(made / "model")[1]),
+    Kept("model/model.json", lambda made: read_card(made / "model")),
     Kept("model/metrics.jsonl", training_curve),
     Kept(
         "records.parquet",
         lambda made: (
             records.read(made / "records.parquet").to_pylist(),
-            records.made_with(made / "records.parquet"),
+            records.metadata(made / "records.parquet"),
         ),
     ),
 ]
@@ -121,8 +124,8 @@ def test_a_damaged_file_is_refused_by_name(made: Path, kept: Kept, place: float,
 def test_a_damaged_training_state_is_not_gone_on_with(made: Path, place: float, bit: int | None) -> None:
     path = made / "damaged.pt"
     path.write_bytes(damaged((made / "resume.pt").read_bytes(), place, bit))
-    assert checkpoint.load_state(path, {}) is None
-    assert checkpoint.load_state(made / "resume.pt", {}) is not None
+    assert resume.load_state(path, {}) is None
+    assert resume.load_state(made / "resume.pt", {}) is not None
 
 
 @few
@@ -202,8 +205,8 @@ def test_a_job_whose_output_cannot_be_written_says_so(made: Path, name: str) -> 
 
 # By the file that does not fit: how large it may become, and what writes it.
 WRITES: dict[str, tuple[int, Callable[[Path, Path], Any]]] = {
-    "model.safetensors": (2000, lambda made, out: checkpoint.save(out, *checkpoint.load(made / "model"))),
-    "resume.pt": (2000, lambda made, out: checkpoint.save_state(out / "resume.pt", {"history": [0.0] * 10_000})),
+    "model.safetensors": (2000, lambda made, out: weights.save(out, *weights.load(made / "model"))),
+    "resume.pt": (2000, lambda made, out: resume.save_state(out / "resume.pt", {"history": [0.0] * 10_000})),
     "records.parquet": (2000, lambda made, out: records.write(records.from_rows(ROWS, {}), out / "records.parquet")),
     "r.parquet.rank0.journal": (2000, lambda made, out: Journal(out / "r.parquet", HEADER).append(ROWS)),
     "train.labels.npy": (2000, lambda made, out: prepare(DIGITS, out / "set", ROOT)),
@@ -235,7 +238,7 @@ def test_what_a_job_redoes_after_damage_equals_what_it_was(made: Path, digits: P
         return [{k: v for k, v in each.items() if k != "seconds"} for each in records.read(out).to_pylist()]
 
     whole = certified(tmp_path / "whole.parquet")
-    card = checkpoint.read_card(made / "model")
+    card = read_card(made / "model")
     header = {"spec": SPEC, "model": card["weights_sha256"], "shard": 0, "shards": 1}
     journal = Journal(tmp_path / "out.parquet", header)
     journal.restart(records.read(tmp_path / "whole.parquet").to_pylist())

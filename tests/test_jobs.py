@@ -9,11 +9,13 @@ import pandas as pd
 import pytest
 
 from tests.conftest import NETWORK, ROOT
-from tests.test_train import spec
-from transmooth import checkpoint, jobs, provenance, records
-from transmooth.certify import chunks, methods
+from tests.training.test_loop import spec
+from transmooth import jobs, provenance
+from transmooth.checkpoint import weights
 from transmooth.models import Network
-from transmooth.train import train
+from transmooth.records import table as records
+from transmooth.smoothing import chunks, methods
+from transmooth.training.loop import train
 
 SPEC: dict[str, Any] = {
     "method": "cohen",
@@ -124,7 +126,7 @@ def test_an_interrupted_job_goes_on_where_it_was(
 
 def test_a_model_of_other_classes_is_refused(digits: Path, network: Network, tmp_path: Path) -> None:
     card = {"network": NETWORK, "classes": list("abcdefghij"), "mean": [0.5] * 3, "std": [0.25] * 3}
-    checkpoint.save(tmp_path / "model", network, card)
+    weights.save(tmp_path / "model", network, card)
     with pytest.raises(SystemExit, match="its classes are not those of"):
         jobs.certify(SPEC, digits, tmp_path / "model", tmp_path / "out.parquet", 0, 1, 256)
 

@@ -4,9 +4,11 @@ import runpy
 from pathlib import Path
 
 from tests.conftest import NETWORK, ROOT
-from tests.test_records import row, table
-from transmooth import checkpoint, records
+from tests.records.test_table import row, table
+from transmooth.checkpoint import weights
+from transmooth.checkpoint.card import read_card
 from transmooth.models import Network
+from transmooth.records import table as records
 
 
 def test_a_row_has_what_card_and_records_say(network: Network, tmp_path: Path) -> None:
@@ -17,13 +19,13 @@ def test_a_row_has_what_card_and_records_say(network: Network, tmp_path: Path) -
         "desk/finetune/mixed/digits/clean/1",
         "desk/finetune/clean/digits/clean/0",
     ):
-        checkpoint.save(tmp_path / folder, network, card)
+        weights.save(tmp_path / folder, network, card)
     rows = [row(index, sigma, radius=0.3) for index in range(4) for sigma in (0.25, 0.5)]
     wrong = [row(index, 1.0, radius=2.0, prediction=index) for index in range(4)]
     records.write(table(*rows, *wrong), tmp_path / "desk/certify/mixed/digits/clean/1/records.parquet")
     page = runpy.run_path(str(ROOT / "docs" / "models.py"))["page"](tmp_path)
     shown = [line for line in page.splitlines() if line.startswith("| `results/")]
-    sha = checkpoint.read_card(tmp_path / "smoke/pretrain/mixed/0")["weights_sha256"][:12]
+    sha = read_card(tmp_path / "smoke/pretrain/mixed/0")["weights_sha256"][:12]
     clean = "layer | 8 | 0, 0.25 | 75.0 [35, 97]"
     assert shown == [
         f"| `results/smoke/pretrain/mixed/0` | {clean} | – | – | – | `{sha}` |",

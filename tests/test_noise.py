@@ -3,8 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transmooth.certify.decision import ESTIMATION, PILOT, SELECTION
 from transmooth.noise import add_noise, block_key, draw_sigmas, training_key
+from transmooth.smoothing.decision import ESTIMATION, PILOT, SELECTION
 
 
 @given(st.integers(0, 2**40), st.integers(0, 2**40))

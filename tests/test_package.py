@@ -20,8 +20,12 @@ sys.modules.update(dict.fromkeys(sys.argv[1].split(",")))
 import torch
 from torch import nn
 import transmooth
-from transmooth.cli import app
-from transmooth import checkpoint, loading, logs, records, plan, params
+from transmooth.cli.main import app
+from transmooth import params, plan
+from transmooth.checkpoint import weights
+from transmooth.loading import images, models
+from transmooth.records import logs, table
+from transmooth.report import compare
 
 model = nn.Sequential(nn.Flatten(), nn.Linear(48, 3)).eval()
 frame = transmooth.certify(model, torch.rand(2, 3, 4, 4), [0, 1], sigma=0.5, n=100)

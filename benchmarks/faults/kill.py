@@ -111,7 +111,9 @@ VICTIMS: dict[str, Callable[[list[Process], int], list[Process]]] = {
     "snakemake": lambda living, main: [p for p in living if p.pid == main],
     "job": lambda living, main: [p for p in living if p.stage and "accelerate launch" not in p.command],
     "rank": lambda living, main: [p for p in living if p.stage == "pretrain"],
-    "server": lambda living, main: [p for p in living if p.parent == main and "transmooth.warm" in p.command],
+    "server": lambda living, main: [
+        p for p in living if p.parent == main and "transmooth.cli.fork_server" in p.command
+    ],
 }
 CHOICES = ("group", "group", "snakemake", "snakemake", "job", "job", "rank", "server")
 

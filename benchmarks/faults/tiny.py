@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
-from transmooth import records
+from transmooth.records import table as records
 
 ROOT = Path(__file__).parents[2]
 STUDY = "faults"
@@ -44,7 +44,7 @@ def _note(*items):
     _os.close(descriptor)
 """
 _TRACES = {
-    "train.py": """
+    "training/loop.py": """
 _train_step = train_step
 
 def train_step(accelerator, spec, model, optimizer, split, batch, step):
@@ -52,7 +52,7 @@ def train_step(accelerator, spec, model, optimizer, split, batch, step):
         _note(f"step {step}")
     return _train_step(accelerator, spec, model, optimizer, split, batch, step)
 """,
-    "certify/chunks.py": """
+    "smoothing/chunks.py": """
 def _traced(method):
     def certify(counts, images, labels, sigma, spec):
         _note(*(f"image {image} at {sigma}" for image in images))
@@ -108,7 +108,7 @@ def observed(path: Path) -> Any:
     """
     if path.name.endswith(".parquet"):
         table: pa.Table = records.read(path)
-        return table.drop_columns("seconds").to_pydict(), records.made_with(path)
+        return table.drop_columns("seconds").to_pydict(), records.metadata(path)
     if path.name == "model.json":
         return _without("seconds", "finished", "checksum", "metrics_sha256")(json.loads(path.read_text()))
     if path.name == "metrics.jsonl":

@@ -1,5 +1,5 @@
 """The name by which `snakemake --logger transmooth` finds transmooth's terminal."""
 
-from transmooth.watch import LogHandler
+from transmooth.runtime.terminal import LogHandler
 
 __all__ = ["LogHandler"]

@@ -7,33 +7,18 @@
 Torch is imported when one of these is first used.
 """
 
-import sys
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import transmooth.certify as _package
+if TYPE_CHECKING:
+    from transmooth.smoothing.smoothed import SmoothedClassifier, certify, choose_sigma
 
 __version__ = "0.1.0"
 __all__ = ["SmoothedClassifier", "certify", "choose_sigma"]
 
 
-class _CallablePackage(ModuleType):
-    """Importing any of transmooth.certify's modules binds the package to the name `transmooth.certify`: the function
-    of that name can only live on by the package being called."""
-
-    def __call__(self, *arguments: Any, **settings: Any) -> Any:
-        from transmooth import smoothed
-
-        return smoothed.certify(*arguments, **settings)
-
-
-sys.modules["transmooth.certify"].__class__ = _CallablePackage
-certify = _package
-
-
 def __getattr__(name: str) -> Any:
-    if name in ("SmoothedClassifier", "choose_sigma"):
-        from transmooth import smoothed
+    if name in __all__:
+        from transmooth.smoothing import smoothed
 
         return getattr(smoothed, name)
     raise AttributeError(f"module 'transmooth' has no attribute {name!r}")

@@ -2,13 +2,13 @@
 
 import sys
 
-from transmooth import ending, warm
+from transmooth.runtime import fork_client, shutdown
 
-ending.watch()
-status = warm.run(sys.argv[1:])
+shutdown.end_with_run()
+status = fork_client.run(sys.argv[1:])
 if status is not None:
     sys.exit(status)
 
-from transmooth.cli import app  # noqa: E402  (the client of a warm server imports no more than it needs)
+from transmooth.cli.main import app  # noqa: E402  (the client of a warm server imports no more than it needs)
 
 app()

@@ -1,6 +1,5 @@
 """The jobs of the workflow: each reads a spec and files, calls one library function, and writes files."""
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from transmooth.loading import ImageSet, LoadedModel
+    from transmooth.loading.images import ImageSet
+    from transmooth.loading.models import LoadedModel
 
 
 def certify(spec: dict[str, Any], data: Path, checkpoint: Path, out: Path, shard: int, shards: int, batch: int) -> None:
@@ -20,21 +20,23 @@ def certify(spec: dict[str, Any], data: Path, checkpoint: Path, out: Path, shard
     import torch
     from accelerate import PartialState
 
-    from transmooth import checkpoint as checkpoints
-    from transmooth import provenance, records
-    from transmooth.certify.chunks import certify_chunks
+    from transmooth import provenance
+    from transmooth.checkpoint import weights
     from transmooth.data import open_split
+    from transmooth.records import table as records
+    from transmooth.records.journal import Journal
+    from transmooth.smoothing.chunks import certify_chunks
 
     state = PartialState(cpu=not torch.cuda.is_available())
-    network, card = checkpoints.load(checkpoint)
+    network, card = weights.load(checkpoint)
     network.to(state.device)
     test = open_split(data, "test")
     if tuple(card["classes"]) != test.classes:
         raise SystemExit(f"{checkpoint}: its classes are not those of {data}")
     indices = test_indices(len(test), spec["images"])[shard::shards]
     header = {"spec": spec, "model": card["weights_sha256"], "shard": shard, "shards": shards}
-    complete = records.Journal(out, header | {"sources": provenance.sources()})
-    with records.Journal(out, header, state.process_index) as journal:
+    complete = Journal(out, header | {"sources": provenance.sources()})
+    with Journal(out, header, state.process_index) as journal:
         finished = complete.finished() or journal.finished()
         state.wait_for_everyone()  # every process has read the journals: now they may change
         if state.is_main_process:
@@ -78,11 +80,14 @@ def certify_anything(
     """
     import torch
 
-    from transmooth import logs, provenance, records
-    from transmooth.certify.chunks import certify_chunks
-    from transmooth.certify.methods import check
-    from transmooth.loading import check_classes
-    from transmooth.smoothed import check_model
+    from transmooth import provenance
+    from transmooth.loading.models import check_classes
+    from transmooth.records import logs
+    from transmooth.records import table as records
+    from transmooth.records.journal import Journal
+    from transmooth.smoothing.chunks import certify_chunks
+    from transmooth.smoothing.methods import check
+    from transmooth.smoothing.smoothed import check_model
 
     if out.suffix not in (".parquet", ".tsv"):
         raise ValueError(f"{out}: should end in .parquet (records) or .tsv (log)")
@@ -92,11 +97,11 @@ def certify_anything(
     check_classes(model, check_model(network, images.fetch(0)), images)
     header = {"spec": spec, "model": model.identity, "data": images.identity}
     indices = test_indices(len(images), spec["images"]).tolist()
-    with records.Journal(out, header) as journal:
+    with Journal(out, header) as journal:
         if out.exists():
             if out.suffix == ".tsv":
                 raise ValueError(f"{out}: is there already; remove it or choose another name")
-            _same_job(records.made_with(out), header, out)
+            _same_job(records.metadata(out), header, out)
             progress(records.read(out).to_pylist(), len(indices))
             return []
         if other := journal.foreign():
@@ -115,7 +120,7 @@ def certify_anything(
         if out.suffix == ".tsv":
             frame = table.to_pandas().sort_values("index")
             logs.write(frame, out)
-            unsaid = logs.limits(frame, made)
+            unsaid = logs.export_notes(frame, made)
         else:
             records.write(table, out)
             unsaid = []
@@ -137,24 +142,17 @@ def _same_job(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path) ->
 
 def merge(spec: dict[str, Any], data: Path, parts: list[Path], out: Path) -> None:
     """Join the shards of one run into its records; every test image exactly once at every sigma."""
-    from transmooth import records
     from transmooth.data import read_manifest
+    from transmooth.records import table as records
+    from transmooth.records.journal import Journal
 
     indices = test_indices(read_manifest(data)["counts"]["test"], spec["images"])
     records.merge(parts, out, indices.tolist(), spec["sigmas"])
     for part in parts:
-        records.Journal(part, {}).remove()
+        Journal(part, {}).remove()
 
 
 def test_indices(total: int, images: int | str) -> np.ndarray[Any, np.dtype[np.int64]]:
     """`all`, or that many evenly spaced positions of the test split: the same for every network, so rows compare."""
     count = total if images == "all" else min(int(images), total)
     return np.arange(count, dtype=np.int64) * total // count
-
-
-def threads_per_process() -> None:
-    """Use the cores that the scheduler gave to this job, not all of the machine."""
-    import torch
-
-    if "OMP_NUM_THREADS" in os.environ:
-        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))

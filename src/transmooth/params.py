@@ -296,7 +296,7 @@ class Figure(_Model):
 
 
 class Gap(_Model):
-    """A distribution gap, see gap.py: a table and a figure of how far each row's normalised features move."""
+    """A distribution gap (evaluation/shift.py): a table and a figure of how far each row's normalised features move."""
 
     title: str
     caption: str
@@ -348,7 +348,7 @@ class TrainParams(_Model):
 
 
 class CertifyParams(_Model):
-    """`n` is the most samples of an image where the method may stop earlier (see certify/methods.py)."""
+    """`n` is the most samples of an image where the method may stop earlier (see smoothing/methods.py)."""
 
     method: Literal["cohen", "cohen_two_sided", "sequential", "adaptive"] = "cohen"
     radii: Radii | None = None

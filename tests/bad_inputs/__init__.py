@@ -32,7 +32,7 @@ class Code:
 
 def command(*arguments: Any) -> str:
     """What a command prints.  Raises ValueError with the last line of what it says when it fails."""
-    from transmooth.cli import app
+    from transmooth.cli.main import app
 
     done = CliRunner().invoke(app, [str(argument) for argument in arguments])
     if done.exception is not None and not isinstance(done.exception, SystemExit):

@@ -14,8 +14,9 @@ from huggingface_hub import constants
 
 from tests.bad_inputs import Case, Code
 from tests.conftest import NETWORK
-from transmooth import checkpoint, files
-from transmooth.loading import load_model
+from transmooth import files
+from transmooth.checkpoint import resume, weights
+from transmooth.loading.models import load_model
 from transmooth.models import build
 
 MODEL = Path("model")
@@ -40,7 +41,7 @@ def card(**changes: Any) -> Callable[[], str]:
     """A sound checkpoint whose card says something else."""
 
     def use() -> str:
-        checkpoint.save(MODEL, network(), BASE | changes)
+        weights.save(MODEL, network(), BASE | changes)
         return load()
 
     return use
@@ -54,7 +55,7 @@ def carded(content: str | None) -> Callable[[], str]:
     """A card of another content, or a folder in its place."""
 
     def use() -> str:
-        checkpoint.save(MODEL, network(), BASE)
+        weights.save(MODEL, network(), BASE)
         CARD.unlink()
         CARD.mkdir() if content is None else CARD.write_text(content)
         return load()
@@ -62,13 +63,13 @@ def carded(content: str | None) -> Callable[[], str]:
     return use
 
 
-def weights(content: Callable[[], bytes]) -> Callable[[], str]:
+def other_weights(content: Callable[[], bytes]) -> Callable[[], str]:
     """Other weights, with a card that has their hash: somebody meant it."""
 
     def use() -> str:
         path = Path("other")
         path.write_bytes(content())
-        checkpoint.save(MODEL, network(), BASE)
+        weights.save(MODEL, network(), BASE)
         path.rename(WEIGHTS)
         text = json.loads(CARD.read_text()) | {"weights_sha256": files.sha256(WEIGHTS), "format": 1}
         text.pop("checksum", None)
@@ -103,7 +104,7 @@ def timm_weights() -> object:
 
 def resumed() -> object:
     Path("resume.pt").write_bytes(pickle.dumps(Code()))
-    return checkpoint.load_state(Path("resume.pt"), {})
+    return resume.load_state(Path("resume.pt"), {})
 
 
 CASES = [
@@ -146,18 +147,18 @@ CASES = [
     Case(
         "a pickle with code in it, called model.safetensors",
         f"{FITS}Error while deserializing header: …",
-        weights(lambda: pickle.dumps(Code())),
+        other_weights(lambda: pickle.dumps(Code())),
     ),
     Case(
         "weights that are cut off",
         f"{FITS}Error while deserializing header: …",
-        weights(lambda: state(torch.clone)()[:-100]),
+        other_weights(lambda: state(torch.clone)()[:-100]),
     ),
-    Case("weights of no bytes", f"{FITS}Error while deserializing header: …", weights(lambda: b"")),
+    Case("weights of no bytes", f"{FITS}Error while deserializing header: …", other_weights(lambda: b"")),
     Case(
         "weights that are NaN",
         f"{WEIGHTS}: the weights are NaN (backbone.…): the training diverged",
-        weights(state(lambda tensor: tensor * float("nan"))),
+        other_weights(state(lambda tensor: tensor * float("nan"))),
     ),
     Case("a state to resume from that is a pickle with code in it: training starts anew", "read: None", resumed),
     Case("a network that timm has not", "w.safetensors: no such file", named("timm:resnot18@w.safetensors")),

@@ -7,9 +7,11 @@ from typing import Any
 
 from tests.bad_inputs import Case, command
 from tests.bad_inputs.checkpoints import BASE, network
-from tests.test_records import row
-from transmooth import checkpoint, model_card, records
+from tests.records.test_table import row
+from transmooth.checkpoint import weights
 from transmooth.data import prepare
+from transmooth.publishing import model_card
+from transmooth.records import table as records
 
 LOG = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n" + "".join(f"{k}\t1\t1\t0.{k + 1}\t1\t0:00:01\n" for k in range(5))
 SPEC = {"method": "cohen", "sigmas": [0.5], "n0": 5, "n": 20, "alpha": 0.01, "seed": 0, "dtype": "fp32", "images": 2}
@@ -20,7 +22,7 @@ def certify(*more: Any) -> Callable[[], str]:
 
     def use() -> str:
         if "digits" not in more:
-            checkpoint.save(Path("model"), network(), BASE)
+            weights.save(Path("model"), network(), BASE)
             source = {"kind": "digits", "seed": 0, "test": 10}
             prepare({"source": source, "size": 8, "stored": 8, "validation": 0, "seed": 0}, Path("images"), Path())
         settings = ["--sigma", 0.5, "--n", 20, "--n0", 5, "--alpha", 0.01, "--images", 2, "--out", "r.parquet"]
@@ -49,7 +51,7 @@ def publish(name: str, *more: Any) -> Callable[[], str]:
     """`transmooth publish` of a checkpoint that no training made."""
 
     def use() -> str:
-        checkpoint.save(Path("model"), network(), BASE)
+        weights.save(Path("model"), network(), BASE)
         return command("publish", "model", name, *more)
 
     return use
@@ -60,7 +62,7 @@ def trained(*more: Any) -> Callable[[], str]:
 
     def use() -> str:
         card = dict.fromkeys(model_card.NEEDED) | BASE
-        checkpoint.save(Path("model"), network(), card)
+        weights.save(Path("model"), network(), card)
         records.write(records.from_rows([row(index) for index in range(5)], {}), Path("r.parquet"))
         return command("publish", "model", "a/b", "--out", "new", *more)
 

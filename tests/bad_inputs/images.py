@@ -17,7 +17,7 @@ from tests.bad_inputs import Case
 from transmooth.data import prepare
 from transmooth.data.sources import open_source
 from transmooth.data.sources.source import FORMATS
-from transmooth.loading import load_images
+from transmooth.loading.images import load_images
 
 SIDE = 8
 A = Path("set/test/a")

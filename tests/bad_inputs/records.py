@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.bad_inputs import Case
-from tests.test_records import row
-from transmooth import logs, records
+from tests.records.test_table import row
+from transmooth.records import logs
+from transmooth.records import table as records
 
 R = Path("r.parquet")
 HEADER = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n"
@@ -18,7 +19,7 @@ LINE = "1\t1\t1\t0.5\t1\t0:00:01\n"
 
 def read() -> object:
     frame = logs.read_any(R)
-    return f"{len(frame)} images, made with {records.made_with(R)}"
+    return f"{len(frame)} images, made with {records.metadata(R)}"
 
 
 def rows(*given: dict[str, Any], made: Any = None) -> Callable[[], object]:

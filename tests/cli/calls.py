@@ -4,7 +4,7 @@ from typing import Any
 
 from typer.testing import CliRunner
 
-from transmooth.cli import app
+from transmooth.cli.main import app
 
 
 def call(*arguments: Any, status: int = 0) -> Any:

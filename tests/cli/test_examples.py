@@ -14,11 +14,14 @@ from sklearn.datasets import load_digits
 from tests.cli.calls import call
 from tests.conftest import ROOT
 from tests.fake_hub import FakeHub
-from tests.test_records import row, table
-from tests.test_train import spec
-from transmooth import checkpoint, fit, logs, records
-from transmooth.cli import COMMANDS
-from transmooth.train import train
+from tests.records.test_table import row, table
+from tests.training.test_loop import spec
+from transmooth.checkpoint.card import read_card
+from transmooth.cli.main import COMMANDS
+from transmooth.records import logs
+from transmooth.records import table as records
+from transmooth.training import own_pictures
+from transmooth.training.loop import train
 
 
 def examples(*command: str) -> list[list[str]]:
@@ -45,13 +48,13 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     digits(folder / "pictures", 4)
     digits(folder / "many" / "train", 5)
     digits(folder / "many" / "test", 1, skip=5)
-    data = fit.prepared(str(folder / "pictures"), folder / "model" / "data", 8, [], 0.2, 0)
+    data = own_pictures.prepared(str(folder / "pictures"), folder / "model" / "data", 8, [], 0.2, 0)
     train(spec(epochs=2), data, folder / "model")
     shutil.copytree(folder / "model", folder / "base")
     safetensors.torch.save_file(
         timm.create_model("resnet10t", num_classes=2).state_dict(), folder / "weights.safetensors"
     )
-    weights = checkpoint.read_card(folder / "model")["weights_sha256"]
+    weights = read_card(folder / "model")["weights_sha256"]
     rows = table(*(row(i, 0.25, radius=0.476 * (i % 2), n=100_000, model=weights) for i in range(4)))
     records.write(rows, folder / "records.parquet")
     shutil.copy(folder / "records.parquet", folder / "ours.parquet")

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 
 from tests.cli.calls import call, fault
-from tests.test_records import row, table
-from transmooth import records
-from transmooth.certify.bounds import radius
+from tests.records.test_table import row, table
+from transmooth.records import table as records
+from transmooth.smoothing.bounds import radius
 
 
 def test_records_and_logs_turn_into_each_other(tmp_path: Path) -> None:

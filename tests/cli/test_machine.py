@@ -6,7 +6,7 @@ import pytest
 
 from tests.cli.calls import call, fault
 from tests.conftest import ROOT
-from transmooth import doctor
+from transmooth.cli import doctor
 
 
 @pytest.fixture

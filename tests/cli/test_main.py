@@ -9,8 +9,9 @@ import pytest
 
 from tests.cli.calls import call, fault
 from tests.conftest import ROOT
-from transmooth import __version__, logs
-from transmooth.cli import COMMANDS
+from transmooth import __version__
+from transmooth.cli.main import COMMANDS
+from transmooth.records import logs
 
 BIN = Path(sys.executable).parent
 
@@ -31,13 +32,13 @@ def test_it_starts_as_a_module_and_as_a_command_without_torch() -> None:
     for command in ([str(BIN / "transmooth")], [sys.executable, "-m", "transmooth"]):
         done = run(*command, "--version")
         assert (done.returncode, done.stdout) == (0, f"transmooth {__version__}\n")
-    check = "import sys, transmooth.cli; sys.exit(not {'torch', 'pandas', 'scipy'}.isdisjoint(sys.modules))"
+    check = "import sys, transmooth.cli.main; sys.exit(not {'torch', 'pandas', 'scipy'}.isdisjoint(sys.modules))"
     assert run(sys.executable, "-c", check).returncode == 0
 
 
 def test_every_command_keeps_the_memory_that_it_frees(monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[bool] = []
-    monkeypatch.setattr("transmooth.memory.keep", lambda: kept.append(True))
+    monkeypatch.setattr("transmooth.runtime.memory.keep", lambda: kept.append(True))
     call("train", "--help")
     assert kept == [True]
 

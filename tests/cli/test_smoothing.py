@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 
 from tests.cli.calls import call, fault
-from tests.test_records import row, table
-from tests.test_train import spec
-from transmooth import checkpoint, jobs, logs, records
-from transmooth.certify import chunks
+from tests.records.test_table import row, table
+from tests.training.test_loop import spec
+from transmooth import jobs
+from transmooth.checkpoint import weights
+from transmooth.checkpoint.card import read_card
 from transmooth.models import Network
-from transmooth.train import train
+from transmooth.records import logs
+from transmooth.records import table as records
+from transmooth.smoothing import chunks
+from transmooth.training.loop import train
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +98,7 @@ def test_records_of_another_job_are_not_touched(model: Path, digits: Path, netwo
     message = fault(*certify(model, digits, out, sigma=0.25))
     assert "r.parquet: is of another job (sigmas: [0.5] there, [0.25] asked for)" in message
     other = tmp_path / "other"
-    checkpoint.save(other, network, checkpoint.read_card(model))
+    weights.save(other, network, read_card(model))
     assert re.search(
         r"another job \(model.*; model.sha256: \w{64} there, \w{64} asked",
         fault(*certify(other, digits, out)),

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import ROOT
-from tests.test_records import row
-from transmooth import records
-from transmooth.card import write_card
+from tests.records.test_table import row
+from transmooth.checkpoint.card import write_card
+from transmooth.records import table as records
 from transmooth.report.accuracy import (
     RowResult,
     Settings,

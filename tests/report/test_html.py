@@ -15,11 +15,11 @@ import torch
 from PIL import Image
 
 from tests.conftest import ROOT
+from tests.records.test_table import row, table
 from tests.report.test_accuracy import log_files
-from tests.test_records import row, table
-from transmooth import records
-from transmooth.card import write_card
+from transmooth.checkpoint.card import write_card
 from transmooth.data import open_split
+from transmooth.records import table as records
 from transmooth.report import runs
 from transmooth.report.examples import examples, extremes
 from transmooth.report.html import write_report, write_single

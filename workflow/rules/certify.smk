@@ -16,7 +16,15 @@ rule certify:
         code=code(
             "noise.py",
             "models/*.py",
-            "certify/*.py",
+            "smoothing/bounds.py",
+            "smoothing/decision.py",
+            "smoothing/cohen.py",
+            "smoothing/sequential.py",
+            "smoothing/adaptive.py",
+            "smoothing/methods.py",
+            "smoothing/sampler.py",
+            "smoothing/deploy.py",
+            "smoothing/chunks.py",
             "data/loader.py",
             "data/augment.py",
             "jobs.py",
@@ -39,7 +47,7 @@ rule merge:
     localrule: True
     params:
         spec=lambda wildcards: PLAN.certify(wildcards.dataset),
-        code=code("records.py"),
+        code=code("records/table.py"),
     shell:
         "python -m transmooth job merge --spec {params.spec:q} --data $(dirname {input.data}) --out {output}"
         " {input.parts} >{log} 2>&1"

@@ -16,8 +16,9 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.settings.enums import Quietness
 
-from transmooth import ending, gpus, mirror, params, warm
+from transmooth import mirror, params
 from transmooth.plan import Plan, Run
+from transmooth.runtime import fork_client, gpus, shutdown
 
 ROOT = Path(workflow.basedir)
 
@@ -113,9 +114,13 @@ def code(*patterns):
 def train_code(objective):
     """Of a training; a new objective is a new file and re-runs nothing."""
     return code(
-        "train.py",
+        "training/loop.py",
+        "training/schedule.py",
+        "training/save_points.py",
+        "training/progress.py",
         "noise.py",
-        "checkpoint.py",
+        "checkpoint/weights.py",
+        "checkpoint/resume.py",
         "models/*.py",
         "objectives/__init__.py",
         f"objectives/{objective}.py",
@@ -162,7 +167,7 @@ def launch(processes):
         accelerate = "../../workflow/accelerate"
         if (nodes := resources.get("nodes", 1)) > 1:
             return f"sh {accelerate}/nodes.sh {nodes} {processes}"
-        lease = f"python -m transmooth.gpus {processes}" if GPUS else ""
+        lease = f"python -m transmooth.runtime.gpus {processes}" if GPUS else ""
         if processes == 1:
             return lease
         return (
@@ -187,18 +192,18 @@ def check_fetched():
 
 
 def start_warm_server():
-    """Import torch once for all jobs of this process on this machine (see transmooth.warm); the server ends with it."""
+    """Import torch once for all jobs of this process here (see transmooth.cli.fork_server); the server ends with it."""
     folder = tempfile.mkdtemp(prefix="transmooth-")
     atexit.register(shutil.rmtree, folder)
     end_jobs_with_this_process(Path(folder, "run"))
     address = Path(folder, "warm")
-    subprocess.Popen([sys.executable, "-m", "transmooth.warm", address], stdin=subprocess.PIPE)
-    os.environ[warm.ADDRESS] = str(address)
+    subprocess.Popen([sys.executable, "-m", "transmooth.cli.fork_server", address], stdin=subprocess.PIPE)
+    os.environ[fork_client.ADDRESS] = str(address)
 
 
 def end_jobs_with_this_process(lock):
     """Jobs save and end when this process dies or is told to end; Snakemake alone would wait until they are done."""
-    run = ending.hold(lock)
+    run = shutdown.hold_run_lock(lock)
 
     def tell_jobs(then):
         def handler(*signal_and_frame):

@@ -15,7 +15,7 @@ rule table:
     localrule: True
     params:
         spec=lambda wildcards: PLAN.table(wildcards.table),
-        code=code("report/accuracy.py", "report/tables.py", "certify/bounds.py", "logs.py"),
+        code=code("report/accuracy.py", "report/tables.py", "smoothing/bounds.py", "records/logs.py"),
     shell:
         "python -m transmooth job table --spec {params.spec:q} --results . --base ../.. --published {input.published}"
         " --out tables/{wildcards.table} --metrics {output.metrics} >{log} 2>&1"
@@ -36,7 +36,7 @@ rule figure:
     localrule: True
     params:
         spec=lambda wildcards: PLAN.figure(wildcards.figure),
-        code=code("report/accuracy.py", "report/figures.py", "certify/bounds.py"),
+        code=code("report/accuracy.py", "report/figures.py", "smoothing/bounds.py"),
     shell:
         "python -m transmooth job figure --spec {params.spec:q} --results . --out figures/{wildcards.figure} >{log} 2>&1"
 
@@ -54,7 +54,7 @@ rule gap:
         "logs/gap/{gap}.log",
     params:
         spec=lambda wildcards: PLAN.gap(wildcards.gap),
-        code=code("gap.py", "noise.py", "models/*.py", "data/loader.py"),
+        code=code("evaluation/shift.py", "report/shift.py", "noise.py", "models/*.py", "data/loader.py"),
         data=lambda wildcards, input: [f"--data {os.path.dirname(path)}" for path in input.data],
     shell:
         "python -m transmooth job gap --spec {params.spec:q} --results . {params.data}"
@@ -93,7 +93,7 @@ rule report:
     localrule: True
     params:
         spec=PLAN.report(),
-        code=code("report/*.py", "report/page/*", "noise.py", "data/loader.py", "certify/bounds.py"),
+        code=code("report/*.py", "report/page/*", "noise.py", "data/loader.py", "smoothing/bounds.py"),
         data=lambda wildcards, input: [f"--data {os.path.dirname(path)}" for path in input.data],
     shell:
         "python -m transmooth job report --spec {params.spec:q} --results . --base ../.. --published {input.published}"

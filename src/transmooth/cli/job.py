@@ -8,15 +8,16 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from transmooth import ending, guard
+from transmooth.cli import guard
 from transmooth.cli.options import faults_in_one_line, json_object
+from transmooth.runtime import shutdown
 
 
 class _Jobs(TyperGroup):
     """Jobs end alike: with one line for a fault, and after cleaning up when they are told to end."""
 
     def invoke(self, ctx: Any) -> Any:
-        ending.interrupt()
+        shutdown.raise_on_signals()
         with faults_in_one_line():
             return super().invoke(ctx)
 
@@ -46,7 +47,7 @@ def prepare(spec: Spec, base: Annotated[Path, typer.Option(help="Where relative 
     def decoded(done: int, total: int) -> None:
         print(json.dumps({"images": done, "of": total}), flush=True)
 
-    with guard.alone(out):
+    with guard.exclusive(out):
         prepare({k: v for k, v in spec.items() if k != "sha256"}, out, base, spec["sha256"], decoded)
 
 
@@ -59,13 +60,13 @@ def train(
     checkpoint_seconds: Annotated[float, typer.Option(help="Longest time between two saves of the state.")] = 300,
 ) -> None:
     """Pretrain or finetune one network."""
-    from transmooth.jobs import threads_per_process
-    from transmooth.train import train
+    from transmooth.runtime.threads import threads_per_process
+    from transmooth.training.loop import train
 
     threads_per_process()
-    with guard.alone(out):
+    with guard.exclusive(out):
         guard.verify(data)
-        ending.defer()
+        shutdown.stop_at_next_save()
         train(spec, data, out, init, checkpoint_seconds)
 
 
@@ -81,7 +82,8 @@ def certify(
     batch: Annotated[int, typer.Option(help="Noisy images in one forward pass.")] = 256,
 ) -> None:
     """Certify a shard of the test images."""
-    from transmooth.jobs import certify, threads_per_process
+    from transmooth.jobs import certify
+    from transmooth.runtime.threads import threads_per_process
 
     threads_per_process()
     guard.verify(data, ["test"])
@@ -95,7 +97,7 @@ def merge(spec: Spec, data: Data, parts: list[Path], out: Out) -> None:
     from transmooth.jobs import merge
 
     guard.verify(data, [])
-    with guard.alone(out):
+    with guard.exclusive(out):
         merge(spec, data, parts, out)
 
 
@@ -111,7 +113,7 @@ def table(
     """Make a table from records."""
     from transmooth.report.tables import write_table
 
-    with guard.alone(out), guard.alone(metrics):
+    with guard.exclusive(out), guard.exclusive(metrics):
         write_table(spec, results, base, published, out, metrics)
 
 
@@ -124,7 +126,7 @@ def figure(
     """Draw a figure from records."""
     from transmooth.report.figures import write_figure
 
-    with guard.alone(out):
+    with guard.exclusive(out):
         write_figure(spec, results, out)
 
 
@@ -137,13 +139,13 @@ def gap(
     figure: Annotated[Path, typer.Option(help="Figure to write, without .svg and .png.")],
 ) -> None:
     """Measure how far normalised features move between pretraining and finetuning."""
-    from transmooth.gap import write_gap
-    from transmooth.jobs import threads_per_process
+    from transmooth.report.shift import write_gap
+    from transmooth.runtime.threads import threads_per_process
 
     threads_per_process()
     for folder in data:
         guard.verify(folder)
-    with guard.alone(out), guard.alone(figure):
+    with guard.exclusive(out), guard.exclusive(figure):
         write_gap(spec, results, {folder.name: folder for folder in data}, out, figure)
 
 
@@ -152,7 +154,7 @@ def training(runs: list[Path], out: Out) -> None:
     """Collect the training curves of checkpoint folders."""
     from transmooth.report.training import write_training
 
-    with guard.alone(out):
+    with guard.exclusive(out):
         write_training(runs, out)
 
 
@@ -170,5 +172,5 @@ def report(
 
     for folder in data:
         guard.verify(folder, ["test"])
-    with guard.alone(out):
+    with guard.exclusive(out):
         write_report(spec, results, base, published, {folder.name: folder for folder in data}, out)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from transmooth.cli.options import AsJson, Radii, Sigma, Size, faults_in_one_line, say_unsaid
+from transmooth.cli.options import AsJson, Radii, Sigma, Size, faults_in_one_line, print_export_notes
 
 OneSigma = Annotated[float | None, typer.Option("--sigma", help="Which records, if the file has several sigmas.")]
 Log = Annotated[Path, typer.Argument(help="Parquet records, or a log: idx label predict radius correct time.")]
@@ -31,13 +31,14 @@ def accuracy(
       transmooth accuracy log.tsv --radii 0,0.25,0.5 --json
     """
     with faults_in_one_line():
-        from transmooth import logs
+        from transmooth.records import logs
+        from transmooth.report import compare
 
         frame = logs.read_any(file, sigma)
         if alpha is None:
             alpha = float(frame["alpha"].max()) if "alpha" in frame else 0.001
-        found = logs.accuracy(frame, list(radii.values()))
-        found["lower_bound"] = logs.lower_bounds(frame, list(radii.values()), alpha)
+        found = compare.accuracy(frame, list(radii.values()))
+        found["lower_bound"] = compare.lower_bounds(frame, list(radii.values()), alpha)
         for key in ("certified_accuracy", "interval", "lower_bound"):
             found[key] = {typed: found[key][radius] for typed, radius in radii.items()}
         found |= {"alpha": alpha, "notes": frame.attrs["notes"]}
@@ -80,7 +81,7 @@ def report(
 
         pictures = None
         if images is not None:
-            from transmooth.loading import load_images
+            from transmooth.loading.images import load_images
 
             pictures = load_images(images, split, size)
         write_single(records, list(radii.values()), out, pictures)
@@ -105,7 +106,7 @@ def audit(
       transmooth audit log.tsv --sigma 0.25
     """
     with faults_in_one_line():
-        from transmooth import logs
+        from transmooth.records import audit, logs
 
         frame = logs.read_any(file, sigma)
         if "sigma" in frame:
@@ -118,8 +119,8 @@ def audit(
         if "method" in frame:
             alphas += sorted(set(frame["alpha"].tolist()))
             ns += sorted(set(frame["n"].tolist()) - {0})
-        alphas, ns = list(dict.fromkeys([*alphas, *logs.ALPHAS])), list(dict.fromkeys([*ns, *logs.NS]))
-        found = logs.audit(frame["radius"], sigma, alphas, ns)
+        alphas, ns = list(dict.fromkeys([*alphas, *audit.ALPHAS])), list(dict.fromkeys([*ns, *audit.NS]))
+        found = audit.audit(frame["radius"], sigma, alphas, ns)
     if as_json:
         return typer.echo(json.dumps({"candidates": found.to_dict("records"), "notes": frame.attrs["notes"]}))
     likely = found[found["verdict"].isin(["saturates", "possible"])]
@@ -144,9 +145,10 @@ def compare(
       transmooth compare ours.parquet theirs.tsv --radius 0.5
     """
     with faults_in_one_line():
-        from transmooth import logs
+        from transmooth.records import logs
+        from transmooth.report import compare
 
-        found = logs.compare(logs.read_any(a, sigma), logs.read_any(b, sigma), radius)
+        found = compare.compare(logs.read_any(a, sigma), logs.read_any(b, sigma), radius)
     if as_json:
         return typer.echo(json.dumps(found))
     low, high = found["interval"]
@@ -177,11 +179,11 @@ def export_log(
       transmooth export-log records.parquet log.tsv
     """
     with faults_in_one_line():
-        from transmooth import logs
+        from transmooth.records import logs
 
         frame = logs.read_any(records, sigma)
         logs.write(frame, log)
-    say_unsaid(log, frame.attrs["notes"])
+    print_export_notes(log, frame.attrs["notes"])
 
 
 def import_log(
@@ -200,7 +202,7 @@ def import_log(
       transmooth import-log log.tsv records.parquet --sigma 0.25 --alpha 0.001 --n 100000
     """
     with faults_in_one_line():
-        from transmooth import logs
-        from transmooth import records as parquet
+        from transmooth.records import logs
+        from transmooth.records import table as parquet
 
         parquet.write(logs.to_records(logs.read(log), sigma, alpha, n, log.name), records)

@@ -19,7 +19,7 @@ def datasets(as_json: AsJson = False) -> None:
       transmooth datasets --json
     """
     with faults_in_one_line():
-        from transmooth import doctor
+        from transmooth.cli import doctor
 
         found = doctor.datasets(Path.cwd())
     if as_json:
@@ -43,7 +43,7 @@ def doctor(as_json: AsJson = False) -> None:
       transmooth doctor --json
     """
     with faults_in_one_line():
-        from transmooth import doctor
+        from transmooth.cli import doctor
 
         packages, processors = doctor.packages(), doctor.processors()
         checkout = (Path.cwd() / "params" / "datasets.yaml").is_file()

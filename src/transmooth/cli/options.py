@@ -34,7 +34,7 @@ def _fault(message: object) -> None:
     raise typer.Exit(1)
 
 
-def say_unsaid(log: Path, notes: Sequence[str]) -> None:
+def print_export_notes(log: Path, notes: Sequence[str]) -> None:
     """Tell on stderr what the reader of a log should know and its format has no place for."""
     if notes:
         typer.echo(f"note: {log} cannot say so, but: {'; '.join(notes)}", err=True)

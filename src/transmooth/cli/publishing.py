@@ -33,11 +33,11 @@ def publish(
       transmooth publish model/ somebody/digits --records records.parquet --license mit --private
     """
     with faults_in_one_line():
-        from transmooth import model_card, publishing
+        from transmooth.publishing import folder, model_card
 
         origin = model_card.Origin(license, tuple(dataset or ()))
         if out is None:
-            typer.echo(publishing.publish(checkpoint, repository, records or [], origin, private=private))
+            typer.echo(folder.publish(checkpoint, repository, records or [], origin, private=private))
         else:
-            publishing.write(checkpoint, repository, out, records or [], origin)
+            folder.write(checkpoint, repository, out, records or [], origin)
             typer.echo(out)

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from transmooth import ending
-from transmooth.cli.options import STOPPED, Quiet, Radii, Seed, Sigma, Size, faults_in_one_line, say_unsaid
+from transmooth.cli.options import STOPPED, Quiet, Radii, Seed, Sigma, Size, faults_in_one_line, print_export_notes
+from transmooth.runtime import shutdown
 
 Model = Annotated[
     str,
@@ -57,10 +57,13 @@ def certify(
           --sigma 0.25 --n 1000 --images 2 --out log.tsv
     """
     with faults_in_one_line():
-        from transmooth import jobs, loading
+        from transmooth import jobs
+        from transmooth.loading.images import load_images
+        from transmooth.loading.models import load_model
+        from transmooth.runtime.threads import threads_per_process
 
-        ending.interrupt()
-        jobs.threads_per_process()
+        shutdown.raise_on_signals()
+        threads_per_process()
         spec: dict[str, Any] = {
             "method": method,
             "sigmas": [sigma],
@@ -80,12 +83,12 @@ def certify(
                 show(rows, total)
 
             try:
-                loaded, pictures = loading.load_model(model), loading.load_images(images, split, size)
+                loaded, pictures = load_model(model), load_images(images, split, size)
                 unsaid = jobs.certify_anything(spec, loaded, pictures, out, batch, progress)
             except KeyboardInterrupt:
                 typer.echo(f"stopped: {done} images are done and kept; the same command goes on from there", err=True)
                 raise typer.Exit(STOPPED) from None
-    say_unsaid(out, unsaid)
+    print_export_notes(out, unsaid)
 
 
 @contextmanager
@@ -143,15 +146,18 @@ def predict(
 
         import torch
 
-        from transmooth import jobs, loading
-        from transmooth.certify.chunks import CHUNK
-        from transmooth.certify.sampler import Sampler
-        from transmooth.smoothed import check_model, vote
+        from transmooth import jobs
+        from transmooth.loading.images import load_images
+        from transmooth.loading.models import check_classes, load_model
+        from transmooth.runtime.threads import threads_per_process
+        from transmooth.smoothing.chunks import CHUNK
+        from transmooth.smoothing.sampler import Sampler
+        from transmooth.smoothing.smoothed import check_model, vote
 
-        jobs.threads_per_process()
-        loaded, pictures = loading.load_model(model), loading.load_images(images, split, size)
+        threads_per_process()
+        loaded, pictures = load_model(model), load_images(images, split, size)
         network = loaded.module.to("cuda" if torch.cuda.is_available() else "cpu")
-        loading.check_classes(loaded, check_model(network, pictures.fetch(0)), pictures)
+        check_classes(loaded, check_model(network, pictures.fetch(0)), pictures)
         seed = secrets.randbits(63) if seed is None else seed
         sampler = Sampler(network, pictures.fetch, sigma, seed=seed, batch=batch)
         indices = jobs.test_indices(len(pictures), count or "all")

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from transmooth import ending, guard
+from transmooth.cli import guard
 from transmooth.cli.options import AsJson, Quiet, Seed, Sigmas, faults_in_one_line, json_object
+from transmooth.runtime import shutdown
 
 Pictures = Annotated[
     str,
@@ -124,9 +125,9 @@ def finetune(
           --sigmas 0,0.25 --size 32 --epochs 1 --out other/
     """
     with faults_in_one_line():
-        from transmooth import fit
+        from transmooth.training import own_pictures
 
-        with fit.start_from(start) as (network, init, side):
+        with own_pictures.start_from(start) as (network, init, side):
             recipe = {"sigmas": list(sigmas.values()), "trainable": trainable, "seed": seed} | network
             schedule = {"epochs": epochs, "batch": batch, "lr": lr, "precision": precision}
             _fit(images, out, recipe, schedule, size or side, augment or [], test, init, quiet, as_json)
@@ -144,15 +145,16 @@ def _fit(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    from transmooth import fit, jobs
+    from transmooth.runtime.threads import threads_per_process
+    from transmooth.training import own_pictures
 
-    jobs.threads_per_process()
+    threads_per_process()
     schedule["warmup_epochs"] = min(1, schedule["epochs"] - 1)
-    ending.interrupt()
-    with _told(quiet) as decoding, guard.alone(out):
-        data = fit.prepared(images, out / "data", size, augment, test, recipe["seed"], decoding)
-        ending.defer()
-        card = fit.fit(out, data, recipe, schedule, augment, init)
+    shutdown.raise_on_signals()
+    with _progress_output(quiet) as decoding, guard.exclusive(out):
+        data = own_pictures.prepared(images, out / "data", size, augment, test, recipe["seed"], decoding)
+        shutdown.stop_at_next_save()
+        card = own_pictures.fit(out, data, recipe, schedule, augment, init)
     if as_json:
         return typer.echo(json.dumps(card | {"folder": str(out), "prepared": str(data)}))
     found = card["test"]
@@ -163,7 +165,7 @@ def _fit(
 
 
 @contextmanager
-def _told(quiet: bool) -> Iterator[Callable[[int, int], None]]:
+def _progress_output(quiet: bool) -> Iterator[Callable[[int, int], None]]:
     """Gives decoding(done, total), a bar on a terminal; what the loop prints goes to stderr, or nowhere if `quiet`."""
     from rich.console import Console
     from rich.progress import Progress

@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from transmooth import records
-from transmooth.card import read_card
-from transmooth.certify.bounds import share_interval
-from transmooth.logs import grid_of, read_any
+from transmooth.checkpoint.card import read_card
 from transmooth.params import below
+from transmooth.records import table as records
+from transmooth.records.logs import grid_of, read_any
+from transmooth.smoothing.bounds import share_interval
 
 Floats = npt.NDArray[np.float64]
 
@@ -165,7 +165,7 @@ def settings_of(frame: pd.DataFrame, path: Path) -> Settings:
     """How the records of one file, given as a frame too, were certified.  Raises ValueError unless all alike."""
     if len(different := frame[["method", "n0", "alpha"]].drop_duplicates()) != 1:
         raise ValueError(f"{path}: holds records of {len(different)} settings (method, n0, alpha), should be of one")
-    made = records.made_with(path)
+    made = records.metadata(path)
     first, grid = frame.iloc[0], grid_of(frame, made)
     # The rows say what each image took, which may be less than what was allowed.
     n = int(made.get("spec", {}).get("n", frame["n"].max()))

@@ -21,7 +21,7 @@ from transmooth.report.figures import curves
 from transmooth.report.tables import OurRow, PaperRow, methods, our_rows, paper_rows, read_published
 
 if TYPE_CHECKING:
-    from transmooth.loading import ImageSet
+    from transmooth.loading.images import ImageSet
     from transmooth.report.examples import Example
 
 STEP = 0.0125  # of the radii of a curve: a fraction of the radii that tables show, so that hovering finds those
@@ -322,7 +322,7 @@ def _training(results: Path) -> Section:
 # ----------------------------------------------------------------------------------------------------- examples
 def _gallery(dataset: str, folder: Path, certified: Sequence[runs.Certification]) -> Gallery | None:
     """Of the network with the largest mean ACR on a dataset; None for a dataset that nothing was certified on."""
-    from transmooth.loading import load_images
+    from transmooth.loading.images import load_images
 
     here = [each for each in certified if each.path.split("/")[2] == dataset]
     if not here:

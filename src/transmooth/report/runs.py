@@ -9,14 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from transmooth import records
-from transmooth.card import read_card
+from transmooth.checkpoint.card import read_card
+from transmooth.records import table as records
 from transmooth.report.accuracy import average_certified_radius, certified_radius
 
 
 @dataclass(frozen=True)
 class Training:
-    """A training: its folder below the results, and its card (see checkpoint.py)."""
+    """A training: its folder below the results, and its card (see checkpoint/)."""
 
     path: str
     card: Mapping[str, Any]
@@ -34,7 +34,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Certification:
-    """One network's records.  frame: columns as of records.py; acr: average certified radius by sigma."""
+    """One network's records.  frame: columns as of records/table.py; acr: average certified radius by sigma."""
 
     path: str
     frame: pd.DataFrame
@@ -64,7 +64,7 @@ def read_certification(path: str, results: Path) -> Certification:
         float(sigma): average_certified_radius(certified_radius(group))
         for sigma, group in frame.groupby("sigma", sort=True)
     }
-    return Certification(path, frame, records.made_with(results / path), acr)
+    return Certification(path, frame, records.metadata(results / path), acr)
 
 
 def parameters(specs: Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from transmooth import files
-from transmooth.card import read_card
+from transmooth.checkpoint.card import read_card
 
 
 def write_training(runs: Sequence[Path], out: Path) -> None:

@@ -1,0 +1,84 @@
+"""Start jobs warm: one process imports torch and timm, every job is a fork of it.
+
+Those imports cost some 9 s of CPU time a process (torch 2.15), more than a small job.  The Snakefile starts the server
+for a run, or for the jobs of one allocation on a node of a cluster, and it ends with them.  A job asks it through a
+socket (see transmooth.runtime.fork_client), and starts by itself when there is none or it was killed.  A job of the
+server has the client's arguments, folder, environment and standard streams; it is told to end when the client is, or is
+gone.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+
+def serve(address: Path) -> None:
+    """Answer requests until standard input closes, which happens when the process that started the server ends."""
+    threading.Thread(target=_end_with, args=(sys.stdin.buffer.read,), daemon=True).start()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches it with the run, whose end is its own
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(address))
+        server.listen(64)  # who comes during the imports waits in line
+        while True:
+            connection, _ = server.accept()
+            # With the first job, not before it: a server that nobody asks costs nothing.
+            import transmooth.records.table
+            import transmooth.smoothing.chunks
+            import transmooth.training.loop  # noqa: F401
+
+            if os.fork() == 0:
+                server.close()
+                _job(connection)
+            connection.close()
+
+
+def _job(connection: socket.socket) -> None:
+    """In a fork of its own: become the client's process, tell it the exit status, and end."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    size, streams, _, _ = socket.recv_fds(connection, 8, 3)
+    with connection.makefile("rb") as stream:
+        request = json.loads(stream.read(int.from_bytes(size, "little")))
+    for target, source in enumerate(streams):
+        os.dup2(source, target)
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    connection.sendall(b"+")  # taken: from here on the client waits for the status
+    threading.Thread(target=_end_with, args=(lambda: connection.recv(1),), daemon=True).start()
+
+    from transmooth.cli.main import app
+
+    status = 1
+    try:
+        app(request["arguments"])
+        status = 0
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with suppress(ConnectionError):  # the client may be gone
+        connection.sendall(bytes([status]))
+    os._exit(status)
+
+
+def _end_with(block: object) -> None:
+    """End this process once `block()` returns: whoever held the other end is gone or wants it."""
+    assert callable(block)
+    with suppress(ConnectionError):
+        block()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]))

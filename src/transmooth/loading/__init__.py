@@ -1,0 +1,1 @@
+"""Anyone's model and images, by one line of text each."""

@@ -1,0 +1,152 @@
+"""Anyone's model, by one line of text.
+
+A checkpoint folder of transmooth; `hf-hub:OWNER/NAME[@REVISION]`, such a folder on a hub; `timm:NAME@FILE` with weights
+in .safetensors or .pth; a TorchScript file (.pt or .ts); a torch.export file (.pt2); `package.module:function`, which
+returns a module. All take images in [0, 1]: timm's get timm's normalisation, the others have their own inside.
+
+Nothing is executed but TorchScript and export programs and the function that was named. Load none from a stranger.
+"""
+
+import hashlib
+import importlib
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import timm
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from transmooth import files
+from transmooth.checkpoint import weights
+from transmooth.loading import hub
+from transmooth.loading.images import ImageSet
+from transmooth.loading.programs import PROGRAMS
+from transmooth.models import Network
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A base classifier in eval mode: images [B, 3, H, W] in [0, 1] → logits.
+
+    sha256: of its weights, or of the file that holds them. classes: their names, where the checkpoint knows them.
+    """
+
+    module: nn.Module
+    description: str
+    sha256: str
+    classes: tuple[str, ...] | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells this model from others, for JSON: the same weights may stand under another name or mean."""
+        identity: dict[str, Any] = {"model": self.description, "sha256": self.sha256}
+        if isinstance(self.module, Network):
+            identity |= {"mean": self.module.mean.flatten().tolist(), "std": self.module.std.flatten().tolist()}
+        return identity
+
+
+def load_model(text: str) -> LoadedModel:
+    """The model that `text` names (see above), on the CPU.
+
+    Raises ValueError or FileNotFoundError, naming the file, for one that is missing, of another kind, or does not fit;
+    hub.HubError where the hub cannot be reached or refuses.
+    """
+    path = Path(text)
+    if text.startswith("timm:"):
+        return _timm(text)
+    if text.startswith(hub.PREFIX):
+        network, card, _, name = hub.load(text)
+        return LoadedModel(network, name, card["weights_sha256"], tuple(card["classes"]))
+    if path.is_dir():
+        network, card = weights.load(path)
+        return LoadedModel(network, text, card["weights_sha256"], tuple(card["classes"]))
+    if path.suffix in PROGRAMS:
+        module = _read(path, PROGRAMS[path.suffix])
+        return LoadedModel(module, text, files.sha256(path))
+    if re.fullmatch(r"[\w.]+:\w+", text):
+        return _factory(text)
+    raise ValueError(
+        f"no model {text!r}: a model is a checkpoint folder, hf-hub:OWNER/NAME, timm:NAME@FILE, a file ending in "
+        f"{', '.join(PROGRAMS)}, or package.module:function"
+    )
+
+
+def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        return reader(path)
+    except Exception as error:  # each format raises its own kinds for a file that is not one
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(f"{path}: not readable as what its name says ({reader.__name__[1:]}): {reason}") from error
+
+
+def _safetensors(path: Path) -> dict[str, Tensor]:
+    return safetensors.torch.load_file(path)
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    for key in ("state_dict", "model"):  # a training script's checkpoint
+        state = state.get(key, state)
+    return {name.removeprefix("module."): tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
+
+
+def _timm(text: str) -> LoadedModel:
+    """NAME with as many classes as its weights have, and timm's mean and std for NAME before it."""
+    match = re.fullmatch(r"timm:([^@]+)@(.+)", text)
+    if not match:
+        raise ValueError(f"a timm model is timm:NAME@FILE, with its weights in .safetensors or .pth, got {text!r}")
+    name, path = match[1], Path(match[2])
+    state = _read(path, _safetensors if path.suffix == ".safetensors" else _weights)
+    try:
+        model = timm.create_model(name)
+        if head := model.pretrained_cfg.get("classifier"):
+            first = head if isinstance(head, str) else head[0]
+            classes = state[f"{first}.weight"].shape[0]
+            model = timm.create_model(name, num_classes=classes)
+        model.load_state_dict(state)
+    except (RuntimeError, KeyError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{path}: does not fit timm's {name}: {reason}") from error
+    config = model.pretrained_cfg
+    return LoadedModel(Network(model, config["mean"], config["std"]).eval(), text, files.sha256(path))
+
+
+def _factory(text: str) -> LoadedModel:
+    """package.module:function, found below the working directory too, as with `python -m`.
+
+    Raises ValueError for whatever importing or calling it raises.
+    """
+    module_name, function = text.split(":")
+    sys.path.insert(0, "")
+    try:
+        module = getattr(importlib.import_module(module_name), function)()
+    except Exception as error:  # it is anyone's code
+        raise ValueError(f"{text}: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove("")
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"{text}: should return a torch.nn.Module, returned {type(module).__name__}")
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return LoadedModel(module.eval(), text, digest.hexdigest())
+
+
+def check_classes(model: LoadedModel, outputs: int, images: ImageSet) -> None:
+    """Raise ValueError unless the model's classes are those of the images: by name where known, else by number."""
+    if model.classes is not None and model.classes != images.classes:
+        raise ValueError(f"{model.description}: its classes are not those of {images.description}")
+    if outputs != len(images.classes):
+        raise ValueError(
+            f"{model.description} has {outputs} classes, {images.description} has {len(images.classes)}: "
+            f"{', '.join(images.classes[:5])}, …"
+        )

@@ -1,0 +1,72 @@
+"""Networks that are programs: TorchScript and torch.export files.
+
+An export program is code as much as a function is: pickled and compiled code in a .pt2 is refused, but torch evaluates
+the Python expressions that it holds about sizes.  Load none from a stranger.
+"""
+
+import os
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.export.pt2_archive.constants import AOTINDUCTOR_DIR, OPAQUE_OBJ_FILENAME_PREFIX
+
+
+def _script(path: Path) -> nn.Module:
+    module: nn.Module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)  # copies of scripted parameters are no leaves: torch would warn of gradients
+    return module.eval()
+
+
+class _Exported(nn.Module):
+    """An exported program.  Its mode was fixed at export: its flags say nothing, and train() and eval() raise."""
+
+    def __init__(self, program: nn.Module) -> None:
+        super().__init__()
+        self.program = program
+        for part in self.modules():
+            part.training = False
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.program(images)
+        return logits
+
+    def train(self, mode: bool = True) -> "_Exported":
+        return self
+
+
+def _exported(path: Path) -> nn.Module:
+    # Names without case, as torch looks them up.
+    members = [name.lower() for name in torch._C.PyTorchFileReader(str(path)).get_all_records()]
+    if any(OPAQUE_OBJ_FILENAME_PREFIX in name for name in members):  # read with plain pickle
+        raise ValueError("it holds pickled code")
+    if any(AOTINDUCTOR_DIR in name for name in members):
+        raise ValueError("it holds compiled code")
+    try:
+        with _weights_only():
+            program = torch.export.load(path)
+    except pickle.UnpicklingError as error:
+        raise ValueError("it holds pickled code") from error
+    return _Exported(program.module())
+
+
+@contextmanager
+def _weights_only() -> Iterator[None]:
+    """Every torch.load reads tensors only: torch.export.load else runs what is pickled in inputs and constants."""
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+PROGRAMS: Mapping[str, Callable[[Path], nn.Module]] = {".pt": _script, ".ts": _script, ".pt2": _exported}

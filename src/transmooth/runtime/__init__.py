@@ -1,0 +1,1 @@
+"""What a process does around its work: signals, memory, cores, GPUs, forks and the terminal."""

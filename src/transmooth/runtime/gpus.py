@@ -1,0 +1,69 @@
+"""Lend each job of a machine its own GPUs: `python -m transmooth.runtime.gpus COUNT COMMAND …`.
+
+Snakemake counts GPUs but does not say which: without this every job would take the first.  A lease is a locked file
+for each GPU, which the system frees when the command ends, however that happens.  Under Slurm the pool is what the
+scheduler gave to the allocation (CUDA_VISIBLE_DEVICES), lent among its own jobs: two allocations may name different
+GPUs alike.
+"""
+
+import fcntl
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+FOLDER = Path(tempfile.gettempdir(), f"transmooth-gpus-{os.getuid()}-{os.environ.get('SLURM_JOB_ID', 'all')}")
+
+
+def present() -> list[str]:
+    """Names of the GPUs that jobs share out: those of CUDA_VISIBLE_DEVICES, else all of the machine."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name]
+    try:
+        listed = subprocess.run(["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True)
+    except FileNotFoundError:
+        return []
+    return listed.stdout.decode().split() if listed.returncode == 0 else []
+
+
+def lease(count: int, pool: list[str], folder: Path = FOLDER, poll: float = 1) -> list[str]:
+    """Wait until `count` GPUs of the pool are free and take them for this process and what it becomes.
+
+    Raises ValueError if the pool has fewer.
+    """
+    if count > len(pool):
+        raise ValueError(f"{count} GPUs asked for, the machine has {len(pool)}: {', '.join(pool) or 'none'}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    while True:
+        taken: dict[str, int] = {}
+        for name in pool:
+            if len(taken) == count:
+                break
+            descriptor = os.open(folder / f"{name}.lock", os.O_CREAT | os.O_RDWR)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                taken[name] = descriptor
+            except OSError:
+                os.close(descriptor)
+        if len(taken) == count:
+            for descriptor in taken.values():
+                os.set_inheritable(descriptor, True)  # the lock lives on in the command
+            return list(taken)
+        # All or nothing: two jobs that each hold a part would wait for each other forever.
+        for descriptor in taken.values():
+            os.close(descriptor)
+        time.sleep(poll)
+
+
+def main(arguments: list[str]) -> None:
+    """Become the command, with the leased GPUs visible to it."""
+    count, *command = arguments
+    if pool := present():
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(lease(int(count), pool))
+    os.execvp(command[0], command)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

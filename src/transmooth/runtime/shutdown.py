@@ -1,0 +1,87 @@
+"""How a job ends before it is done: told by a signal, or because the run that started it is gone.
+
+The Snakefile holds a lock for as long as its run lives.  A job that is left without its run or without its parent ends
+as if it had been told to by SIGTERM: nothing works on, unseen, in a folder that the next run writes to.
+"""
+
+import fcntl
+import os
+import signal
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+RUN = "TRANSMOOTH_RUN"  # the environment variable that names the file which the run keeps locked
+POLL = 0.2  # seconds
+
+_stop_requested = False
+
+
+def hold_run_lock(path: Path) -> IO[str]:
+    """Keep the run's lock `path` and tell it to the jobs that are started from now on.
+
+    The lock goes with this process, or when the file that is returned is closed: then the jobs end.
+    """
+    lock = path.open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    os.environ[RUN] = str(path)
+    return lock
+
+
+def end_with_run() -> None:
+    """In a job: from now on a thread sends SIGTERM to this process once its run, or its parent, is gone.
+
+    Nothing happens in a process that was started by hand: `nohup` is to outlive its shell.
+    """
+    run: int | None = None
+    with suppress(KeyError, OSError):  # no run, or one on another machine
+        run = os.open(os.environ[RUN], os.O_RDWR)
+    if run is not None or "RANK" in os.environ:  # one of several processes has `accelerate launch` above it
+        threading.Thread(target=_wait, args=(run, os.getppid()), daemon=True).start()
+
+
+def _wait(run: int | None, parent: int) -> None:
+    while os.getppid() == parent:
+        with suppress(BlockingIOError):
+            if run is not None:
+                fcntl.flock(run, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                break
+        time.sleep(POLL)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def raise_on_signals() -> None:
+    """From now on SIGTERM raises KeyboardInterrupt, as Ctrl-C does; whichever comes later is ignored.
+
+    A job is told twice when a terminal and its run both tell it: the second must not disturb the cleaning up.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _raise)
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def stop_at_next_save() -> None:
+    """From now on SIGTERM and Ctrl-C do no more than make `stop_requested` true.
+
+    For work that asks, and saves before it ends.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _note)
+
+
+def _note(number: int, frame: FrameType | None) -> None:
+    global _stop_requested
+    _stop_requested = True
+
+
+def stop_requested() -> bool:
+    """Whether a signal has come since `stop_at_next_save`."""
+    return _stop_requested

@@ -1,0 +1,114 @@
+"""Class counts of noisy predictions, as fast as the machine allows.
+
+A sampler answers `counts(stream, images, start, n)`: of the noise that belongs to each image and stream, evaluate
+samples start .. start + n and count the predicted classes.  It keeps no state, so certifiers may ask in any order, for
+many images at once, and always get the counts of the same noise, which is keyed by (seed, image index, stream, block),
+whatever the shard, rank or batch.  How many threads compute a logit can change its rounding.  Samples of many images
+share one batch of one static shape.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from transmooth.noise import block_key
+from transmooth.smoothing.bounds import Ints, check_sigma
+from transmooth.smoothing.deploy import deploy
+
+BLOCK = 64  # samples drawn from one generator state; changing it changes every record
+
+
+class Sampler:
+    """Counts for one base classifier at one sigma.
+
+    model: images [B, 3, H, W] in [0, 1] -> logits [B, K], in eval mode, normalisation inside: a copy of it is
+    deployed.  Or what `deploy` made of one, which samplers at several sigmas can share.
+    fetch: image index -> float32 [3, H, W] in [0, 1].
+    dtype: `bf16` casts the network and the noisy image, after the noise was added in float32; the certificate is then
+    for the network in bf16, which is why records name the dtype.
+    compile: see `deploy`; no command asks for it.
+
+    Raises ValueError for sigma <= 0, batch < 1, a model in train mode, an image outside [0, 1], or logits that are not
+    finite.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        fetch: Callable[[int], Tensor],
+        sigma: float,
+        *,
+        seed: int = 0,
+        batch: int = 256,
+        dtype: str = "fp32",
+        compile: bool = False,
+    ) -> None:
+        check_sigma(sigma)
+        if batch < 1:
+            raise ValueError(f"batch must be at least 1, found {batch}")
+        self.device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
+        self.network = deploy(model, dtype, compile=compile)
+        self.fetch, self.sigma, self.seed, self.batch = fetch, sigma, seed, batch
+        self.generator = torch.Generator(self.device)
+
+    @torch.inference_mode()
+    def __call__(self, stream: int, images: Ints, start: Ints, n: Ints) -> Ints:
+        counts: Tensor | None = None
+        ones = torch.ones(self.batch, dtype=torch.int64, device=self.device)
+        for noisy, owner in self._batches(stream, images, start, n):
+            logits = self.network(noisy)
+            classes = logits.shape[1]
+            if counts is None:
+                # A row more for the padding and a column more for logits that are not finite: counted on the device
+                # and looked at once, at the end.
+                counts = torch.zeros((len(images) + 1) * (classes + 1), dtype=torch.int64, device=self.device)
+            predicted = torch.where(torch.isfinite(logits).all(1), logits.argmax(1), classes)
+            counts.index_add_(0, owner * (classes + 1) + predicted, ones)
+        if counts is None:
+            raise ValueError("no samples asked for")
+        table = counts.view(len(images) + 1, -1)[:-1].cpu().numpy()
+        if table[:, -1].any():
+            broken = images[int(table[:, -1].argmax())]
+            raise ValueError(f"image {broken}: the model's logits are NaN or infinite at sigma = {self.sigma}")
+        return table[:, :-1]
+
+    def _batches(self, stream: int, images: Ints, start: Ints, n: Ints) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of noisy images [batch, H, W, 3] and the request that each belongs to; len(images) pads the last.
+
+        Both are overwritten for the next batch.
+        """
+        buffer: Tensor | None = None
+        owner = torch.full((self.batch,), len(images), device=self.device)
+        filled = 0
+        for request, (index, first, count) in enumerate(zip(images, start, n, strict=True)):
+            image = self._image(int(index))
+            if buffer is None:
+                # Contiguous for the generator: filling a channels-last view is serial and 10 times slower on a CPU.
+                buffer = torch.zeros(self.batch, *image.shape, device=self.device)
+                noise = torch.empty(BLOCK, *image.shape, device=self.device)
+            for block in range(first // BLOCK, -(-(first + count) // BLOCK)):
+                self.generator.manual_seed(block_key(self.seed, int(index), stream, block))
+                noise.normal_(generator=self.generator)
+                low = max(first - block * BLOCK, 0)
+                high = min(first + count - block * BLOCK, BLOCK)
+                while low < high:
+                    room = min(high - low, self.batch - filled)
+                    torch.add(image, noise[low : low + room], alpha=self.sigma, out=buffer[filled : filled + room])
+                    owner[filled : filled + room] = request
+                    low, filled = low + room, filled + room
+                    if filled == self.batch:
+                        yield buffer, owner
+                        filled = 0
+        if filled:
+            assert buffer is not None
+            owner[filled:] = len(images)
+            yield buffer, owner
+
+    def _image(self, index: int) -> Tensor:
+        """Height x width x channels, checked."""
+        image = self.fetch(index)
+        low, high = image.aminmax()
+        if not (low >= 0 and high <= 1):  # NaN fails both
+            raise ValueError(f"image {index}: should be within [0, 1], found {float(low):g} to {float(high):g}")
+        return image.permute(1, 2, 0).contiguous().to(self.device)

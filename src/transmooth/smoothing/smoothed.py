@@ -1,0 +1,241 @@
+"""Smooth anyone's classifier: predict and certify, from tensors to tensors and data frames.
+
+    model = timm.create_model(…).eval()          # images [B, 3, H, W] in [0, 1] → logits, normalisation inside
+    frame = certify(model, images, labels, sigma=0.5)
+
+The smoothed classifier of a base classifier f is g(x) = argmax_c P[f(x + δ) = c], δ ~ N(0, σ²I). Where c has a
+probability p > 1/2, g is constant within the ℓ2 radius σ Φ⁻¹(p) of x (Cohen, Rosenfeld, Kolter 2019).
+
+**Several σ.** A certificate is about g at ONE σ, fixed without the samples that estimate it. Certifying at several σ
+and keeping each image's largest radius (the oracle envelope of the papers) certifies no classifier: x ↦ g_σ(x)(x) may
+choose another σ next to x and then answers with another classifier, about which the radius at x says nothing.
+`choose_sigma` is what remains valid: one σ for all images, chosen on other noise, at no cost in α.
+"""
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike
+from scipy.special import bdtr
+from torch import Tensor, nn
+
+from transmooth.smoothing.bounds import Floats, Ints, check_probability, check_sigma
+from transmooth.smoothing.chunks import certify_chunks
+from transmooth.smoothing.decision import ABSTAIN, SELECTION, Counts, draw
+from transmooth.smoothing.methods import METHODS, check
+from transmooth.smoothing.sampler import Sampler
+
+# The noise that chooses σ is none of the noise that certifies: streams of its own, beside those of decision.py.
+CHOICE = 3
+
+
+class SmoothedClassifier(nn.Module):
+    """The smoothed classifier g of a base classifier, at one σ.
+
+    model: images [B, 3, H, W] in [0, 1] → logits [B, K], in eval mode, an image's logits independent of its batch.
+    sigma: standard deviation of the noise, in units of the [0, 1] image. dtype: `bf16` smooths the network in bf16.
+    Noise is a function of (seed, position of the image). seed: for answers that can be repeated. Without one each call
+    of `predict` draws a fresh seed, which nobody who chooses the images can know, and `certify` takes 0.
+
+        SmoothedClassifier(model, sigma=0.5)(images)
+    """
+
+    def __init__(
+        self, model: nn.Module, sigma: float, *, seed: int | None = None, batch: int = 256, dtype: str = "fp32"
+    ) -> None:
+        check_sigma(sigma)
+        super().__init__()
+        self.model, self.sigma, self.seed, self.batch, self.dtype = model, sigma, seed, batch, dtype
+
+    def forward(self, images: Tensor) -> Tensor:
+        """`predict` with its defaults."""
+        return self.predict(images)
+
+    def predict(self, images: Tensor, n: int = 1000, alpha: float = 0.001) -> Tensor:
+        """The class of g for each image [B, 3, H, W], int64 [B], −1 where it abstains (see `vote`).
+
+        Raises ValueError for a model or images that cannot be smoothed.
+        """
+        check_images(images)
+        check_model(self.model, images[0])
+        seed = secrets.randbits(63) if self.seed is None else self.seed
+        sampler = Sampler(self.model, images.__getitem__, self.sigma, seed=seed, batch=self.batch, dtype=self.dtype)
+        return torch.from_numpy(vote(sampler, np.arange(len(images)), n, alpha))
+
+    def certify(self, images: Tensor, labels: ArrayLike | None = None, **settings: Any) -> pd.DataFrame:
+        """`certify` of this module, with the settings `method`, `n0`, `n`, `alpha` and `radii`."""
+        settings |= {"sigma": self.sigma, "seed": self.seed or 0, "batch": self.batch, "dtype": self.dtype}
+        return certify(self.model, images, labels, **settings)
+
+
+def certify(
+    model: nn.Module,
+    images: Tensor,
+    labels: ArrayLike | None = None,
+    *,
+    sigma: float,
+    method: str = "cohen",
+    n0: int = 100,
+    n: int = 100_000,
+    alpha: float = 0.001,
+    radii: Sequence[float] | None = None,
+    seed: int = 0,
+    batch: int = 256,
+    dtype: str = "fp32",
+) -> pd.DataFrame:
+    """Certify images [N, 3, H, W] in [0, 1]: one row each, the columns of a record (see `transmooth.records.table`).
+
+    method, n0, n, alpha, radii: see `smoothing.methods`. With `labels` [N], methods that may stop early do so where the
+    selected class is wrong. Per image, P[radius > true radius] ≤ alpha if the image was chosen without knowing the
+    noise, hence `seed`; prediction −1 and radius 0 mean that nothing could be certified: more samples may help, or
+    noise of this σ leaves the model no majority.
+
+    Columns: index (position), label (if given), prediction, radius (ℓ2), radius_linf = radius / √(3·H·W), which holds
+    because an ℓ∞ ball lies in the ℓ2 ball of √d times its radius, selected, n, top_count, evaluations, seconds, method,
+    alpha, n0, seed, dtype, sigma.
+
+    Raises ValueError for settings that could never certify, images outside [0, 1], and a model that cannot be smoothed.
+    """
+    spec = _spec(method, n0, n, alpha, radii, seed, dtype)
+    check(spec, sigma)
+    check_images(images, labels)
+    classes = check_model(model, images[0])
+    known: list[int | None] = [None] * len(images)
+    if labels is not None:
+        known = _class_numbers(labels, classes).tolist()
+    todo = [(sigma, index, label) for index, label in enumerate(known)]
+    rows = [row for chunk in certify_chunks(model, images.__getitem__, todo, spec, batch) for row in chunk]
+    frame = pd.DataFrame(rows)
+    frame.insert(4, "radius_linf", frame["radius"] / np.sqrt(images[0].numel()))
+    return frame if labels is not None else frame.drop(columns="label")
+
+
+def choose_sigma(
+    model: nn.Module,
+    images: Tensor,
+    labels: ArrayLike,
+    sigmas: Sequence[float],
+    *,
+    radius: float | None = None,
+    n0: int = 100,
+    n: int = 1000,
+    alpha: float = 0.001,
+    seed: int = 0,
+    batch: int = 256,
+    dtype: str = "fp32",
+) -> tuple[float, dict[float, float]]:
+    """The σ to deploy: the best of `sigmas` on held-out images, and the score of each; the smaller one of equals.
+
+    The score is the certified accuracy at `radius`, or the ACR without one, by Cohen's method. The noise is of streams
+    that `certify` never draws, so whatever σ̂ this gives, it is a constant to the samples that certify g_σ̂: their
+    guarantee holds at the full alpha. Images that are also certified later do not void it, but the accuracy then
+    reported was chosen to be high on them.
+    """
+    spec = _spec("cohen", n0, n, alpha, None, seed, dtype)
+    check_images(images, labels)
+    right = _class_numbers(labels, check_model(model, images[0]))
+    scores = {}
+    for sigma in sigmas:
+        check(spec, sigma)
+        sampler = Sampler(model, images.__getitem__, sigma, seed=seed, batch=batch, dtype=dtype)
+
+        def counts(stream: int, which: Ints, start: Ints, samples: Ints, sampler: Counts = sampler) -> Ints:
+            return sampler(CHOICE + stream, which, start, samples)
+
+        decisions = METHODS["cohen"](counts, np.arange(len(images)), right, sigma, spec)
+        certified: Floats = np.where(decisions.prediction == right, decisions.radius, -1)
+        scores[sigma] = float(certified.clip(0).mean() if radius is None else (certified >= radius).mean())
+    if not scores:
+        raise ValueError("choose_sigma needs at least one sigma to choose from, got none")
+    return max(scores, key=lambda sigma: (scores[sigma], -sigma)), scores
+
+
+def vote(counts: Counts, images: Ints, n: int, alpha: float) -> Ints:
+    """PREDICT of Cohen et al. (2019): the class of g for each image, int64 [B], −1 for abstained.
+
+    The most frequent class c of n noisy predictions is returned if a two-sided test rejects, at alpha, that it and the
+    runner-up are equally likely: 2 P[Bin(k_1 + k_2, 1/2) ≤ k_2] ≤ alpha. Per image, P[answer is neither g(x) nor −1] ≤
+    alpha if the image was chosen without knowing the noise; it abstains where n samples cannot tell the two apart, near
+    g's boundary even for large n. Raises ValueError.
+    """
+    check_probability("alpha", alpha)
+    # 2 · 2⁻ⁿ ≤ alpha: what even a unanimous vote needs.
+    if n < (fewest := int(np.ceil(1 - np.log2(alpha)))):
+        raise ValueError(f"n = {n} votes always abstain at alpha = {alpha}: it takes at least {fewest}")
+    every = np.full(len(images), n)
+    seen = draw(counts, SELECTION, images, np.zeros_like(every), every)
+    second, first = np.sort(seen, axis=1)[:, -2:].T
+    tail = 2 * bdtr(second.astype(np.float64), first + second, 0.5)
+    return np.where(tail <= alpha, seen.argmax(1), ABSTAIN)
+
+
+def _class_numbers(labels: ArrayLike, classes: int) -> Ints:
+    """Labels as integers.  Raises ValueError for one that is none, or not one of the model's classes."""
+    given = np.asarray(labels)
+    if given.dtype.kind not in "iu" or given.min() < 0 or given.max() >= classes:
+        shown = f"{given.dtype} from {given.min()} to {given.max()}" if given.dtype.kind in "iuf" else f"{given.dtype}"
+        raise ValueError(f"labels must be integers in [0, {classes}), the model's classes, got {shown}")
+    return given.astype(np.int64)
+
+
+def check_images(images: Tensor, labels: ArrayLike | None = None) -> None:
+    """Raise ValueError unless images are floats [N ≥ 1, C, H, W] in [0, 1], with one label each if there are any."""
+    if images.ndim != 4 or not len(images) or not images.is_floating_point():
+        raise ValueError(
+            f"images must be floats [N, 3, H, W] in [0, 1], N ≥ 1, got {images.dtype} {list(images.shape)}"
+        )
+    low, high = images.aminmax()
+    if not (low >= 0 and high <= 1):  # NaN fails both
+        raise ValueError(f"images must be within [0, 1], got {float(low):g} to {float(high):g}")
+    if labels is not None and np.shape(labels) != (len(images),):
+        raise ValueError(f"there must be one label per image, got shape {np.shape(labels)} for {len(images)} images")
+
+
+@torch.inference_mode()
+def check_model(model: nn.Module, image: Tensor) -> int:
+    """The number of classes K of a model that can be smoothed, tried on one image [3, H, W] in [0, 1].
+
+    Raises ValueError, with the reason, for a module in train mode, logits that are not [B, K] or not finite, that
+    differ from call to call, or that depend on the other images of the batch: the theorem is about a fixed function of
+    one image.
+    """
+    training = [name or type(module).__name__ for name, module in model.named_modules() if module.training]
+    if training:
+        shown = ", ".join(training[:3])
+        raise ValueError(
+            f"the model is in train mode ({shown}): BatchNorm or dropout would void the theorem; call eval()"
+        )
+    device = next((tensor.device for tensor in model.parameters()), image.device)
+    image = image.to(device)
+    batch = torch.stack([image, 1 - image, image.flip(-1), torch.zeros_like(image)])
+    try:
+        together, again, alone = model(batch), model(batch), model(batch[:1])
+    except Exception as error:  # whatever someone's model raises, the reason is that it does not take these images
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(f"the model fails on images {list(batch.shape)} or on one of them alone: {reason}") from error
+    if not isinstance(together, Tensor) or together.ndim != 2 or len(together) != 4 or together.shape[1] < 2:
+        found = list(together.shape) if isinstance(together, Tensor) else type(together).__name__
+        raise ValueError(f"the model must give logits [B, K ≥ 2], got {found} for 4 images")
+    if not torch.isfinite(together).all():
+        raise ValueError("the model's logits are NaN or infinite on an image without noise")
+    # Batches of another size are computed in another order: equal logits differ in the last digits.
+    slack = 0.01 * (together.amax() - together.amin()) + 1e-6
+    if (together - again).abs().max() > slack:
+        raise ValueError("the model is random: it gives other logits for the same images, as active dropout does")
+    if (together[:1] - alone).abs().max() > slack:
+        raise ValueError(
+            "the model is batch-dependent: an image has other logits alone than among others, as with BatchNorm that "
+            "uses the statistics of the batch"
+        )
+    return int(together.shape[1])
+
+
+def _spec(
+    method: str, n0: int, n: int, alpha: float, radii: Sequence[float] | None, seed: int, dtype: str
+) -> dict[str, Any]:
+    grid = {} if radii is None else {"radii": list(radii)}
+    return {"method": method, "n0": n0, "n": n, "alpha": alpha, "seed": seed, "dtype": dtype} | grid

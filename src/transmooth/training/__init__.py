@@ -1,0 +1,1 @@
+"""Training: the one loop, of the workflow and of the command line."""

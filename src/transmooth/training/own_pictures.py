@@ -1,0 +1,149 @@
+"""One training on one's own pictures: what `transmooth train` and `transmooth finetune` do.
+
+The pictures become a prepared set, and it a checkpoint folder, by the functions that the jobs of a study call, from
+specs that `plan` makes of params checked like those of a study.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import timm
+
+from transmooth.checkpoint import weights
+from transmooth.checkpoint.card import CheckpointError, read_card
+from transmooth.data import prepare, read_manifest, verify
+from transmooth.loading import hub
+from transmooth.loading.models import load_model
+from transmooth.models import Network
+from transmooth.params import Dataset, TrainParams, validate
+from transmooth.plan import prepare_spec, training_spec
+from transmooth.training.loop import train
+
+SPLITS = ("train", "val", "valid", "validation", "test")
+CHECKPOINT_SECONDS = 60.0
+
+
+def source_of(pictures: str, test: float, seed: int) -> dict[str, Any]:
+    """The source, as in params/datasets.yaml, that a folder of images or the name of a torchvision dataset means.
+
+    A folder with train/ and test/ keeps them: val/ is the test set where there is no test/, and more training images
+    where there is.  Of a folder of classes the share `test` is set aside, drawn per class by `seed`.
+    Raises ValueError for splits without training or test images, FileNotFoundError for what is not there.
+    """
+    folder = Path(pictures)
+    if not folder.is_dir():
+        name, _, root = pictures.partition("@")
+        if not name.isidentifier():
+            raise FileNotFoundError(f"{pictures}: no such folder, and no name of a torchvision dataset")
+        return {"kind": "torchvision", "name": name, "root": root or "~/datasets"}
+    there = [split for split in SPLITS if (folder / split).is_dir()]
+    root = str(folder.resolve())
+    if not there:
+        return {"kind": "onefolder", "root": root, "test": test, "seed": seed}
+    held_out = ["test"] if "test" in there else there[1:]
+    training = [split for split in there if split not in held_out]
+    if "train" not in there or not held_out:
+        raise ValueError(f"{folder}: should have train/ and test/ (or val/), or no splits at all; has {there}")
+    return {"kind": "imagefolder", "root": root, "splits": {"train": training, "test": held_out}}
+
+
+def prepared(
+    pictures: str,
+    out: Path,
+    size: int,
+    augment: list[str],
+    test: float,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """The folder of the prepared set of `pictures`: itself if it is one, else `out`, made anew from the pictures.
+
+    Images are squares of `size`, a little larger before a random crop and resize; a tenth of the training images is set
+    aside to choose by.  `progress(done, total)` is called as images are decoded.  Raises what `prepare` does, and
+    ValueError for a prepared set of another size and for one without validation images.
+    """
+    folder = Path(pictures)
+    if (folder / "manifest.json").is_file():
+        if (found := verify(folder)["size"]) != size:
+            raise ValueError(f"{folder} was prepared at size {found}, not {size}")
+    else:
+        stored = size * 8 // 7 if "resized_crop" in augment else size  # as 256 for 224
+        entry = {"source": source_of(pictures, test, seed), "size": size, "stored": stored, "seed": seed}
+        entry["augment"] = augment
+        dataset = validate(Dataset, entry, pictures)
+        prepare({k: v for k, v in prepare_spec(dataset).items() if k != "sha256"}, out, Path.cwd(), None, progress)
+        folder = out
+    if "validation" not in (counts := read_manifest(folder)["counts"]):
+        raise ValueError(f"{pictures}: {counts['train']} training images are too few to set some aside to choose by")
+    return folder
+
+
+@contextmanager
+def start_from(text: str) -> Iterator[tuple[dict[str, Any], Path | None, int]]:
+    """What a finetuning starts from, checked: its part of the spec, its checkpoint folder, and the side of its images.
+
+    text: a checkpoint folder; `hf-hub:OWNER/NAME[@REVISION]`, one of a hub; `timm:NAME@WEIGHTS`, a ResNet of timm with
+    weights in .safetensors or .pth; `timm:NAME`, with the weights that timm serves.  Raises ValueError or
+    FileNotFoundError for any other, hub.HubError where the hub cannot be reached or refuses.
+    """
+    if not text.startswith("timm:"):
+        init = Path(text)
+        if text.startswith(hub.PREFIX):
+            _, card, init, _ = hub.load(text)
+        else:
+            _, card = weights.load(init)
+        if "size" not in card:
+            raise CheckpointError(f"{text}: its card should tell the size of its images")
+        yield {}, init, card["size"]
+        return
+    name = text.removeprefix("timm:").split("@")[0]
+    network = {"name": name, "stem": "imagenet", "norm": "batch", "groups": 1, "options": {}}
+    if "@" not in text:
+        if not timm.is_model_pretrained(name):
+            raise ValueError(f"{text}: timm serves no weights for {name!r}")
+        yield {"network": network | {"official": True}}, None, timm.get_pretrained_cfg(name).input_size[-1]
+        return
+    model = load_model(text).module
+    assert isinstance(model, Network)
+    backbone: Any = model.backbone
+    with tempfile.TemporaryDirectory(prefix="transmooth-") as folder:
+        mean, std = model.mean.flatten().tolist(), model.std.flatten().tolist()
+        outputs = [str(number) for number in range(backbone.num_classes)]
+        weights.save(Path(folder), model, {"network": network, "classes": outputs, "mean": mean, "std": std})
+        try:
+            weights.load(Path(folder))
+        except Exception as error:  # other families of timm fail in ways of their own
+            reason = str(error).split("\n")[0]
+            raise ValueError(f"{text}: should be a ResNet of timm with batch norm: {reason}") from error
+        yield {}, Path(folder), backbone.pretrained_cfg["input_size"][-1]
+
+
+def fit(
+    out: Path, data: Path, recipe: dict[str, Any], schedule: dict[str, Any], augment: list[str], init: Path | None
+) -> dict[str, Any]:
+    """Train on a prepared set as a job of a study does, and return the card of the checkpoint `out`.
+
+    recipe: what a spec has beside its schedule and augmentations; schedule: the keys of `TrainParams`.
+    An interrupted call goes on where it was last saved; a finished one has nothing left to do.  Raises ValueError
+    for an `out` that holds another training.
+    """
+    training = validate(TrainParams, {"optimizer": "adamw", "weight_decay": 0.01} | schedule, "training")
+    spec = training_spec({"objective": "cross_entropy", "options": {}} | recipe, training, augment)
+    card = out / "model.json"
+    if card.is_file():
+        made = read_card(out)
+        asked = {
+            "spec": spec,
+            "data": read_manifest(data)["checksum"],
+            "init": read_card(init)["weights_sha256"] if init else None,
+        }
+        if differing := [key for key in asked if made.get(key) != json.loads(json.dumps(asked[key]))]:
+            raise ValueError(f"{out}: holds another training (its {', '.join(differing)}); choose another --out")
+        return made
+    train(spec, data, out, init, CHECKPOINT_SECONDS)
+    (out / "resume.pt").unlink(missing_ok=True)
+    return read_card(out)

@@ -1,0 +1,271 @@
+import io
+import json
+import os
+import pickle
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import timm
+import torch
+from torch import Tensor, nn
+
+from tests.conftest import NETWORK
+from transmooth.checkpoint import weights
+from transmooth.loading.images import ImageSet
+from transmooth.loading.models import LoadedModel, check_classes, load_model
+from transmooth.models import Network
+from transmooth.smoothing.smoothed import certify, check_model
+
+BATCH = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+CLASSES = tuple("abcdefghij")
+
+
+@pytest.fixture(scope="module")
+def small() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.LazyLinear(10)).eval()
+
+
+def same(loaded: LoadedModel, model: nn.Module) -> None:
+    assert not any(module.training for module in loaded.module.modules())
+    assert len(loaded.sha256) == 64
+    torch.testing.assert_close(loaded.module(BATCH), model(BATCH))
+    assert check_model(loaded.module, BATCH[0]) == 10
+
+
+def test_a_checkpoint_folder_knows_its_classes(network: Network, tmp_path: Path) -> None:
+    card = {"network": NETWORK, "classes": list(CLASSES), "mean": [0.5] * 3, "std": [0.25] * 3}
+    weights.save(tmp_path / "model", network, card)
+    loaded = load_model(str(tmp_path / "model"))
+    same(loaded, network)
+    assert loaded.classes == CLASSES
+    identity = {"model": str(tmp_path / "model"), "sha256": loaded.sha256, "mean": [0.5] * 3, "std": [0.25] * 3}
+    assert loaded.identity == identity == json.loads(json.dumps(loaded.identity))
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_a_timm_model_has_the_classes_of_its_weights_and_its_own_normalisation(suffix: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = timm.create_model("test_resnet", num_classes=10).eval()
+    path = tmp_path / f"w.{suffix}"
+    if suffix == "safetensors":
+        safetensors.torch.save_file(model.state_dict(), path)
+    else:  # as a training script leaves it
+        state = {f"module.{name}": tensor for name, tensor in model.state_dict().items()}
+        torch.save({"epoch": 3, "state_dict": state}, path)
+    config = model.pretrained_cfg
+    same(load_model(f"timm:test_resnet@{path}"), Network(model, config["mean"], config["std"]))
+    with pytest.raises(ValueError, match=r"w\.\w+: does not fit timm's test_vit"):
+        load_model(f"timm:test_vit@{path}")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")  # torch deprecates what people have on disk
+@pytest.mark.parametrize("suffix", ["pt", "ts", "pt2"])
+def test_programs_are_run_as_they_were_saved(small: nn.Module, suffix: str, tmp_path: Path) -> None:
+    small(BATCH)
+    path = tmp_path / f"m.{suffix}"
+    if suffix == "pt2":
+        dynamic = ({0: torch.export.Dim("batch")},)
+        torch.export.save(torch.export.export(small, (BATCH,), dynamic_shapes=dynamic), path)
+    else:
+        torch.jit.script(small).save(str(path))
+    loaded = load_model(str(path))
+    same(loaded, small)
+    frame = certify(loaded.module, BATCH, sigma=0.1, n=50, n0=20)  # it also deploys
+    assert frame["evaluations"].tolist() == [70, 70]
+    path.write_bytes(b"PK not a program")
+    with pytest.raises(ValueError, match=f"m.{suffix}: not readable as what its name says"):
+        load_model(str(path))
+
+
+def test_a_program_exported_for_one_batch_size_is_refused(small: nn.Module, tmp_path: Path) -> None:
+    small(BATCH)
+    torch.export.save(torch.export.export(small, (BATCH,)), tmp_path / "m.pt2")
+    with pytest.raises(ValueError, match=r"the model fails on images \[4, 3, 16, 16\] or on one of them alone"):
+        check_model(load_model(str(tmp_path / "m.pt2")).module, BATCH[0])
+
+
+FACTORY = """
+import torch
+def model():
+    torch.manual_seed({seed})
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(), torch.nn.Linear(768, 10))
+def number():
+    return 3
+def identity():
+    return torch.nn.Identity()
+def flatten():
+    return torch.nn.Flatten()
+def broken():
+    raise RuntimeError("no GPU")
+"""
+
+
+def test_a_factory_is_called_only_when_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for seed in (0, 1):
+        Path(f"theirs{seed}.py").write_text(FACTORY.format(seed=seed))
+    before = list(sys.path)
+    loaded = load_model("theirs0:model")
+    same(loaded, loaded.module)
+    assert sys.path == before
+    assert load_model("theirs0:model").sha256 == loaded.sha256 != load_model("theirs1:model").sha256
+    with pytest.raises(ValueError, match=r"theirs0:number: should return a torch.nn.Module, returned int"):
+        load_model("theirs0:number")
+    with pytest.raises(ValueError, match=r"theirs0:gone: AttributeError: module 'theirs0' has no attribute 'gone'"):
+        load_model("theirs0:gone")
+    with pytest.raises(ValueError, match="nowhere:model: ModuleNotFoundError: No module named 'nowhere'"):
+        load_model("nowhere:model")
+    with pytest.raises(ValueError, match=r"^theirs0:broken: RuntimeError: no GPU$"):
+        load_model("theirs0:broken")
+    assert sys.path == before
+
+
+def test_models_of_the_same_weights_have_identities_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("theirs2.py").write_text(FACTORY.format(seed=2))
+    one, other = load_model("theirs2:identity"), load_model("theirs2:flatten")
+    assert one.sha256 == other.sha256
+    assert one.identity == {"model": "theirs2:identity", "sha256": one.sha256}
+    assert other.identity == {"model": "theirs2:flatten", "sha256": one.sha256}
+    timm_model = timm.create_model("test_resnet", num_classes=10)
+    safetensors.torch.save_file(timm_model.state_dict(), "w.safetensors")
+    named = load_model("timm:test_resnet@w.safetensors").identity
+    assert named["mean"] == pytest.approx(timm_model.pretrained_cfg["mean"])
+    assert named["std"] == pytest.approx(timm_model.pretrained_cfg["std"])
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path("ran").touch, ())
+
+
+def test_loading_weights_executes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": Evil()}, "w.pth")
+    with pytest.raises(ValueError, match=r"w.pth: not readable as what its name says \(weights\)"):
+        load_model("timm:test_resnet@w.pth")
+    assert not Path("ran").exists()
+
+
+def saved(content: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def pickled_inputs(members: dict[str, bytes]) -> None:
+    members["m/data/sample_inputs/model.pt"] = saved(({"images": Evil()},))
+
+
+def old_pickled_inputs(members: dict[str, bytes]) -> None:
+    members["m/data/sample_inputs/model.pt"] = pickle.dumps(Evil(), protocol=0)  # begins with a letter
+
+
+def constant(members: dict[str, bytes], name: str, content: bytes) -> None:
+    meta = {"path_name": name, "is_param": False, "use_pickle": True, "tensor_meta": None}
+    members["m/data/constants/model_constants_config.json"] = json.dumps({"config": {"c": meta}}).encode()
+    members[f"m/data/constants/{name}"] = content
+
+
+def pickled_constant(members: dict[str, bytes]) -> None:
+    constant(members, "tensor_0", saved(Evil()))
+
+
+def opaque_constant(members: dict[str, bytes]) -> None:
+    constant(members, "opaque_obj_0", pickle.dumps(Evil()))
+
+
+def compiled_model(members: dict[str, bytes]) -> None:
+    members["m/data/aotinductor/model/model.so"] = b""
+
+
+@pytest.mark.parametrize("change", [pickled_inputs, old_pickled_inputs, pickled_constant, opaque_constant])
+def test_a_program_with_pickled_code_is_refused(
+    change: Callable[[dict[str, bytes]], None], small: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rewrite(small, change)
+    with pytest.raises(ValueError, match=r"^m.pt2: .*: it holds pickled code$"):
+        load_model("m.pt2")
+    assert not Path("ran").exists()
+    assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
+
+
+def test_a_program_with_compiled_code_is_refused(
+    small: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rewrite(small, compiled_model)
+    with pytest.raises(ValueError, match=r"^m.pt2: .*: it holds compiled code$"):
+        load_model("m.pt2")
+
+
+def rewrite(model: nn.Module, change: Callable[[dict[str, bytes]], None]) -> None:
+    """Export the model to m.pt2 and change the members of that archive."""
+    model(BATCH)
+    torch.export.save(torch.export.export(model, (BATCH,)), "m.pt2")
+    with zipfile.ZipFile("m.pt2") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    change(members)
+    with zipfile.ZipFile("m.pt2", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+class Scaled(nn.Module):
+    """A buffer that is not saved becomes a constant of the program, and so does a tensor made in forward()."""
+
+    scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.tensor([0.5, -2.0]), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean((1, 2, 3))[:, None] * self.scale + torch.tensor([1.0, 3.0])
+
+
+def test_a_program_with_constants_is_read(tmp_path: Path) -> None:
+    program = torch.export.export(Scaled().eval(), (BATCH,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.export.save(program, tmp_path / "m.pt2")
+    assert torch.equal(load_model(str(tmp_path / "m.pt2")).module(BATCH), Scaled()(BATCH))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gone.pt", "gone.pt: no such file"),
+        ("timm:test_resnet", "a timm model is timm:NAME@FILE"),
+        ("timm:test_resnet@gone.pth", "gone.pth: no such file"),
+        (
+            "weights.onnx",
+            "a model is a checkpoint folder, hf-hub:OWNER/NAME, timm:NAME@FILE, a file ending in .pt, .ts, .p",
+        ),
+        (".", "model.json: no such card"),
+    ],
+)
+def test_what_is_no_model_is_named(text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        load_model(text)
+
+
+def test_other_classes_are_refused() -> None:
+    def fetch(index: int) -> Tensor:
+        return BATCH[index]
+
+    images = ImageSet(fetch, np.array([0, 1]), ("a", "b"), "two", {})
+    check_classes(LoadedModel(nn.Identity(), "m", ""), 2, images)
+    check_classes(LoadedModel(nn.Identity(), "m", "", ("a", "b")), 2, images)
+    with pytest.raises(ValueError, match="m has 10 classes, two has 2: a, b"):
+        check_classes(LoadedModel(nn.Identity(), "m", ""), 10, images)
+    with pytest.raises(ValueError, match="m: its classes are not those of two"):
+        check_classes(LoadedModel(nn.Identity(), "m", "", ("b", "a")), 2, images)

@@ -1,0 +1,199 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from transmooth.records import logs
+from transmooth.report import compare
+
+HEADER = "idx\tlabel\tpredict\tradius\tcorrect\ttime"
+ROWS = [
+    "0\t3\t3\t0.505\t1\t0:00:16.602175",
+    "7\t8\t-1\t0.0\t0\t0:00:01.000000",
+    "9\t1\t2\t0.25\t0\t1:02:03.500000",
+]
+
+
+def log(tmp_path: Path, *lines: str, newline: str = "\n", end: str = "\n") -> Path:
+    path = tmp_path / "log.tsv"
+    path.write_bytes((newline.join(lines) + end).encode())
+    return path
+
+
+def frame(radii: list[float], right: list[bool] | None = None) -> pd.DataFrame:
+    n = len(radii)
+    prediction = np.where(np.ones(n, bool) if right is None else right, 1, 0)
+    columns = {"index": range(n), "label": 1, "prediction": prediction, "radius": radii, "seconds": 0.5}
+    return pd.DataFrame(columns).assign(correct=prediction == 1)
+
+
+def test_read(tmp_path: Path) -> None:
+    read = logs.read(log(tmp_path, HEADER, *ROWS))
+    assert list(read.columns) == ["index", "label", "prediction", "radius", "correct", "seconds"]
+    assert read["index"].tolist() == [0, 7, 9]
+    assert read["label"].tolist() == [3, 8, 1]
+    assert read["prediction"].tolist() == [3, -1, 2]
+    assert read["radius"].tolist() == [0.505, 0.0, 0.25]
+    assert read["correct"].tolist() == [True, False, False]
+    assert read["seconds"].tolist() == [16.602175, 1.0, 3723.5]
+    assert read.attrs["notes"] == []
+
+
+@pytest.mark.parametrize("separator", [",", " ", "   ", "\t"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("words", [("1", "0"), ("True", "False"), ("1.0", "0.0")])
+def test_dialects(tmp_path: Path, separator: str, newline: str, mark: str, words: tuple[str, str]) -> None:
+    plain = logs.read(log(tmp_path, HEADER, *ROWS))
+    fields = [line.split("\t") for line in ROWS]
+    lines = [[*row[:4], words[row[4] != "1"], row[5]] for row in fields]
+    text = [separator.join(row) for row in [(mark + HEADER).split("\t"), *lines]]
+    pd.testing.assert_frame_equal(logs.read(log(tmp_path, *text, newline=newline)), plain)
+
+
+def test_column_order_and_extra_columns(tmp_path: Path) -> None:
+    read = logs.read(log(tmp_path, "radius\tpA\tpredict\tlabel\tidx", "0.5\t0.84\t1\t1\t4", "0.1\t0.6\t0\t1\t5"))
+    assert list(read.columns) == [*logs.COLUMNS, "pa"]
+    assert read["index"].tolist() == [4, 5]
+    assert read["radius"].tolist() == [0.5, 0.1]
+    assert read["correct"].tolist() == [True, False]
+    assert read["pa"].tolist() == ["0.84", "0.6"]
+    assert read["seconds"].isna().all()
+    assert "time" in read.attrs["notes"][0]
+
+
+@pytest.mark.parametrize("separator", ["\t", " ", ","])
+@pytest.mark.parametrize(
+    ("time", "seconds"),
+    [("1 day, 0:00:14.5", 86414.5), ("2 days, 1:00:00", 176400.0), ("0 days 00:01:00", 60.0), ("12.5", 12.5)],
+)
+def test_times(tmp_path: Path, separator: str, time: str, seconds: float) -> None:
+    lines = [separator.join(row) for row in (HEADER.split("\t"), ["0", "1", "1", "0.5", "1", time])]
+    assert logs.read(log(tmp_path, *lines))["seconds"].tolist() == [seconds]
+
+
+@pytest.mark.parametrize(
+    ("stated", "note"),
+    [
+        (["1", "1", "2", "3"], "running count"),
+        (["11", "11", "12", "13"], "running count"),
+        (["1.0", "0.5", "0.667", "0.75"], "running accuracy"),
+        (["100", "50", "66.67", "75"], "running accuracy"),
+        (["1", "1", "1", "1"], "disagrees with prediction = label in 1 of 4"),
+    ],
+)
+def test_correct_is_recomputed(tmp_path: Path, stated: list[str], note: str) -> None:
+    lines = [f"{i}\t1\t{int(i != 1)}\t0.5\t{word}\t0:00:01" for i, word in enumerate(stated)]
+    read = logs.read(log(tmp_path, HEADER, *lines))
+    assert read["correct"].tolist() == [True, False, True, True]
+    (told,) = read.attrs["notes"]
+    assert note in told
+
+
+@pytest.mark.parametrize("last", ["12\t3", "12\t3\t3\t0.5\t1\t0:0", "12\t3\t3\t0.5\t1\t"])
+def test_a_last_line_cut_off_is_dropped(tmp_path: Path, last: str) -> None:
+    read = logs.read(log(tmp_path, HEADER, *ROWS, last, end=""))
+    assert read["index"].tolist() == [0, 7, 9]
+    assert len(read.attrs["notes"]) == 1
+    assert "dropped the last line" in read.attrs["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("columns", "kept"),
+    [
+        ("idx label predict radius", False),
+        ("radius idx label predict", False),
+        ("radius idx predict label", False),
+        ("label predict radius idx", False),
+        ("idx label predict radius time", True),
+    ],
+)
+def test_a_last_number_without_a_newline_may_have_lost_digits(tmp_path: Path, columns: str, kept: bool) -> None:
+    lines = [columns, *(" ".join([str(i)] * len(columns.split())) for i in (1, 2))]
+    assert logs.read(log(tmp_path, *lines))["index"].tolist() == [1, 2]
+    read = logs.read(log(tmp_path, *lines, end=""))
+    assert read["index"].tolist() == ([1, 2] if kept else [1])
+    dropped = [note for note in read.attrs["notes"] if "no newline after its" in note]
+    assert len(dropped) == (0 if kept else 1)
+
+
+def test_an_abstention_is_never_right(tmp_path: Path) -> None:
+    read = logs.read(log(tmp_path, HEADER, *ROWS, "11\t-1\t-1\t0.0\t0\t0:00:01"))
+    assert read["correct"].tolist() == [True, False, False, False]
+    assert read.attrs["notes"] == []
+    assert compare.accuracy(read, [0])["certified_accuracy"] == {0: 0.25}
+    logs.write(read, tmp_path / "again.tsv")
+    assert (tmp_path / "again.tsv").read_text().splitlines()[-1] == "11\t-1\t-1\t0.000000\t0\t0:00:01"
+    with pytest.raises(ValueError, match=r"old.tsv: labels must be ≥ 0, got \[-1\] for images \[11\]"):
+        logs.to_records(read.assign(radius=0.0), 0.5, 0.001, 1000, "old.tsv")
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([""], "got nothing"),
+        ([HEADER], "got a header only"),
+        ([HEADER, "0\t1"], "only line is cut off"),
+        (["a\tb", "1\t2"], "must name idx, label, predict and radius"),
+        ([HEADER + "\tradius", ROWS[0] + "\t1"], "each once"),
+        ([HEADER, "0\t1", *ROWS[1:]], "line 2: 2 fields where the header names 6"),
+        ([HEADER, ROWS[0], "x" + ROWS[1], ROWS[2]], "line 3: .*'x7'"),
+        ([HEADER, ROWS[0].replace("3", "3.5"), *ROWS[1:]], "not a whole number"),
+        ([HEADER, *ROWS, ROWS[1], ROWS[1]], r"each image must occur once, got twice: \[7\]"),
+        ([HEADER, *ROWS, "11\t1\t1\tnan\t1\t0:00:01"], r"finite and ≥ 0, got \[nan\] for images \[11\]"),
+        ([HEADER, *ROWS, "11\t1\t1\tinf\t1\t0:00:01"], "finite"),
+        ([HEADER, *ROWS, "11\t1\t1\t-0.5\t1\t0:00:01"], "≥ 0"),
+        ([HEADER, *ROWS, "11\t1\t-1\t0.5\t0\t0:00:01"], r"abstained .* radius 0, got more for \[11\]"),
+    ],
+)
+def test_what_would_make_numbers_doubtful_is_refused(tmp_path: Path, lines: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        logs.read(log(tmp_path, *lines))
+
+
+def test_written_radii_are_never_rounded_up(tmp_path: Path) -> None:
+    radii = [*np.random.default_rng(0).uniform(0, 4, 2000).tolist(), 0.9999999, 5e-7, 3.8114565633899518, 0.0]
+    logs.write(frame(radii), tmp_path / "log.tsv")
+    back = logs.read(tmp_path / "log.tsv")["radius"].to_numpy()
+    assert (back <= radii).all()
+    assert (back > np.array(radii) - 1e-6).all()
+    assert back[-4:].tolist() == [0.999999, 0.0, 3.811456, 0.0]
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    """Every radius of six decimals is kept, 0.29 and its like included."""
+    read = logs.read(log(tmp_path, HEADER, *ROWS, *[f"{i}\t1\t1\t{i / 1000}\t1\t0:00:01" for i in range(10, 990)]))
+    logs.write(read, tmp_path / "again.tsv")
+    pd.testing.assert_frame_equal(logs.read(tmp_path / "again.tsv"), read)
+    assert (tmp_path / "again.tsv").read_text().splitlines()[:2] == [
+        HEADER,
+        "0\t3\t3\t0.505000\t1\t0:00:16.602175",
+    ]
+
+
+def test_written_files_have_the_usual_mode(tmp_path: Path) -> None:
+    (tmp_path / "any").touch()
+    logs.write(frame([0.5]), tmp_path / "log.tsv")
+    assert (tmp_path / "log.tsv").stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "log.tsv"
+    path.write_text("old")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        logs.write(frame([0.5]), path)
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["old"]
+
+
+def test_write_refuses_an_unsound_row(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="abstained"):
+        logs.write(frame([0.5]).assign(prediction=-1), tmp_path / "log.tsv")
+    with pytest.raises(ValueError, match=r"\['seconds'\] are missing"):
+        logs.write(frame([0.5]).drop(columns="seconds"), tmp_path / "log.tsv")

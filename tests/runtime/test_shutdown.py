@@ -1,0 +1,98 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_fork_server import gone
+from tests.conftest import ROOT
+from transmooth.runtime import shutdown
+
+# A run that starts a shell that starts a job.
+RUN = """
+import subprocess, sys
+from pathlib import Path
+from transmooth.runtime import shutdown
+lock = shutdown.hold_run_lock(Path(sys.argv[1], "run"))
+subprocess.run(["bash", "-c", "trap : TERM; $0 -c 'from transmooth.runtime import shutdown; import os, sys, time\\n"
+    "shutdown.end_with_run(); open(sys.argv[1], \\"w\\").write(f\\"{os.getpid()} {os.getppid()}\\"); time.sleep(60)'"
+    " $1/pids; true", sys.executable, sys.argv[1]])
+"""
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if key not in (shutdown.RUN, "RANK")}
+    return kept | {"PYTHONPATH": str(ROOT / "src")}
+
+
+def pids(path: Path) -> tuple[int, int]:
+    """A job's own and its parent's, once it watches."""
+    while not path.exists() or " " not in path.read_text():
+        time.sleep(0.01)
+    job, parent = path.read_text().split()
+    return int(job), int(parent)
+
+
+@pytest.fixture
+def run(tmp_path: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen([sys.executable, "-c", RUN, str(tmp_path)], env=environment) as process:
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize("victim", ["run", "shell"])
+def test_a_job_ends_with_its_run_and_with_its_parent(run: subprocess.Popen[bytes], tmp_path: Path, victim: str) -> None:
+    job, shell = pids(tmp_path / "pids")
+    os.kill(run.pid if victim == "run" else shell, signal.SIGKILL)
+    assert gone(job)
+
+
+@pytest.mark.parametrize("rank", [None, "1"])
+def test_a_job_that_was_started_by_hand_outlives_its_shell_and_a_rank_does_not(
+    tmp_path: Path, environment: dict[str, str], rank: str | None
+) -> None:
+    code = "from transmooth.runtime import shutdown; import os, sys, time; shutdown.end_with_run(); "
+    code += "open(sys.argv[1], 'w').write(f'{os.getpid()} {os.getppid()}'); time.sleep(60)"
+    made = environment | ({"RANK": rank} if rank else {})
+    shell = subprocess.Popen(
+        ["bash", "-c", '"$0" -c "$1" "$2"; true', sys.executable, code, tmp_path / "pids"], env=made
+    )
+    job, _ = pids(tmp_path / "pids")
+    shell.kill()
+    shell.wait()
+    if rank:
+        assert gone(job)
+    else:
+        time.sleep(5 * shutdown.POLL)
+        os.kill(job, signal.SIGKILL)  # it lives, or this raises
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_interrupts_and_the_second_does_not_disturb(
+    number: signal.Signals, environment: dict[str, str]
+) -> None:
+    code = f"""
+import os, signal
+from transmooth.runtime import shutdown
+shutdown.raise_on_signals()
+try:
+    os.kill(os.getpid(), {int(number)})
+except KeyboardInterrupt:
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGINT)
+    print("cleaned up")
+"""
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("cleaned up\n", 0)
+
+
+def test_work_that_asks_is_told(environment: dict[str, str]) -> None:
+    code = "from transmooth.runtime import shutdown; import os, signal; shutdown.stop_at_next_save(); "
+    code += "print(shutdown.stop_requested()); os.kill(os.getpid(), signal.SIGINT); print(shutdown.stop_requested())"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["False", "True"]

@@ -1,0 +1,186 @@
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import transmooth
+from tests.smoothing.test_methods import coins
+from tests.smoothing.test_sampler import Linear, image
+from transmooth.smoothing import smoothed
+from transmooth.smoothing.smoothed import SmoothedClassifier, check_model, choose_sigma, vote
+
+IMAGES = torch.stack([image(index) for index in range(12)])
+MODEL = Linear(-0.5).eval()
+MARGINS = (IMAGES.flatten(1) @ MODEL.weight - MODEL.bias).detach().numpy()
+EXACT = np.abs(MARGINS) / MODEL.weight.norm().item()
+RIGHT = (MARGINS > 0).astype(int)
+
+
+class Function(nn.Module):
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.function(images)
+        return logits
+
+
+# Where all pixels are 1/2, noise makes either class equally likely.
+TIE = Function(lambda x: torch.stack([(x - 0.5).sum((1, 2, 3)), (0.5 - x).sum((1, 2, 3))], 1))
+
+
+def test_importing_the_package_does_not_import_torch() -> None:
+    code = "import sys, transmooth, transmooth.plan; from transmooth.smoothing import bounds; "
+    code += "assert bounds.min_samples(0.001) == 10; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_the_function_is_an_attribute_of_the_package() -> None:
+    from transmooth import certify
+
+    assert transmooth.certify is certify is smoothed.certify
+
+
+def test_certify_is_sound_and_says_what_it_did() -> None:
+    frame = transmooth.certify(MODEL, IMAGES, RIGHT, sigma=0.5, n=4000)
+    assert list(frame["index"]) == list(range(12))
+    assert (frame["radius"] <= EXACT).all()
+    decided = frame["prediction"] >= 0
+    assert decided.sum() >= 6
+    assert (frame["prediction"] == RIGHT)[decided].all()
+    assert frame["radius_linf"].tolist() == pytest.approx((frame["radius"] / np.sqrt(48)).tolist())
+    assert set(frame["method"]) == {"cohen"}
+    assert set(frame["evaluations"]) == {4100}
+    assert "label" not in transmooth.certify(MODEL, IMAGES[:1], sigma=0.5, n=100)
+
+
+def test_the_module_certifies_as_the_function_does() -> None:
+    module = SmoothedClassifier(MODEL, 0.5, seed=3)
+    assert isinstance(module, transmooth.SmoothedClassifier)
+    settings: dict[str, Any] = {"method": "sequential", "radii": [0.0, 0.25, 0.5], "n": 2000}
+    frame = module.certify(IMAGES, RIGHT, **settings)
+    other = transmooth.certify(MODEL, IMAGES, RIGHT, sigma=0.5, seed=3, **settings)
+    assert frame.drop(columns="seconds").equals(other.drop(columns="seconds"))
+    assert set(frame["radius"]) <= {0.0, 0.25, 0.5}
+
+
+def test_predict_gives_the_majority_or_abstains() -> None:
+    module = SmoothedClassifier(MODEL, 0.5, seed=0)
+    found = module(IMAGES).numpy()
+    clear = EXACT > 0.1  # at n = 1000 a majority of 0.58 is told from 1/2 but for probability 1e-3
+    assert (found[clear] == RIGHT[clear]).all()
+    assert clear.sum() >= 8
+    assert module.predict(IMAGES, n=1000).tolist() == found.tolist()
+    assert module.predict(IMAGES, n=11).tolist() != found.tolist()
+    # Between two classes that are equally likely there is no majority.
+    assert SmoothedClassifier(TIE, 0.5, seed=0)(torch.full((3, 3, 4, 4), 0.5)).tolist() == [-1] * 3
+
+
+def test_predict_draws_fresh_noise_unless_it_is_given_a_seed() -> None:
+    def answers(**seed: int) -> list[list[int]]:
+        module = SmoothedClassifier(TIE, 0.5, **seed)
+        return [module.predict(torch.full((200, 3, 4, 4), 0.5), n=11, alpha=0.9).tolist() for _ in range(2)]
+
+    (first, second), (one, other) = answers(), answers(seed=7)
+    assert first != second  # each of the 200 answers is the same with probability 0.35
+    assert one == other
+    records = [SmoothedClassifier(MODEL, 0.5, **seed).certify(IMAGES, n=100) for seed in ({}, {"seed": 0})]
+    assert set(records[0]["seed"]) == {0}
+    assert records[0].drop(columns="seconds").equals(records[1].drop(columns="seconds"))
+
+
+def test_a_vote_is_wrong_with_probability_alpha_at_most() -> None:
+    images = np.arange(4000)
+    answers = vote(coins(*[[0.495, 0.505]] * 4000), images, 200, 0.05)
+    assert (answers == 0).mean() < 0.05  # 0.018 expected
+    assert (answers == -1).mean() > 0.9
+    assert (vote(coins(*[[0.2, 0.8]] * 100), np.arange(100), 200, 0.001) == 1).all()
+    # 2 * 2^-11 <= 0.001 < 2 * 2^-10
+    assert vote(coins([0.0, 1.0]), np.arange(1), 11, 0.001).tolist() == [1]
+    with pytest.raises(ValueError, match=r"n = 10 votes always abstain at alpha = 0.001: it takes at least 11"):
+        vote(coins([0.0, 1.0]), np.arange(1), 10, 0.001)
+
+
+class Brittle(nn.Module):
+    """Right for all images while their noise is small; above, it always says 1."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        loud = images.flatten(1).std(1) > 0.6
+        return torch.stack([1.0 - loud.float(), loud.float()], 1)
+
+
+def test_sigma_is_chosen_on_held_out_images_by_noise_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = set()
+    real = smoothed.Sampler.__call__
+    monkeypatch.setattr(smoothed.Sampler, "__call__", lambda self, s, *rest: streams.add(s) or real(self, s, *rest))
+    model, labels = Brittle().eval(), [0] * 12
+    sigma, scores = choose_sigma(model, IMAGES, labels, [0.1, 0.25, 1.0])
+    assert sigma == 0.25  # always right at 0.1 and 0.25, and the radius grows with sigma; never at 1
+    assert list(scores) == [0.1, 0.25, 1.0]
+    assert scores[1.0] == 0 < scores[0.1] < scores[0.25]
+    chosen = set(streams)
+    streams.clear()
+    transmooth.certify(model, IMAGES[:1], sigma=sigma, n=100, method="adaptive")
+    assert streams.isdisjoint(chosen)
+    assert streams
+    sigma, scores = choose_sigma(model, IMAGES, labels, [0.25, 0.1], radius=0.1)
+    assert (sigma, scores) == (0.1, {0.25: 1.0, 0.1: 1.0})  # equals: the smaller one
+
+
+def logits(images: Tensor) -> Tensor:
+    return images.flatten(1)[:, :5] * 10
+
+
+def of_the_batch() -> nn.Module:
+    return nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False), nn.Flatten(), nn.Linear(48, 3)).eval()
+
+
+def only_for_four(images: Tensor) -> Tensor:
+    return logits(images.view(4, 3, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(48, 3)), r"train mode \(Sequential, 0, 1\): .*call eval"),
+        (of_the_batch(), "batch-dependent"),
+        (Function(lambda x: logits(x - x.mean(0))), "batch-dependent"),
+        (Function(lambda x: F.dropout(logits(x), 0.5)), "random"),
+        (Function(lambda x: logits(x) * float("nan")), "NaN or infinite"),
+        (Function(lambda x: logits(x)[:, :1]), r"logits \[B, K ≥ 2\], got \[4, 1\]"),
+        (Function(lambda x: [logits(x)]), "got list for 4 images"),
+        (Function(only_for_four), r"fails on images \[4, 3, 4, 4\] or on one of them alone: shape"),
+    ],
+)
+def test_a_model_that_cannot_be_smoothed_is_refused_with_the_reason(model: nn.Module, message: str) -> None:
+    assert check_model(Function(logits), IMAGES[0]) == 5
+    with pytest.raises(ValueError, match=message):
+        check_model(model, IMAGES[0])
+    with pytest.raises(ValueError, match=message):
+        transmooth.certify(model, IMAGES, sigma=0.5)
+    with pytest.raises(ValueError, match=message):
+        SmoothedClassifier(model, 0.5).predict(IMAGES)
+
+
+def test_images_labels_and_sigma_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"images must be floats .* got torch.uint8"):
+        transmooth.certify(MODEL, (IMAGES * 255).byte(), sigma=0.5)
+    with pytest.raises(ValueError, match=r"images must be within \[0, 1\], got"):
+        transmooth.certify(MODEL, IMAGES * 3, sigma=0.5, n=100)
+    with pytest.raises(ValueError, match=r"one label per image, got shape \(3,\) for 12"):
+        transmooth.certify(MODEL, IMAGES, [0, 1, 0], sigma=0.5)
+    with pytest.raises(ValueError, match=r"labels must be integers in \[0, 2\).* got int64 from 0 to 7"):
+        transmooth.certify(MODEL, IMAGES, [7] + [0] * 11, sigma=0.5)
+    with pytest.raises(ValueError, match=r"labels must be integers in \[0, 2\).* got float64"):
+        transmooth.choose_sigma(MODEL, IMAGES, [float("nan")] * 12, [0.5])
+    for sigma in (0.0, -1.0):
+        with pytest.raises(ValueError, match="sigma must be a positive"):
+            SmoothedClassifier(MODEL, sigma)

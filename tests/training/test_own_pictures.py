@@ -1,0 +1,182 @@
+"""A training on one's own pictures is a job of a study, on a set that was prepared like a study's."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import timm
+import torch
+from PIL import Image
+
+from tests.conftest import NETWORK
+from tests.training.test_loop import same
+from transmooth.checkpoint import weights
+from transmooth.checkpoint.card import read_card
+from transmooth.data import open_split, read_manifest
+from transmooth.loading.models import load_model
+from transmooth.training import own_pictures
+from transmooth.training.loop import train
+
+RECIPE: dict[str, Any] = {"sigmas": [0.0], "trainable": "all", "seed": 0, "network": NETWORK}
+SCHEDULE: dict[str, Any] = {"epochs": 1, "warmup_epochs": 0, "batch": 8, "lr": [0.01]}
+
+
+def picture(folder: Path, number: int, mode: str = "L") -> None:
+    """Noise of its own size and mode, so that every picture is another."""
+    rng = np.random.default_rng(number)
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels = rng.integers(0, 256, (9 + number % 5, 11, 3), np.uint8)
+    Image.fromarray(pixels).convert(mode).save(folder / f"{number}.png")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of 10 and 20 pictures of several sizes and modes, not split."""
+    folder = tmp_path_factory.mktemp("fit") / "pictures"
+    for number in range(30):
+        picture(folder / ("few" if number < 10 else "many"), number, ("L", "RGB", "P", "RGBA")[number % 4])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return own_pictures.prepared(str(pictures), tmp_path_factory.mktemp("fit") / "data", 8, [], 0.2, 0)
+
+
+def test_one_folder_is_split_once_and_for_all(pictures: Path, data: Path, tmp_path: Path) -> None:
+    manifest = read_manifest(data)
+    assert manifest["counts"] == {"train": 22, "validation": 2, "test": 6}
+    assert manifest["classes"] == ["few", "many"]
+    assert np.bincount(open_split(data, "test").labels).tolist() == [2, 4]
+    assert manifest["duplicates_across_splits"] == 0
+    again = own_pictures.prepared(str(pictures), tmp_path / "again", 8, [], 0.2, 0)
+    assert read_manifest(again)["checksum"] == manifest["checksum"]
+    other = own_pictures.prepared(str(pictures), tmp_path / "other", 8, [], 0.2, 1)
+    assert read_manifest(other)["checksum"] != manifest["checksum"]
+
+
+def test_splits_that_are_there_are_kept(tmp_path: Path) -> None:
+    for number in range(20):
+        picture(tmp_path / "train" / "ab"[number % 2], number)
+    for number in range(20, 24):
+        picture(tmp_path / "val" / "ab"[number % 2], number)
+    counts = read_manifest(own_pictures.prepared(str(tmp_path), tmp_path / "one", 8, [], 0.2, 0))["counts"]
+    assert counts == {"train": 18, "validation": 2, "test": 4}
+    for number in range(24, 30):
+        picture(tmp_path / "test" / "ab"[number % 2], number)
+    counts = read_manifest(own_pictures.prepared(str(tmp_path), tmp_path / "two", 8, [], 0.2, 0))["counts"]
+    assert counts == {"train": 22, "validation": 2, "test": 6}
+    shutil.rmtree(tmp_path / "train")
+    with pytest.raises(ValueError, match=r"should have train/ and test/ .*has \['val', 'test'\]"):
+        own_pictures.source_of(str(tmp_path), 0.2, 0)
+
+
+def test_a_random_crop_has_room(pictures: Path, tmp_path: Path) -> None:
+    manifest = read_manifest(own_pictures.prepared(str(pictures), tmp_path / "data", 14, ["resized_crop"], 0.2, 0))
+    assert (manifest["size"], manifest["stored"]) == (14, 16)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"augment": ["turn"]}, r"augment\[0\]: should be 'flip', 'crop' or 'resized_crop', found 'turn'"),
+        ({"test": 0.01}, "a share of 0.01 of its 30 images is 0"),
+        ({"pictures": "no/such"}, "no/such: no such folder, and no name of a torchvision dataset"),
+    ],
+)
+def test_faults_of_pictures(pictures: Path, tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
+    settings = {"pictures": str(pictures), "out": tmp_path / "d", "size": 8, "augment": [], "test": 0.2, "seed": 0}
+    with pytest.raises((ValueError, OSError), match=message):
+        own_pictures.prepared(**(settings | arguments))
+
+
+def test_a_prepared_set_is_taken_as_it_is(data: Path, tmp_path: Path) -> None:
+    assert own_pictures.prepared(str(data), tmp_path / "out", 8, [], 0.2, 0) == data
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match="was prepared at size 8, not 16"):
+        own_pictures.prepared(str(data), tmp_path / "out", 16, [], 0.2, 0)
+    damaged = tmp_path / "damaged"
+    shutil.copytree(data, damaged)
+    (damaged / "test.npy").write_bytes((data / "test.npy").read_bytes()[:-1] + b"\x00")
+    with pytest.raises(ValueError, match=r"test\.npy is damaged"):
+        own_pictures.prepared(str(damaged), tmp_path / "out", 8, [], 0.2, 0)
+
+
+def test_too_few_pictures_are_told(tmp_path: Path) -> None:
+    for number in range(4):
+        picture(tmp_path / "few" / "ab"[number % 2], number)
+    with pytest.raises(ValueError, match="2 training images are too few"):
+        own_pictures.prepared(str(tmp_path / "few"), tmp_path / "data", 8, [], 0.5, 0)
+
+
+def test_it_is_the_training_of_a_study(data: Path, tmp_path: Path) -> None:
+    card = own_pictures.fit(tmp_path / "own", data, RECIPE, SCHEDULE, ["flip"], None)
+    train(card["spec"], data, tmp_path / "job")
+    assert same(tmp_path / "own", tmp_path / "job")
+    assert card["spec"]["training"]["optimizer"] == "adamw"
+    assert card["spec"]["augment"] == ["flip"]
+    assert card == read_card(tmp_path / "own")
+
+
+def test_a_finished_training_is_not_done_again_and_another_is_not_replaced(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "own"
+    card = own_pictures.fit(out, data, RECIPE, SCHEDULE, [], None)
+    written = (out / "model.json").stat().st_mtime_ns
+    assert own_pictures.fit(out, data, RECIPE, SCHEDULE, [], None) == card
+    assert (out / "model.json").stat().st_mtime_ns == written
+    with pytest.raises(ValueError, match=r"holds another training \(its spec\); choose another --out"):
+        own_pictures.fit(out, data, RECIPE | {"seed": 1}, SCHEDULE, [], None)
+    with pytest.raises(ValueError, match=r"holds another training \(its init\)"):
+        own_pictures.fit(out, data, RECIPE, SCHEDULE, [], out)
+
+
+def test_a_checkpoint_starts_a_finetuning(data: Path, tmp_path: Path) -> None:
+    own_pictures.fit(tmp_path / "base", data, RECIPE, SCHEDULE, [], None)
+    with own_pictures.start_from(str(tmp_path / "base")) as (network, init, side):
+        assert (network, init, side) == ({}, tmp_path / "base", 8)
+        recipe = {key: RECIPE[key] for key in ("sigmas", "seed")} | {"trainable": "head"}
+        card = own_pictures.fit(tmp_path / "own", data, recipe, SCHEDULE, [], init)
+    assert card["init"] == read_card(tmp_path / "base")["weights_sha256"]
+    before, after = (weights.load(tmp_path / name)[0].state_dict() for name in ("base", "own"))
+    assert {name for name in before if not torch.equal(before[name], after[name])} == {
+        "backbone.fc.weight",
+        "backbone.fc.bias",
+    }
+
+
+def test_a_network_of_timm_starts_with_its_weights_and_normalisation(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = timm.create_model("resnet10t").eval()
+    path = tmp_path / "weights.safetensors"
+    safetensors.torch.save_file(model.state_dict(), path)
+    text = f"timm:resnet10t@{path}"
+    images = torch.rand(2, 3, 32, 32)
+    with own_pictures.start_from(text) as (network, init, side):
+        assert (network, side) == ({}, 176)
+        assert init is not None
+        loaded, _ = weights.load(init)
+        torch.testing.assert_close(loaded(images), load_model(text).module(images))
+    assert not init.exists()
+    with own_pictures.start_from("timm:resnet10t") as (network, init, side):
+        assert (network["network"]["official"], init, side) == (True, None, 176)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("timm:resnet99", "timm serves no weights for 'resnet99'"),
+        ("timm:vit_tiny_patch16_224@{folder}/vit.safetensors", "should be a ResNet of timm with batch norm"),
+        ("timm:resnet10t@{folder}/vit.safetensors", "does not fit timm's resnet10t"),
+        ("timm:resnet10t@{folder}/no.safetensors", r"no\.safetensors: no such file"),
+        ("{folder}", r"model\.json: no such card"),
+    ],
+)
+def test_starts_that_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    if "vit" in text:
+        state = timm.create_model("vit_tiny_patch16_224").state_dict()
+        safetensors.torch.save_file(state, tmp_path / "vit.safetensors")
+    with pytest.raises((ValueError, OSError), match=message), own_pictures.start_from(text.format(folder=tmp_path)):
+        pass
