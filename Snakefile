@@ -1,15 +1,18 @@
 """transmooth: every table and figure of a study, from images to numbers.
 
 snakemake                          the smoke study
-snakemake --config study=paper     another one: params/paper.yaml
+snakemake --config study=paper     another one: params/studies/paper.yaml
 snakemake table1                   one table and what it needs
 snakemake -n                       what would run, and why
 """
 
 import os
 import sys
+from logging.handlers import QueueHandler
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.enums import Quietness
 from snakemake.utils import min_version
 
 min_version("9.20")
@@ -27,10 +30,10 @@ os.environ.update(
 
 config.setdefault("study", "smoke")
 # Before `workdir`, which makes its folder.
-from transmooth.params import studies
+from transmooth.params.load import studies
 
-if config["study"] not in (known := studies(f"{workflow.basedir}/params")):
-    raise WorkflowError(f"params/{config['study']}.yaml: no such study; there is {', '.join(known)}")
+if config["study"] not in (known := studies(Path(workflow.basedir))):
+    raise WorkflowError(f"params/studies/{config['study']}.yaml: no such study; there is {', '.join(known)}")
 
 
 # A study is its own working directory: outputs, logs, lock, and the provenance (.snakemake/metadata) that DVC keeps
@@ -45,26 +48,30 @@ pathvars:
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
-include: "workflow/rules/pretrain.smk"
-include: "workflow/rules/finetune.smk"
-include: "workflow/rules/certify.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 
 
 rule all:
     default_target: True
     input:
-        expand("tables/{table}.md", table=[*PLAN.tables, *PLAN.gaps]),
+        expand("tables/{table}.md", table=[*PLAN.tables, *PLAN.shifts]),
         expand("figures/{figure}.svg", figure=PLAN.figures),
         "metrics/training.csv",
         "report.html",
 
 
 onstart:
-    check_fetched()
-    start_warm_server()
+    if TO_FETCH:  # a plan can be looked at without the pictures that users must fetch; no job starts without them
+        raise WorkflowError("\n".join(TO_FETCH))
+    session.start_fork_server()
 
 
 onsuccess:
-    forget_finished_trainings()
-    show_results()
+    session.forget_finished_trainings(Path("train", path) for path in PLAN.runs)
+    if Quietness.ALL not in (workflow.output_settings.quiet or ()):
+        for handler in logger.handlers:
+            if isinstance(handler, QueueHandler):
+                handler.queue.join()  # the account of the run comes before its tables
+        show_results(PLAN, ROOT)

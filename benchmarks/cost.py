@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from transmooth.models import build
+from transmooth.models.build import build
 from transmooth.params import load
 from transmooth.plan import Plan
 

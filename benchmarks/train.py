@@ -34,8 +34,9 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import v2
 
-from transmooth.data import Split, batch_indices
-from transmooth.models import Network, build
+from transmooth.data.loader import Split
+from transmooth.data.order import batch_indices
+from transmooth.models.build import Network, build
 from transmooth.noise import draw_sigmas
 from transmooth.runtime import memory
 from transmooth.training.loop import train_step

@@ -10,8 +10,8 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # tests are about the CPU, wh
 import pytest
 import torch
 
-from transmooth.data import prepare
-from transmooth.models import Network, build
+from transmooth.data.prepare import prepare
+from transmooth.models.build import Network, build
 
 ROOT = Path(__file__).parents[1]
 NETWORK = {

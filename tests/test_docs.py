@@ -22,7 +22,7 @@ import yaml
 from tests.conftest import ROOT
 from transmooth import params
 from transmooth.cli.main import app
-from transmooth.models import Network
+from transmooth.models.build import Network
 from transmooth.params import load
 from transmooth.plan import Plan
 

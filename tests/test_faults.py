@@ -27,7 +27,7 @@ from transmooth import files, jobs
 from transmooth.checkpoint import resume, weights
 from transmooth.checkpoint.card import read_card
 from transmooth.cli.main import app
-from transmooth.data import prepare, verify
+from transmooth.data.prepare import prepare, verify
 from transmooth.records import table as records
 from transmooth.records.journal import Journal
 from transmooth.report.training import write_training

@@ -12,7 +12,7 @@ from tests.conftest import NETWORK, ROOT
 from tests.training.test_loop import spec
 from transmooth import jobs, provenance
 from transmooth.checkpoint import weights
-from transmooth.models import Network
+from transmooth.models.build import Network
 from transmooth.records import table as records
 from transmooth.smoothing import chunks, methods
 from transmooth.training.loop import train

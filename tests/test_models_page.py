@@ -7,7 +7,7 @@ from tests.conftest import NETWORK, ROOT
 from tests.records.test_table import row, table
 from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import read_card
-from transmooth.models import Network
+from transmooth.models.build import Network
 from transmooth.records import table as records
 
 

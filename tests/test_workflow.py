@@ -65,14 +65,6 @@ def test_a_dry_run_has_the_jobs_of_the_plan(tmp_path: Path) -> None:
     assert planned(copy(tmp_path)) == expected | {"all": 1}
 
 
-def test_the_plan_knows_every_output(tmp_path: Path) -> None:
-    lines = snakemake(copy(tmp_path), "--summary").stdout.splitlines()[1:]
-    outputs = {line.split("\t")[0] for line in lines}
-    planned = Plan(load("smoke", ROOT)).outputs
-    temporary = {name for names in planned.values() for name in names}
-    assert {name for name in outputs if not name.startswith("../")} == planned.keys() | temporary
-
-
 def test_a_checkout_plans_by_its_own_sources_whatever_is_installed(tmp_path: Path) -> None:
     source = copy(tmp_path) / "src" / "transmooth" / "plan.py"
     source.write_text(source.read_text() + '\nraise SystemExit("planned by the copy")\n')

@@ -28,11 +28,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.test_dvc import call, store, version  # noqa: E402  (the checkout's tests, wherever this is called)
+from tests.test_versions import call, version  # noqa: E402  (the checkout's tests, wherever this is called)
 from tests.test_workflow import planned, snakemake, tiny  # noqa: E402
 
 METRICS = Path("results/smoke/metrics/pair.json")
-STAGE = "minutes@smoke"
 PATIENCE = 900  # seconds for the experiments of a queue
 
 
@@ -142,7 +141,7 @@ def clone(project: Path, to: Path, remote: dict[str, str]) -> Path:
 def current(folder: Path) -> None:
     """Raise AssertionError unless neither Snakemake nor DVC finds anything to do."""
     assert (plan := planned(folder)) == {}, f"Snakemake plans {plan}"
-    status = call(folder, "dvc", "status", STAGE).strip()
+    status = call(folder, "dvc", "status").strip()
     assert status.endswith("up to date."), f"DVC says: {status}"
 
 
@@ -152,7 +151,6 @@ def prepare(project: Path) -> str:
     done = snakemake(tiny(project))
     assert done.returncode == 0, done.stdout + done.stderr
     version(project)
-    store(project)
     current(project)
     return f"{sum(path.is_file() for path in (project / 'results').rglob('*'))} files of results"
 
@@ -181,7 +179,7 @@ def run_experiments(project: Path, start: list[str], samples: list[int]) -> str:
     before = (project / METRICS).read_bytes()
     for name, n in zip(names, samples, strict=True):
         how = start[3:] if "--temp" in start else ["--queue"]
-        call(project, "dvc", "exp", "run", *how, "-n", name, "-S", f"params/smoke.yaml:certify.n={n}", STAGE)
+        call(project, "dvc", "exp", "run", *how, "--name", name, "-S", f"params/smoke.yaml:certify.n={n}", "smoke")
     if "--temp" not in start:
         call(project, *start)
         _wait_for_queue(project, names)
@@ -211,7 +209,7 @@ def _wait_for_queue(project: Path, names: list[str]) -> None:
 def restore(project: Path) -> None:
     """What git and DVC have of the last commit."""
     call(project, "git", "checkout", "--quiet", "--force", "HEAD", "--", ".")
-    call(project, "dvc", "checkout", "--quiet", STAGE)
+    call(project, "dvc", "checkout", "--quiet", "--force")
     current(project)
 
 
@@ -221,7 +219,7 @@ def collect_garbage(project: Path) -> str:
     call(project, "dvc", "gc", "--workspace", "--force", "--quiet")
     after = len(objects(project))
     assert after < before, "nothing was removed"
-    shutil.rmtree(project / "results" / "smoke")
+    shutil.rmtree(project / "results" / "smoke" / "tables")
     restore(project)
     return f"{before} files in the cache before, {after} after; the study is still checked out whole"
 
@@ -270,13 +268,13 @@ def damage_cache(project: Path, temp: Path) -> str:
     remote = {"url": str(temp / "store")}
     copy = clone(project, temp / "damaged-cache", remote)
     call(copy, "dvc", "pull", "--quiet")
-    records = next(copy.glob("results/smoke/dvc/certify/**/records.parquet"))
+    records = next(copy.glob("results/smoke/certify/**/records.parquet"))
     cache = copy / ".dvc" / "cache"
     path = flip_a_bit(cache, records)
     records.unlink()
     noticed = {
         "dvc checkout": bool(refusal(copy, "dvc", "checkout", "--force")),
-        "dvc status": not call(copy, "dvc", "status", STAGE).strip().endswith("up to date."),
+        "dvc status": not call(copy, "dvc", "status").strip().endswith("up to date."),
         "snakemake": planned(copy) != {},
         "md5 of the cache": damaged(cache) == [path],
     }

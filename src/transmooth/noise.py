@@ -5,10 +5,12 @@ Images are float32 in [0, 1]; noise is drawn and added in float32, before the mo
 
 import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+from transmooth.params.values import Noise
 
 
 def draw_sigmas(sigmas: Sequence[float], count: int, generator: torch.Generator) -> Tensor:
@@ -19,6 +21,10 @@ def draw_sigmas(sigmas: Sequence[float], count: int, generator: torch.Generator)
     """
     choice = torch.randint(len(sigmas), (count,), generator=generator, device=generator.device)
     return torch.tensor(list(sigmas), dtype=torch.float32, device=generator.device)[choice]
+
+
+# By the name that a recipe's `noise` has: (sigmas, how many images, generator) → float32 [count].
+SIGMAS: dict[Noise, Callable[[Sequence[float], int, torch.Generator], Tensor]] = {"uniform": draw_sigmas}
 
 
 def add_noise(images: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,52 +1,66 @@
-"""Tables -> runs -> jobs.  Pure: no torch, no snakemake, nothing heavy, because Snakemake loads it at every start.
+"""Tables -> runs -> jobs -> specs.  Pure and light: no torch, because Snakemake loads it at every start.
 
-A table is rows of recipe names.  A row and a seed make a run: one network, pretrained, finetuned and certified.  A job
-is told its `spec`: exactly the params that can change its output, as one canonical JSON string, so that a change
-re-runs the jobs it concerns and no others.  Two tables that name the same run share its jobs: a job is its path.
+A run is a network and the stages that it goes through, `recipe@role` each; an evaluation looks at a run; a table shows
+measures of evaluations.  Two tables that name the same run share its jobs: a job is its path.
 """
 
-import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from transmooth.params import Dataset, Figure, Gap, Params, Row, Table, TrainParams, below
+from transmooth import specs
+from transmooth.params.datasets import Dataset
+from transmooth.params.present import below
+from transmooth.params.recipes import Evaluation, Recipe
+from transmooth.params.study import CertifyParams, Params, Schedule
+from transmooth.params.tables import TASK, Evaluated, Figure, Row, ShiftReport, Table, parse_column
 
-# How a training run is carried out, not what it computes: never in a spec.
+# How a job is carried out, not what it computes: never in a spec.
 _NOT_SPEC = {"checkpoint_seconds"}
+_NOT_RECORDS = {"batch", "shards", "processes"}
+
+
+@dataclass(frozen=True, order=True)
+class Stage:
+    """One training: a recipe, and the role of the dataset that it is on."""
+
+    recipe: str
+    role: str
+
+    def __str__(self) -> str:
+        return f"{self.recipe}@{self.role}"
 
 
 @dataclass(frozen=True, order=True)
 class Run:
-    """One network of a study, named by what made it."""
+    """One network and the trainings that it goes through."""
 
-    pretrain: str
-    dataset: str
-    finetune: str
+    network: str
+    stages: tuple[Stage, ...]
     seed: int
 
     @property
     def path(self) -> str:
-        """pretrain/dataset/finetune/seed: the folder of the run below each stage's own."""
-        return f"{self.pretrain}/{self.dataset}/{self.finetune}/{self.seed}"
+        """network/recipe@role/…/seed: its folder below `train` and `evaluate`."""
+        return "/".join([self.network, *map(str, self.stages), str(self.seed)])
 
-
-def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces: equal params give equal strings."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    @property
+    def start(self) -> "Run | None":
+        """The run without its last stage; None where that is the bare network."""
+        return Run(self.network, self.stages[:-1], self.seed) if len(self.stages) > 1 else None
 
 
 def prepare_spec(dataset: Dataset) -> dict[str, Any]:
-    """How a dataset is made, and the hash that it must have."""
-    spec = dataset.model_dump(mode="json", exclude={"augment", "images", "fetch"})
+    """Return how a dataset is made, and the hash that it must have."""
+    spec = dataset.model_dump(mode="json", exclude={"augment", "images", "published", "fetch"})
     return spec | {"stored": dataset.stored or dataset.size}
 
 
-def training_spec(recipe: dict[str, Any], training: TrainParams, augment: Iterable[str]) -> dict[str, Any]:
-    """What every training has: objective, noise, schedule, augmentations."""
-    return recipe | {"training": training.model_dump(mode="json", exclude=_NOT_SPEC), "augment": list(augment)}
+def schedule_spec(schedule: Schedule) -> specs.ScheduleSpec:
+    """Return the part of a schedule that changes what is computed."""
+    return specs.ScheduleSpec.of(schedule.model_dump(exclude=_NOT_SPEC))
 
 
 class Plan:
@@ -55,170 +69,280 @@ class Plan:
     def __init__(self, params: Params) -> None:
         self.params = params
         self.study = params.study
-        reports = params.reports
-        self.tables: dict[str, Table] = {n: reports.tables[n] for n in self.study.report if n in reports.tables}
-        self.figures: dict[str, Figure] = {n: reports.figures[n] for n in self.study.report if n in reports.figures}
-        self.gaps: dict[str, Gap] = {n: reports.gaps[n] for n in self.study.report if n in reports.gaps}
+        tables, reported = params.tables, self.study.report
+        self.tables: dict[str, Table] = {name: tables.tables[name] for name in reported if name in tables.tables}
+        self.figures: dict[str, Figure] = {name: tables.figures[name] for name in reported if name in tables.figures}
+        self.shifts: dict[str, ShiftReport] = {name: tables.shifts[name] for name in reported if name in tables.shifts}
 
     # ------------------------------------------------------------------------------------------ tables -> runs
     def rows(self, report: str) -> tuple[Row, ...]:
-        """The rows of a table, or of all panels of a figure."""
-        if report in self.tables or report in self.gaps:
-            return (self.tables | self.gaps)[report].rows
-        return tuple(row for panel in self.figures[report].panels for row in panel.rows)
+        """Return the rows of a report, those of a table with tasks once for each of them."""
+        if report in self.figures:
+            return tuple(row for panel in self.figures[report].panels for row in panel.rows)
+        if report in self.shifts:
+            return self.shifts[report].rows
+        table = self.tables[report]
+        return tuple(_of_task(row, task) for row in table.rows for task in table.tasks) or table.rows
 
-    def logs_of(self, table: str, base: Path) -> list[str]:
-        """The files of other people's logs that a table reads."""
-        return [str(below(base, log.file)) for row in self.tables[table].logs for log in row.files]
+    def logs_of(self, report: str, base: Path) -> list[str]:
+        """Return the files of other people's logs that a report reads."""
+        return [str(below(base, log.file)) for row in self.rows(report) for log in row.files or ()]
+
+    def _evaluated(self, row: Row, seed: int) -> Iterator[tuple[Run, tuple[str, ...]]]:
+        """The runs that a row pools, at one seed, and the names of their evaluations."""
+        for each in row.evaluated:
+            yield self._run(each, seed), each.evaluate or self.study.evaluate
+
+    def _run(self, each: Evaluated, seed: int) -> Run:
+        stages = tuple(Stage(*text.split("@")) for text in each.train)
+        return Run(each.network or self.study.network.default, stages, seed)
+
+    def seeds(self, report: str) -> tuple[int, ...]:
+        """Return the seeds of a report."""
+        return self.study.seeds_of.get(report, self.study.seeds)
+
+    def evaluations_of(self, report: str) -> list[tuple[Run, str]]:
+        """Return the runs that a report needs, each with the name of an evaluation, each pair once, in order."""
+        found = (
+            (run, name)
+            for row in self.rows(report)
+            for seed in self.seeds(report)
+            for run, names in self._evaluated(row, seed)
+            for name in names
+        )
+        return list(dict.fromkeys(found))
 
     def runs_of(self, report: str) -> list[Run]:
-        """The runs that a report needs, each once, in order."""
-        return list(dict.fromkeys(run for row in self.rows(report) for run in self._runs(report, row)))
-
-    def _runs(self, report: str, row: Row) -> list[Run]:
-        """Those of one of its rows, one for each seed."""
-        seeds = self.study.seeds_of.get(report, self.study.seeds)
-        return [Run(row.pretrain, self.study.roles[row.dataset], row.finetune, seed) for seed in seeds]
+        """Return the runs that a report shows, each once, in order."""
+        return list(dict.fromkeys(run for run, _ in self.evaluations_of(report)))
 
     @cached_property
-    def runs(self) -> list[Run]:
-        """Every run of the study."""
-        return list(dict.fromkeys(run for report in self.study.report for run in self.runs_of(report)))
+    def evaluations(self) -> list[tuple[Run, str]]:
+        """Every run that is evaluated, with the name of an evaluation."""
+        return list(dict.fromkeys(pair for report in self.study.report for pair in self.evaluations_of(report)))
+
+    @cached_property
+    def runs(self) -> dict[str, Run]:
+        """Every run that is trained, by its path: each after the runs that it needs."""
+        found: dict[str, Run] = {}
+
+        def add(run: Run) -> None:
+            for needed in (run.start, self.denoiser(run)):
+                if needed is not None and needed.path not in found:
+                    add(needed)
+            found[run.path] = run
+
+        for run, _ in self.evaluations:
+            add(run)
+        return found
+
+    @cached_property
+    def networks(self) -> dict[str, specs.NetworkSpec]:
+        """What is built, by the name of the network."""
+        return {run.network: self.network_spec(run.network) for run in self.runs.values()}
+
+    def denoiser(self, run: Run) -> Run | None:
+        """Return the run of the denoiser that a run's last stage names: at the study's first seed, for all of them."""
+        if (text := self.recipe(run).denoiser) is None:
+            return None
+        network, *stages = text.split("/")
+        return Run(network, tuple(Stage(*stage.split("@")) for stage in stages), self.study.seeds[0])
+
+    def recipe(self, run: Run) -> Recipe:
+        """Return the recipe of a run's last stage."""
+        return self.params.recipes.recipes[run.stages[-1].recipe]
+
+    def dataset(self, run: Run) -> str:
+        """Return the dataset of a run's last stage."""
+        return self.study.roles[run.stages[-1].role].dataset
+
+    def schedule(self, run: Run) -> Schedule:
+        """Return the schedule of a run's last stage: the recipe's own or the role's, with the recipe's epochs."""
+        recipe = self.recipe(run)
+        schedule = self.study.schedules[recipe.schedule or self.study.roles[run.stages[-1].role].schedule]
+        if recipe.epochs is None:
+            return schedule
+        warmup = min(schedule.warmup_epochs, max(recipe.epochs - 1, 0))
+        return schedule.model_copy(update={"epochs": recipe.epochs, "warmup_epochs": warmup})
 
     @cached_property
     def datasets(self) -> list[str]:
-        """Every dataset that some run needs, upstream first."""
-        upstream = [self.upstream(run.pretrain) for run in self.runs if self.pretrained(run)]
-        return list(dict.fromkeys([*upstream, *(run.dataset for run in self.runs)]))
-
-    def upstream(self, recipe: str) -> str:
-        """The dataset that a pretraining recipe trains on."""
-        return self.study.roles[self.params.recipes.pretrain[recipe].upstream]
+        """Every dataset that some run needs, those of first stages first."""
+        runs = sorted(self.runs.values(), key=lambda run: run.start is not None)
+        return list(dict.fromkeys(map(self.dataset, runs)))
 
     def prepared(self, dataset: str) -> str:
-        """The manifest of a prepared dataset, below the checkout."""
+        """Return the manifest of a prepared dataset, below the checkout."""
         return f"{self.params.datasets[dataset].home}/{dataset}/manifest.json"
 
-    def pretrained(self, run: Run) -> bool:
-        """Whether the run starts from a network that the study pretrains, not from a random or an official one."""
-        return self.params.recipes.pretrain[run.pretrain].start == "train"
+    def evaluation(self, name: str) -> Evaluation:
+        """Return an entry of `evaluations`."""
+        return self.params.recipes.evaluations[name]
 
-    @cached_property
-    def trainings(self) -> list[str]:
-        """The folder of every training, below the study's results."""
-        pretrained = dict.fromkeys(f"pretrain/{r.pretrain}/{r.seed}" for r in self.runs if self.pretrained(r))
-        return [*pretrained, *(f"finetune/{run.path}" for run in self.runs)]
+    def from_start(self, run: Run, evaluation: str) -> Run | None:
+        """Return the run that an evaluation compares a run with; None where it looks at the run alone."""
+        return run.start if self.evaluation(evaluation).from_start else None
 
-    @cached_property
-    def outputs(self) -> dict[str, list[str]]:
-        """Every file that the study leaves below its results, inputs before what is made of them.
+    def amount(self, evaluation: str) -> CertifyParams | None:
+        """Return the study's section that says how much of an evaluation there is; None where its kind has none."""
+        section = self.evaluation(evaluation).amount
+        return getattr(self.study, section) if section else None
 
-        Each with the temporary files that it is made of: the shards of records.
-        """
-        made = ("model.safetensors", "model.json", "metrics.jsonl")
-        trained = [f"{folder}/{file}" for folder in self.trainings for file in made]
-        shards = self.study.certify.shards
-        records = {
-            f"certify/{run.path}/records.parquet": [
-                f"certify/{run.path}/{shard}-of-{shards}.parquet" for shard in range(1, shards + 1)
-            ]
-            for run in self.runs
-        }
-        tables = [f"tables/{name}.{kind}" for name in [*self.tables, *self.gaps] for kind in ("csv", "md")]
-        pictures = [f"figures/{name}.{kind}" for name in [*self.figures, *self.gaps] for kind in ("svg", "png")]
-        curves = [f"figures/{name}.csv" for name in self.figures]
-        metrics = [f"metrics/{name}.json" for name in self.tables]
-        reports = [*tables, *pictures, *curves, *metrics, "metrics/training.csv", "report.html"]
-        return {name: [] for name in trained} | records | {name: [] for name in reports}
+    def shards(self, evaluation: str) -> int:
+        """Return the number of jobs that an evaluation of a run is cut into."""
+        amount = self.amount(evaluation)
+        return amount.shards if amount else 1
+
+    def processes(self, evaluation: str) -> int:
+        """Return the number of processes of one of these jobs."""
+        amount = self.amount(evaluation)
+        return amount.processes if amount else 1
+
+    def batch(self, evaluation: str) -> int:
+        """Return how many images one of these jobs evaluates at once."""
+        amount = self.amount(evaluation)
+        return amount.batch if amount else 256
+
+    def records(self, run: Run, evaluation: str) -> str:
+        """Return the file of an evaluation's records, below the study's results."""
+        return f"evaluate/{run.path}/{evaluation}/records.parquet"
 
     def jobs(self) -> dict[str, int]:
-        """How many jobs of each kind the study needs, shared ones counted once."""
+        """Return how many jobs of each rule the study needs, shared ones counted once."""
         return {
             "prepare": len(self.datasets),
-            "pretrain": len({(run.pretrain, run.seed) for run in self.runs if self.pretrained(run)}),
-            "finetune": len(self.runs),
-            "certify": len(self.runs) * self.study.certify.shards,
-            "merge": len(self.runs),
+            "train": len(self.runs),
+            "evaluate": sum(self.shards(name) for _, name in self.evaluations),
+            "finish": len(self.evaluations),
             "table": len(self.tables),
             "figure": len(self.figures),
-            "gap": len(self.gaps),
+            "shift": len(self.shifts),
             "training": 1,
             "report": 1,
         }
 
     # ------------------------------------------------------------------------------------------- jobs -> specs
-    def prepare(self, dataset: str) -> str:
+    def prepare_spec(self, dataset: str) -> str:
         """How a dataset is made, and the hash that it must have."""
-        return canonical(prepare_spec(self.params.datasets[dataset]))
+        return specs.canonical(prepare_spec(self.params.datasets[dataset]))
 
-    def pretrain(self, recipe: str, seed: int) -> str:
-        """Objective, noise, network and schedule of a pretraining."""
-        entry = self.params.recipes.pretrain[recipe]
-        dataset = self.params.datasets[self.upstream(recipe)]
-        what = entry.model_dump(mode="json", include={"objective", "options", "sigmas"})
-        return canonical(
-            training_spec(what, self.study.pretrain, dataset.augment)
-            | {"network": self._network(recipe), "trainable": "all", "seed": seed, "dataset": self.upstream(recipe)}
+    def run_spec(self, run: Run) -> specs.RunSpec:
+        """Which run it is."""
+        return specs.RunSpec(
+            network=run.network,
+            stages=tuple(map(str, run.stages)),
+            seed=run.seed,
+            dataset=self.dataset(run),
+            path=run.path,
         )
 
-    def finetune(self, run: Run) -> str:
-        """The same of a finetuning; the network is that of the checkpoint, or a new one when trained from scratch."""
-        entry = self.params.recipes.finetune[run.finetune]
-        training = self.study.finetune
-        if entry.epochs is not None:
-            warmup = min(training.warmup_epochs, entry.epochs - 1)
-            training = training.model_copy(update={"epochs": entry.epochs, "warmup_epochs": warmup})
-        network = {} if self.pretrained(run) else {"network": self._network(run.pretrain)}
-        what = entry.model_dump(mode="json", exclude={"epochs"})
-        augment = self.params.datasets[run.dataset].augment
-        return canonical(training_spec(what, training, augment) | network | {"seed": run.seed})
+    def train_spec(self, run: Run) -> specs.TrainSpec:
+        """The last stage of a run: objective, noise, schedule, and the network where it is the first."""
+        recipe = self.recipe(run)
+        return specs.TrainSpec(
+            run=self.run_spec(run),
+            seed=run.seed,
+            network=self.network_spec(run.network) if run.start is None else None,
+            schedule=schedule_spec(self.schedule(run)),
+            augment=self.params.datasets[self.dataset(run)].augment,
+            **recipe.model_dump(exclude={"schedule", "epochs", "denoiser"}),
+        )
 
-    def certify(self, dataset: str) -> str:
-        """Method, sigmas and sample sizes.  Batch, shards and processes are absent: they change rounding at most."""
-        spec = self.study.certify.model_dump(mode="json", exclude={"batch", "shards", "processes"})
-        return canonical(spec | {"images": self.study.certify.images or self.params.datasets[dataset].images})
+    def evaluate_spec(self, run: Run, name: str) -> specs.CertifySpec | specs.ShiftSpec:
+        """One evaluation of a run.  Batch, shards and processes are absent: they change rounding at most."""
+        entry, amount = self.evaluation(name), self.amount(name)
+        content = {"run": self.run_spec(run), **entry.model_dump()}
+        if amount is not None:
+            content |= amount.model_dump(exclude=_NOT_RECORDS)
+            content["images"] = amount.images or self.params.datasets[self.dataset(run)].images
+        return specs.EVALUATIONS[entry.kind](**content)
 
-    def table(self, name: str) -> str:
+    def table_spec(self, name: str) -> specs.TableSpec:
         """What a table shows and how."""
-        table = self.tables[name].model_dump(mode="json")
-        return canonical({"name": name, **table, "rows": self._report_rows(name, self.tables[name].rows)})
+        table = self.tables[name]
+        columns = tuple(specs.ColumnSpec(**parse_column(text).model_dump()) for text in table.columns)
+        return specs.TableSpec(
+            name=name,
+            paper=self.params.tables.paper,
+            columns=columns,
+            rows=self._row_specs(name, self.rows(name)),
+            **table.model_dump(include={"title", "caption", "published", "brackets"}),
+        )
 
-    def figure(self, name: str) -> str:
+    def figure_spec(self, name: str) -> specs.FigureSpec:
         """What a figure shows and how."""
         figure = self.figures[name]
-        panels = [{"title": panel.title, "rows": self._report_rows(name, panel.rows)} for panel in figure.panels]
-        return canonical({"name": name, "title": figure.title, "caption": figure.caption, "panels": panels})
+        panels = tuple(
+            specs.PanelSpec(title=panel.title, rows=self._row_specs(name, panel.rows)) for panel in figure.panels
+        )
+        return specs.FigureSpec(name=name, title=figure.title, caption=figure.caption, panels=panels)
 
-    def gap(self, name: str) -> str:
-        """What a distribution gap compares."""
-        gap = self.gaps[name].model_dump(mode="json")
-        return canonical({"name": name, **gap, "rows": self._report_rows(name, self.gaps[name].rows)})
+    def shift_spec(self, name: str) -> specs.ShiftReportSpec:
+        """What a report of shifts compares."""
+        report = self.shifts[name]
+        rows = self._row_specs(name, report.rows)
+        return specs.ShiftReportSpec(name=name, title=report.title, caption=report.caption, rows=rows)
 
-    def report(self) -> str:
-        """What the page of the study shows: every table, figure and gap, training and record of it."""
-        shown = {
-            "tables": [json.loads(self.table(name)) for name in self.tables],
-            "figures": [json.loads(self.figure(name)) for name in self.figures],
-            "gaps": [json.loads(self.gap(name)) for name in self.gaps],
-        }
-        records = [f"certify/{run.path}/records.parquet" for run in self.runs]
-        return canonical({"study": self.params.name, **shown, "trainings": self.trainings, "records": records})
+    def page_spec(self) -> specs.PageSpec:
+        """What the page of the study shows: every report, training and record of it."""
+        return specs.PageSpec(
+            study=self.params.name,
+            tables=tuple(map(self.table_spec, self.tables)),
+            figures=tuple(map(self.figure_spec, self.figures)),
+            shifts=tuple(map(self.shift_spec, self.shifts)),
+            trainings=tuple(f"train/{path}" for path in self.runs),
+            records=tuple(self._records_spec(run, name) for run, name in self.evaluations),
+        )
 
-    def _network(self, recipe: str) -> dict[str, Any]:
-        entry = self.params.recipes.pretrain[recipe]
-        network = self.study.network.model_dump(mode="json")
-        network |= {"name": entry.network or network["name"], "stem": entry.stem or network["stem"]}
-        # Only group norm reads `groups`: a change of it must not retrain the others.
-        network |= {"norm": entry.norm, "groups": network["groups"] if entry.norm == "group" else 1}
-        return network | ({"official": True, "stem": "imagenet", "options": {}} if entry.start == "official" else {})
+    def network_spec(self, name: str) -> specs.NetworkSpec:
+        """What a network is: its entry, and the study's own where that says nothing."""
+        entry, study = self.params.recipes.networks[name], self.study.network
+        norm = entry.norm or "batch"
+        return specs.NetworkSpec(
+            name=entry.name or study.name,
+            stem=entry.stem or ("imagenet" if entry.weights == "published" else study.stem),
+            norm=norm,
+            # Only group norm reads it: a change of it must not retrain the others.
+            groups=study.groups if norm == "group" else 1,
+            options=entry.options if entry.name else study.options,
+            weights=entry.weights,
+        )
 
-    def _report_rows(self, report: str, rows: Iterable[Row]) -> list[dict[str, Any]]:
-        return [
-            {
-                "label": row.label,
-                "block": row.block,
-                "published": row.published,
-                "runs": [asdict(run) | {"path": run.path} for run in self._runs(report, row)],
-            }
-            for row in rows
-        ]
+    def _records_spec(self, run: Run, name: str) -> specs.RecordsSpec:
+        return specs.RecordsSpec(kind=self.evaluation(name).kind, path=self.records(run, name))
+
+    def _row_specs(self, report: str, rows: Iterable[Row]) -> tuple[specs.RowSpec, ...]:
+        return tuple(self._row_spec(row, self.seeds(report)) for row in rows)
+
+    def _row_spec(self, row: Row, seeds: Iterable[int]) -> specs.RowSpec:
+        runs = tuple(
+            tuple(
+                specs.EvaluatedSpec(run=self.run_spec(run), records=tuple(self._records_spec(run, n) for n in names))
+                for run, names in self._evaluated(row, seed)
+            )
+            for seed in (seeds if row.evaluated else ())
+        )
+        published = {self.params.datasets[each.run.dataset].published for group in runs for each in group}
+        return specs.RowSpec(
+            label=row.label,
+            block=row.block,
+            published=row.published,
+            dataset=published.pop() if len(published) == 1 else None,
+            runs=runs,
+            files=tuple(specs.LogSpec(**log.model_dump()) for log in row.files or ()),
+        )
+
+
+def _of_task(row: Row, task: str) -> Row:
+    """The row with a role in the place of `task`, which its label then names."""
+
+    def with_task(train: tuple[str, ...]) -> tuple[str, ...]:
+        stages = (text.rpartition("@") for text in train)
+        return tuple(f"{recipe}@{task if role == TASK else role}" for recipe, _, role in stages)
+
+    changed: dict[str, Any] = {"block": row.block or task}
+    if row.train is not None:
+        changed["train"] = with_task(row.train)
+    if row.runs is not None:
+        changed["runs"] = tuple(each.model_copy(update={"train": with_task(each.train)}) for each in row.runs)
+    return row.model_copy(update=changed)

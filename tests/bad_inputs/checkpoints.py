@@ -17,7 +17,7 @@ from tests.conftest import NETWORK
 from transmooth import files
 from transmooth.checkpoint import resume, weights
 from transmooth.loading.models import load_model
-from transmooth.models import build
+from transmooth.models.build import build
 
 MODEL = Path("model")
 CARD, WEIGHTS = MODEL / "model.json", MODEL / "model.safetensors"

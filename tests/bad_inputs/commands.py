@@ -9,7 +9,7 @@ from tests.bad_inputs import Case, command
 from tests.bad_inputs.checkpoints import BASE, network
 from tests.records.test_table import row
 from transmooth.checkpoint import weights
-from transmooth.data import prepare
+from transmooth.data.prepare import prepare
 from transmooth.publishing import model_card
 from transmooth.records import table as records
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from tests.bad_inputs import Case
-from transmooth.data import prepare
+from transmooth.data.prepare import prepare
 from transmooth.data.sources import open_source
 from transmooth.data.sources.source import FORMATS
 from transmooth.loading.images import load_images

@@ -7,7 +7,7 @@ import torch
 from tests.conftest import NETWORK
 from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import CheckpointError
-from transmooth.models import Network
+from transmooth.models.build import Network
 
 CARD = {"network": NETWORK, "classes": [str(i) for i in range(10)], "mean": [0.5] * 3, "std": [0.25] * 3}
 

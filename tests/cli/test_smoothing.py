@@ -12,7 +12,7 @@ from tests.training.test_loop import spec
 from transmooth import jobs
 from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import read_card
-from transmooth.models import Network
+from transmooth.models.build import Network
 from transmooth.records import logs
 from transmooth.records import table as records
 from transmooth.smoothing import chunks

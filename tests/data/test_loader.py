@@ -9,8 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transmooth.data import AUGMENTATIONS, augment, batch_indices, epoch_order, open_split, prepare
-from transmooth.data.augment import resample
+from transmooth.data.augment import AUGMENTATIONS, augment, resample
+from transmooth.data.loader import open_split
+from transmooth.data.order import batch_indices, epoch_order
+from transmooth.data.prepare import prepare
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from tests.conftest import NETWORK
-from transmooth.data import open_split
+from transmooth.data.loader import open_split
 from transmooth.evaluation.shift import adapt_statistics, measure, normalised
-from transmooth.models import Network, build
+from transmooth.models.build import Network, build
 
 
 def network(norm: str) -> Network:

@@ -26,7 +26,7 @@ from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import CheckpointError, read_card
 from transmooth.loading import hub
 from transmooth.loading.models import load_model
-from transmooth.models import build
+from transmooth.models.build import build
 from transmooth.publishing import folder as publishing
 from transmooth.publishing.model_card import Origin
 from transmooth.records import logs

@@ -18,7 +18,7 @@ from tests.conftest import NETWORK
 from transmooth.checkpoint import weights
 from transmooth.loading.images import ImageSet
 from transmooth.loading.models import LoadedModel, check_classes, load_model
-from transmooth.models import Network
+from transmooth.models.build import Network
 from transmooth.smoothing.smoothed import certify, check_model
 
 BATCH = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))

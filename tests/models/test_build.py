@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from tests.conftest import NETWORK
-from transmooth.models import Network, build, reset_head
+from transmooth.models.build import Network, build, reset_head
 
 
 def test_normalisation_is_inside(network: Network) -> None:

@@ -1,7 +1,8 @@
 import torch
 
 from tests.conftest import NETWORK
-from transmooth.models import TRAINABLE, build, set_train_mode
+from transmooth.models.build import build
+from transmooth.models.trainable import TRAINABLE, set_train_mode
 
 
 def test_fixed_features_do_not_move_and_batch_norm_keeps_its_statistics() -> None:

@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 from tests.records.test_table import row, table
 from tests.report.test_accuracy import log_files
 from transmooth.checkpoint.card import write_card
-from transmooth.data import open_split
+from transmooth.data.loader import open_split
 from transmooth.records import table as records
 from transmooth.report import runs
 from transmooth.report.examples import examples, extremes

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from transmooth.models import build
+from transmooth.models.build import build
 from transmooth.smoothing.decision import ESTIMATION
 from transmooth.smoothing.deploy import deploy, fold_batch_norms
 from transmooth.smoothing.sampler import Sampler

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri
 from torch import Tensor, nn
 
-from transmooth.models import Network
+from transmooth.models.build import Network
 from transmooth.smoothing import cohen
 from transmooth.smoothing.decision import ESTIMATION, SELECTION
 from transmooth.smoothing.deploy import deploy

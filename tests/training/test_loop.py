@@ -17,7 +17,7 @@ from tests.conftest import NETWORK, ROOT
 from transmooth import provenance
 from transmooth.checkpoint import resume, weights
 from transmooth.checkpoint.card import read_card
-from transmooth.data import open_split
+from transmooth.data.loader import open_split
 from transmooth.runtime import shutdown
 from transmooth.training import loop, save_points
 from transmooth.training.loop import train

@@ -15,7 +15,7 @@ from tests.conftest import NETWORK
 from tests.training.test_loop import same
 from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import read_card
-from transmooth.data import open_split, read_manifest
+from transmooth.data.loader import open_split, read_manifest
 from transmooth.loading.models import load_model
 from transmooth.training import own_pictures
 from transmooth.training.loop import train

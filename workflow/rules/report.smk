@@ -1,3 +1,11 @@
+def records_of(report):
+    return [PLAN.records(run, evaluation) for run, evaluation in PLAN.evaluations_of(report)]
+
+
+def cards_of(report):
+    return [f"train/{run.path}/model.json" for run in PLAN.runs_of(report)]
+
+
 rule table:
     input:
         records=lambda wildcards: records_of(wildcards.table),
@@ -14,8 +22,8 @@ rule table:
         "logs/table/{table}.log",
     localrule: True
     params:
-        spec=lambda wildcards: PLAN.table(wildcards.table),
-        code=code("report/accuracy.py", "report/tables.py", "smoothing/bounds.py", "records/logs.py"),
+        spec=lambda wildcards: PLAN.table_spec(wildcards.table).text,
+        code=digest("report.tables"),
     shell:
         "python -m transmooth job table --spec {params.spec:q} --results . --base ../.. --published {input.published}"
         " --out tables/{wildcards.table} --metrics {output.metrics} >{log} 2>&1"
@@ -25,6 +33,7 @@ rule figure:
     input:
         records=lambda wildcards: records_of(wildcards.figure),
         cards=lambda wildcards: cards_of(wildcards.figure),
+        logs=lambda wildcards: PLAN.logs_of(wildcards.figure, ROOT),
     output:
         svg=report(
             "figures/{figure}.svg", category="Figures", caption="../report/figure.rst", labels={"figure": "{figure}"}
@@ -35,56 +44,60 @@ rule figure:
         "logs/figure/{figure}.log",
     localrule: True
     params:
-        spec=lambda wildcards: PLAN.figure(wildcards.figure),
-        code=code("report/accuracy.py", "report/figures.py", "smoothing/bounds.py"),
+        spec=lambda wildcards: PLAN.figure_spec(wildcards.figure).text,
+        code=digest("report.figures"),
     shell:
-        "python -m transmooth job figure --spec {params.spec:q} --results . --out figures/{wildcards.figure} >{log} 2>&1"
+        "python -m transmooth job figure --spec {params.spec:q} --results . --base ../.. --out figures/{wildcards.figure}"
+        " >{log} 2>&1"
 
 
-rule gap:
+rule shift:
     input:
-        weights=lambda wildcards: networks_of(wildcards.gap),
-        data=lambda wildcards: sorted({prepared(run.dataset) for run in PLAN.runs_of(wildcards.gap)}),
+        records=lambda wildcards: records_of(wildcards.shift),
     output:
-        csv="tables/{gap}.csv",
-        markdown=report("tables/{gap}.md", category="Tables", caption="../report/gap.rst", labels={"table": "{gap}"}),
-        svg=report("figures/{gap}.svg", category="Figures", caption="../report/gap.rst", labels={"figure": "{gap}"}),
-        png="figures/{gap}.png",
+        csv="tables/{shift}.csv",
+        markdown=report(
+            "tables/{shift}.md", category="Tables", caption="../report/shift.rst", labels={"table": "{shift}"}
+        ),
+        svg=report(
+            "figures/{shift}.svg", category="Figures", caption="../report/shift.rst", labels={"figure": "{shift}"}
+        ),
+        png="figures/{shift}.png",
     log:
-        "logs/gap/{gap}.log",
+        "logs/shift/{shift}.log",
+    localrule: True
     params:
-        spec=lambda wildcards: PLAN.gap(wildcards.gap),
-        code=code("evaluation/shift.py", "report/shift.py", "noise.py", "models/*.py", "data/loader.py"),
-        data=lambda wildcards, input: [f"--data {os.path.dirname(path)}" for path in input.data],
+        spec=lambda wildcards: PLAN.shift_spec(wildcards.shift).text,
+        code=digest("report.shift"),
     shell:
-        "python -m transmooth job gap --spec {params.spec:q} --results . {params.data}"
-        " --out tables/{wildcards.gap} --figure figures/{wildcards.gap} >{log} 2>&1"
+        "python -m transmooth job shift --spec {params.spec:q} --results . --out tables/{wildcards.shift}"
+        " --figure figures/{wildcards.shift} >{log} 2>&1"
 
 
 rule training:
     input:
-        metrics=[f"{folder}/metrics.jsonl" for folder in PLAN.trainings],
-        cards=[f"{folder}/model.json" for folder in PLAN.trainings],
+        metrics=[f"train/{path}/metrics.jsonl" for path in PLAN.runs],
+        cards=[f"train/{path}/model.json" for path in PLAN.runs],
     output:
         "metrics/training.csv",
     log:
         "logs/training.log",
     localrule: True
     params:
-        runs=PLAN.trainings,
-        code=code("report/training.py"),
+        runs=[f"train/{path}" for path in PLAN.runs],
+        code=digest("report.training"),
     shell:
         "python -m transmooth job training --out {output} {params.runs} >{log} 2>&1"
 
 
 rule report:
     input:
-        tables=expand("tables/{table}.csv", table=[*PLAN.tables, *PLAN.gaps]),
-        records=[f"certify/{run.path}/records.parquet" for run in PLAN.runs],
-        cards=[f"{folder}/model.json" for folder in PLAN.trainings],
+        tables=expand("tables/{table}.csv", table=[*PLAN.tables, *PLAN.shifts]),
+        records=[PLAN.records(run, evaluation) for run, evaluation in PLAN.evaluations],
+        cards=[f"train/{path}/model.json" for path in PLAN.runs],
         training="metrics/training.csv",
         data=[prepared(dataset) for dataset in PLAN.datasets],
-        logs=[log for table in PLAN.tables for log in PLAN.logs_of(table, ROOT)],
+        logs=[log for report in PLAN.study.report for log in PLAN.logs_of(report, ROOT)],
         published="<params>/published.csv",
     output:
         report("report.html", category="Report", caption="../report/page.rst", labels={"study": PLAN.params.name}),
@@ -92,8 +105,8 @@ rule report:
         "logs/report.log",
     localrule: True
     params:
-        spec=PLAN.report(),
-        code=code("report/*.py", "report/page/*", "noise.py", "data/loader.py", "smoothing/bounds.py"),
+        spec=PLAN.page_spec().text,
+        code=digest("report.page.study", *(f"report/page/report.{kind}" for kind in ("html", "css", "js"))),
         data=lambda wildcards, input: [f"--data {os.path.dirname(path)}" for path in input.data],
     shell:
         "python -m transmooth job report --spec {params.spec:q} --results . --base ../.. --published {input.published}"
@@ -101,7 +114,7 @@ rule report:
 
 
 # `snakemake table1` and `snakemake figure2`.
-for name in [*PLAN.tables, *PLAN.gaps]:
+for name in [*PLAN.tables, *PLAN.shifts]:
 
     rule:
         name:

@@ -1,14 +1,17 @@
 """The weights of a checkpoint, and the network that they and the card make up."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import timm
+from pydantic import ValidationError
 
 from transmooth import files
 from transmooth.checkpoint.card import CheckpointError, read_card, write_card
-from transmooth.models import Network, build
+from transmooth.models.build import Network, build
+from transmooth.models.check import planned
+from transmooth.specs import NetworkSpec
 
 
 def save(folder: Path, network: Network, card: dict[str, Any]) -> None:
@@ -35,7 +38,7 @@ def load(folder: Path) -> tuple[Network, dict[str, Any]]:
             f"{path}: damaged: its SHA-256 is {found}, the card says {card['weights_sha256']}; "
             "remove it, and the same command trains again"
         )
-    network = _described(card, folder / "model.json")
+    network = _described(card, folder)
     try:
         weights = safetensors.torch.load_file(path)
         network.load_state_dict(weights)
@@ -47,12 +50,22 @@ def load(folder: Path) -> tuple[Network, dict[str, Any]]:
     return network.eval(), card
 
 
-def _described(card: dict[str, Any], path: Path) -> Network:
-    """The network of a card, whose weights are still to come."""
+def _described(card: dict[str, Any], folder: Path) -> Network:
+    """Return the network of a card, whose weights are still to come; it is no larger than the file of these."""
+    where = f"{folder / 'model.json'}: describes no network"
     try:
-        # timm takes names of a hub and of local folders too, and would fetch what they name.
-        if not timm.is_model(card["network"]["name"]):
-            raise ValueError(f"network.name: timm has no {card['network']['name']!r}")
-        return build(card["network"] | {"official": False}, len(card["classes"]), card["mean"], card["std"])
+        with safetensors.safe_open(folder / "model.safetensors", "pt") as file:
+            shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118  (it is no dict)
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(f"{folder / 'model.safetensors'}: not weights: {error}") from error
+    try:
+        network = NetworkSpec.of(card["network"]).model_copy(update={"weights": "random"})
+        # Twice as many: a stem that is replaced counts too.
+        planned(network, len(card["classes"]), 2 * len(shapes), 2 * sum(map(math.prod, shapes)))
+        return build(network, len(card["classes"]), card["mean"], card["std"])
+    except ValidationError as error:
+        detail = error.errors()[0]
+        key = ".".join(map(str, ("network", *detail["loc"])))
+        raise CheckpointError(f"{where}: {key}: {detail['msg']}") from error
     except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:  # timm passes on any of these
-        raise CheckpointError(f"{path}: describes no network: {type(error).__name__}: {error}") from error
+        raise CheckpointError(f"{where}: {type(error).__name__}: {error}") from error

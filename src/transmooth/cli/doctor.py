@@ -8,7 +8,10 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
-from transmooth import params
+from transmooth.params.datasets import ExternalSource, TorchvisionSource
+from transmooth.params.load import load, load_datasets
+from transmooth.params.load import studies as list_studies
+from transmooth.params.present import missing_folder
 from transmooth.plan import Plan
 
 GIB = 2**30
@@ -53,13 +56,13 @@ def datasets(checkout: Path) -> list[dict[str, Any]]:
     Raises ParamsError for params that are missing or wrong.
     """
     found = []
-    for name, dataset in params.load_datasets(checkout).items():
-        source, folder = dataset.source, params.missing_folder(name, dataset, checkout)
+    for name, dataset in load_datasets(checkout).items():
+        source, folder = dataset.source, missing_folder(name, dataset, checkout)
         if (checkout / dataset.home / name / "manifest.json").is_file():
             state = "prepared"
-        elif not isinstance(source, params.ExternalSource):
+        elif not isinstance(source, ExternalSource):
             state = "made here"
-        elif isinstance(source, params.TorchvisionSource) and source.download:
+        elif isinstance(source, TorchvisionSource) and source.download:
             state = "downloaded when needed"
         else:
             state = "there" if folder is None else "missing"
@@ -71,8 +74,8 @@ def datasets(checkout: Path) -> list[dict[str, Any]]:
 def studies(checkout: Path) -> dict[str, list[str]]:
     """The datasets that each study of the params lacks.  Raises ParamsError for params that are wrong."""
     lacking = {}
-    for study in params.studies(checkout / "params"):
-        plan = Plan(params.load(study, checkout))
+    for study in list_studies(checkout):
+        plan = Plan(load(study, checkout))
         sets = plan.params.datasets
-        lacking[study] = [name for name in plan.datasets if params.missing_folder(name, sets[name], checkout)]
+        lacking[study] = [name for name in plan.datasets if missing_folder(name, sets[name], checkout)]
     return lacking

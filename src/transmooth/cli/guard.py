@@ -18,7 +18,7 @@ def exclusive(out: Path) -> Iterator[None]:
 
 def verify(data: Path, splits: Collection[str] | None = None) -> None:
     """Compare a prepared set with its manifest, once on each machine; raises as `data.verify`."""
-    from transmooth.data import verify
+    from transmooth.data.prepare import verify
 
     if int(os.environ.get("LOCAL_RANK", 0)) == 0:
         verify(data, splits)

@@ -28,6 +28,9 @@ app = typer.Typer(cls=_Jobs, no_args_is_help=True, help=__doc__)
 Spec = Annotated[Any, typer.Option(parser=json_object, help="What the job is to do, as JSON.", metavar="JSON")]
 Data = Annotated[Path, typer.Option(help="Folder of a prepared dataset.")]
 Out = Annotated[Path, typer.Option(help="What to write.")]
+Start = Annotated[Path | None, typer.Option(help="Checkpoint folder of the run without its last stage.")]
+Results = Annotated[Path, typer.Option(help="Folder of the study.")]
+Base = Annotated[Path, typer.Option(help="Where relative paths of logs start.")]
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -42,7 +45,7 @@ def _shard(text: str) -> tuple[int, int]:
 @app.command()
 def prepare(spec: Spec, base: Annotated[Path, typer.Option(help="Where relative sources start.")], out: Out) -> None:
     """Decode, resize and split a dataset into arrays."""
-    from transmooth.data import prepare
+    from transmooth.data.prepare import prepare
 
     def decoded(done: int, total: int) -> None:
         print(json.dumps({"images": done, "of": total}), flush=True)
@@ -52,101 +55,123 @@ def prepare(spec: Spec, base: Annotated[Path, typer.Option(help="Where relative 
 
 
 @app.command()
+def networks(spec: Spec) -> None:
+    """Check that networks can be built; the spec has one for each name."""
+    from transmooth.models.check import check
+    from transmooth.specs import NetworkSpec
+
+    faults = []
+    for name, network in spec.items():
+        try:
+            check(NetworkSpec.of(network))
+        except ValueError as error:
+            faults.append(f"{name}: {error}")
+    if faults:
+        typer.echo("\n".join(faults))
+        raise typer.Exit(1)
+
+
+@app.command()
 def train(
     spec: Spec,
     data: Data,
     out: Out,
-    init: Annotated[Path | None, typer.Option(help="Checkpoint folder to transfer from.")] = None,
+    start: Start = None,
     checkpoint_seconds: Annotated[float, typer.Option(help="Longest time between two saves of the state.")] = 300,
 ) -> None:
-    """Pretrain or finetune one network."""
+    """Train one stage of a run."""
     from transmooth.runtime.threads import threads_per_process
+    from transmooth.specs import TrainSpec
     from transmooth.training.loop import train
 
     threads_per_process()
     with guard.exclusive(out):
         guard.verify(data)
         shutdown.stop_at_next_save()
-        train(spec, data, out, init, checkpoint_seconds)
+        train(TrainSpec.of(spec), data, out, start, checkpoint_seconds)
 
 
 @app.command()
-def certify(
+def evaluate(
     spec: Spec,
     data: Data,
     checkpoint: Annotated[Path, typer.Option(help="Checkpoint folder.")],
     out: Out,
+    start: Start = None,
     shard: Annotated[
         Any, typer.Option(parser=_shard, metavar="K-of-N", help="Which part of the test images.")
     ] = "1-of-1",
-    batch: Annotated[int, typer.Option(help="Noisy images in one forward pass.")] = 256,
+    batch: Annotated[int, typer.Option(help="Images in one forward pass.")] = 256,
 ) -> None:
-    """Certify a shard of the test images."""
-    from transmooth.jobs import certify
+    """Evaluate a run on a shard of the test images."""
+    from transmooth.evaluation import load_evaluation
     from transmooth.runtime.threads import threads_per_process
+    from transmooth.specs import evaluate_spec
 
     threads_per_process()
-    guard.verify(data, ["test"])
+    asked = evaluate_spec(spec)
+    guard.verify(data, ["test"] if start is None else None)
     number, shards = shard
-    certify(spec, data, checkpoint, out, number - 1, shards, batch)
+    load_evaluation(asked.kind).run(asked, data, checkpoint, start, out, number - 1, shards, batch)
 
 
 @app.command()
-def merge(spec: Spec, data: Data, parts: list[Path], out: Out) -> None:
-    """Join the shards of a run."""
-    from transmooth.jobs import merge
+def finish(spec: Spec, data: Data, parts: list[Path], out: Out) -> None:
+    """Make the records of an evaluation from its shards."""
+    from transmooth.evaluation import load_evaluation
+    from transmooth.specs import evaluate_spec
 
     guard.verify(data, [])
+    asked = evaluate_spec(spec)
     with guard.exclusive(out):
-        merge(spec, data, parts, out)
+        load_evaluation(asked.kind).finish(asked, data, parts, out)
 
 
 @app.command()
 def table(
     spec: Spec,
-    results: Annotated[Path, typer.Option(help="Folder of the study.")],
-    base: Annotated[Path, typer.Option(help="Where relative paths of logs start.")],
+    results: Results,
+    base: Base,
     published: Annotated[Path, typer.Option(help="The papers' numbers.")],
     out: Annotated[Path, typer.Option(help="What to write, without .csv and .md.")],
     metrics: Annotated[Path, typer.Option(help="Summary for dvc metrics.")],
 ) -> None:
     """Make a table from records."""
     from transmooth.report.tables import write_table
+    from transmooth.specs import TableSpec
 
     with guard.exclusive(out), guard.exclusive(metrics):
-        write_table(spec, results, base, published, out, metrics)
+        write_table(TableSpec.of(spec), results, base, published, out, metrics)
 
 
 @app.command()
 def figure(
     spec: Spec,
-    results: Annotated[Path, typer.Option(help="Folder of the study.")],
+    results: Results,
+    base: Base,
     out: Annotated[Path, typer.Option(help="What to write, without .svg, .png and .csv.")],
 ) -> None:
     """Draw a figure from records."""
     from transmooth.report.figures import write_figure
+    from transmooth.specs import FigureSpec
 
     with guard.exclusive(out):
-        write_figure(spec, results, out)
+        write_figure(FigureSpec.of(spec), results, base, out)
 
 
 @app.command()
-def gap(
+def shift(
     spec: Spec,
-    results: Annotated[Path, typer.Option(help="Folder of the study.")],
-    data: Annotated[list[Path], typer.Option(help="Folders of the prepared datasets, named as in the params.")],
+    results: Results,
     out: Annotated[Path, typer.Option(help="Table to write, without .csv and .md.")],
     figure: Annotated[Path, typer.Option(help="Figure to write, without .svg and .png.")],
 ) -> None:
-    """Measure how far normalised features move between pretraining and finetuning."""
-    from transmooth.report.shift import write_gap
-    from transmooth.runtime.threads import threads_per_process
+    """Make the table and the figure of feature shifts from records."""
+    from transmooth.report.shift import write_shift
+    from transmooth.specs import ShiftReportSpec
 
-    threads_per_process()
-    for folder in data:
-        guard.verify(folder)
     with guard.exclusive(out), guard.exclusive(figure):
-        write_gap(spec, results, {folder.name: folder for folder in data}, out, figure)
+        write_shift(ShiftReportSpec.of(spec), results, out, figure)
 
 
 @app.command()
@@ -161,16 +186,17 @@ def training(runs: list[Path], out: Out) -> None:
 @app.command()
 def report(
     spec: Spec,
-    results: Annotated[Path, typer.Option(help="Folder of the study.")],
-    base: Annotated[Path, typer.Option(help="Where relative paths of logs start.")],
+    results: Results,
+    base: Base,
     published: Annotated[Path, typer.Option(help="The papers' numbers.")],
     data: Annotated[list[Path], typer.Option(help="Folders of the prepared datasets, named as in the params.")],
     out: Out,
 ) -> None:
     """Write the page of a study."""
-    from transmooth.report.html import write_report
+    from transmooth.report.page.study import write_report
+    from transmooth.specs import PageSpec
 
     for folder in data:
         guard.verify(folder, ["test"])
     with guard.exclusive(out):
-        write_report(spec, results, base, published, {folder.name: folder for folder in data}, out)
+        write_report(PageSpec.of(spec), results, base, published, {folder.name: folder for folder in data}, out)

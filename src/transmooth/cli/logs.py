@@ -77,7 +77,7 @@ def report(
       transmooth report records.parquet --out report.html
     """
     with faults_in_one_line():
-        from transmooth.report.html import write_single
+        from transmooth.report.page.single import write_single
 
         pictures = None
         if images is not None:

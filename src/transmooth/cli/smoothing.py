@@ -1,14 +1,20 @@
 """Smooth a model, anyone's, on images, anyone's: certify and predict."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from transmooth.cli.options import STOPPED, Quiet, Radii, Seed, Sigma, Size, faults_in_one_line, print_export_notes
+from transmooth.params.values import Dtype, Method
 from transmooth.runtime import shutdown
+
+if TYPE_CHECKING:
+    from transmooth.loading.images import ImageSet
+    from transmooth.loading.models import LoadedModel
+    from transmooth.specs import CertifySpec
 
 Model = Annotated[
     str,
@@ -29,7 +35,7 @@ def certify(
     sigma: Sigma,
     out: Annotated[Path, typer.Option(help="Records (.parquet) or a log in the field's format (.tsv).")],
     method: Annotated[
-        Literal["cohen", "cohen_two_sided", "sequential", "adaptive"],
+        Method,
         typer.Option(help="How counts become radii; sequential takes --radii."),
     ] = "cohen",
     n0: Annotated[int, typer.Option(help="Samples that select the class.")] = 100,
@@ -41,7 +47,7 @@ def certify(
     size: Size = None,
     seed: Seed = 0,
     batch: Batch = 256,
-    dtype: Annotated[Literal["fp32", "bf16"], typer.Option(help="Of the network that is certified.")] = "fp32",
+    dtype: Annotated[Dtype, typer.Option(help="Of the network that is certified.")] = "fp32",
     quiet: Quiet = False,
 ) -> None:
     """Certify images: a radius for each.
@@ -57,42 +63,117 @@ def certify(
           --sigma 0.25 --n 1000 --images 2 --out log.tsv
     """
     with faults_in_one_line():
-        from transmooth import jobs
         from transmooth.loading.images import load_images
         from transmooth.loading.models import load_model
         from transmooth.runtime.threads import threads_per_process
+        from transmooth.specs import CertifySpec
 
         shutdown.raise_on_signals()
         threads_per_process()
-        spec: dict[str, Any] = {
-            "method": method,
-            "sigmas": [sigma],
-            "n0": n0,
-            "n": n,
-            "alpha": alpha,
-            "seed": seed,
-            "dtype": dtype,
-        }
-        spec |= {"images": count or "all"} | ({"radii": list(radii.values())} if radii else {})
+        spec = CertifySpec(
+            sigmas=(sigma,),
+            images=count or "all",
+            method=method,
+            radii=tuple(radii.values()) if radii else None,
+            n0=n0,
+            n=n,
+            alpha=alpha,
+            seed=seed,
+            dtype=dtype,
+        )
         done = 0
         with _progress(quiet) as show:
 
-            def progress(rows: list[dict[str, Any]], total: int) -> None:
+            def progress(rows: Sequence[Mapping[str, Any]], total: int) -> None:
                 nonlocal done
                 done += len(rows)
                 show(rows, total)
 
             try:
                 loaded, pictures = load_model(model), load_images(images, split, size)
-                unsaid = jobs.certify_anything(spec, loaded, pictures, out, batch, progress)
+                notes = _certify_to(out, spec, loaded, pictures, batch, progress)
             except KeyboardInterrupt:
                 typer.echo(f"stopped: {done} images are done and kept; the same command goes on from there", err=True)
                 raise typer.Exit(STOPPED) from None
-    print_export_notes(out, unsaid)
+    print_export_notes(out, notes)
+
+
+def _certify_to(
+    out: Path,
+    spec: "CertifySpec",
+    model: "LoadedModel",
+    images: "ImageSet",
+    batch: int,
+    progress: Callable[[Sequence[Mapping[str, Any]], int], None],
+) -> list[str]:
+    """Certify images at one sigma and write records (.parquet) or a log (.tsv); return what a log cannot say of them.
+
+    An interrupted call goes on where it was; a finished one has nothing left to do.  progress: called with the rows
+    that are new, and the number of all; at the start with those of an earlier call.  Raises ValueError before any work,
+    for settings, model and images that do not fit, and for an `out` of another job.
+    """
+    import torch
+
+    from transmooth import provenance
+    from transmooth.evaluation import test_indices
+    from transmooth.evaluation.certify import certify, left, settings_of
+    from transmooth.loading.models import check_classes
+    from transmooth.records import logs
+    from transmooth.records import table as records
+    from transmooth.records.journal import Journal
+    from transmooth.smoothing.methods import check
+    from transmooth.smoothing.smoothed import check_model
+
+    if out.suffix not in (".parquet", ".tsv"):
+        raise ValueError(f"{out}: should end in .parquet (records) or .tsv (log)")
+    check(settings_of(spec), spec.sigmas[0])
+    network = model.module.to("cuda" if torch.cuda.is_available() else "cpu")
+    check_classes(model, check_model(network, images.fetch(0)), images)
+    header = {"spec": spec.dump(), "model": model.identity, "data": images.identity}
+    indices = test_indices(len(images), spec.images).tolist()
+    with Journal(out, header) as journal:
+        if out.exists():
+            if out.suffix == ".tsv":
+                raise ValueError(f"{out}: is there already; remove it or choose another name")
+            _same_job(records.metadata(out), header, out)
+            progress(records.read(out).to_pylist(), len(indices))
+            return []
+        if other := journal.foreign():
+            _same_job(other, header, journal.path)
+        finished = journal.finished()
+        journal.restart(finished)  # without a line that was torn
+        progress(finished, len(indices))
+        todo = left(spec, indices, finished)
+        labels = [int(images.labels[index]) for _, index in todo]
+        for rows in certify(spec, network, model.sha256, images.fetch, todo, labels, journal, batch):
+            progress(rows, len(indices))
+        made = header | {"versions": provenance.versions(), "commit": provenance.commit()}
+        table = records.complete(records.from_rows(journal.finished(), made), out, indices, spec.sigmas)
+        notes = []
+        if out.suffix == ".tsv":
+            frame = table.to_pandas().sort_values("index")
+            logs.write(frame, out)
+            notes = logs.export_notes(frame, made)
+        else:
+            records.write(table, out)
+        journal.remove()
+    return notes
+
+
+def _same_job(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path) -> None:
+    """Raise ValueError, naming what differs, unless the file at `path` is of the job that is asked for."""
+    there, ours = (
+        dict(job.get("spec", {}))
+        | {f"{part}.{key}": value for part in ("model", "data") for key, value in dict(job.get(part) or {}).items()}
+        for job in (found, asked)
+    )
+    if differing := sorted(key for key in there.keys() | ours.keys() if there.get(key) != ours.get(key)):
+        shown = "; ".join(f"{key}: {there.get(key)} there, {ours.get(key)} asked for" for key in differing)
+        raise ValueError(f"{path}: is of another job ({shown}); remove it or choose another --out")
 
 
 @contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[list[dict[str, Any]], int], None]]:
+def _progress(quiet: bool) -> Iterator[Callable[[Sequence[Mapping[str, Any]], int], None]]:
     """Gives show(new rows, number of all): images/s, time left and certified accuracy so far, on terminals only."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -103,7 +184,7 @@ def _progress(quiet: bool) -> Iterator[Callable[[list[dict[str, Any]], int], Non
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bar:
         task, right, calls = bar.add_task("", speed="-", share="-"), 0, 0
 
-        def show(rows: list[dict[str, Any]], total: int) -> None:
+        def show(rows: Sequence[Mapping[str, Any]], total: int) -> None:
             nonlocal right, calls
             right += sum(row["prediction"] == row["label"] for row in rows)
             if not calls:  # what an earlier call has done tells nothing about the speed
@@ -146,7 +227,7 @@ def predict(
 
         import torch
 
-        from transmooth import jobs
+        from transmooth.evaluation import test_indices
         from transmooth.loading.images import load_images
         from transmooth.loading.models import check_classes, load_model
         from transmooth.runtime.threads import threads_per_process
@@ -160,7 +241,7 @@ def predict(
         check_classes(loaded, check_model(network, pictures.fetch(0)), pictures)
         seed = secrets.randbits(63) if seed is None else seed
         sampler = Sampler(network, pictures.fetch, sigma, seed=seed, batch=batch)
-        indices = jobs.test_indices(len(pictures), count or "all")
+        indices = test_indices(len(pictures), count or "all")
         typer.echo("index\tlabel\tprediction")
         for first in range(0, len(indices), CHUNK):
             chunk = indices[first : first + CHUNK]

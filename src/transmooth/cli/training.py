@@ -6,13 +6,17 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from transmooth.cli import guard
 from transmooth.cli.options import AsJson, Quiet, Seed, Sigmas, faults_in_one_line, json_object
+from transmooth.params.values import Dtype, Norm, Stem, Trainable
 from transmooth.runtime import shutdown
+
+if TYPE_CHECKING:
+    from transmooth.specs import TrainSpec
 
 Pictures = Annotated[
     str,
@@ -24,7 +28,7 @@ Batch = Annotated[int, typer.Option(min=1, help="Images in one step.")]
 Rates = Annotated[
     Any, typer.Option(parser=lambda text: _rates(text), metavar="LR,…", help="Each is tried, the best kept.")
 ]
-Precision = Annotated[Literal["fp32", "bf16"], typer.Option(help="Of the arithmetic.")]
+Precision = Annotated[Dtype, typer.Option(help="Of the arithmetic.")]
 Augment = Annotated[
     Any, typer.Option(parser=lambda text: text.split(","), metavar="NAME,…", help="Any of flip, crop, resized_crop.")
 ]
@@ -55,12 +59,10 @@ def train(
         Any, typer.Option(parser=json_object, metavar="JSON", help="Keywords of it, such as its channels.")
     ] = "{}",
     stem: Annotated[
-        Literal["cifar", "imagenet"] | None,
+        Stem | None,
         typer.Option(help="Its first layer: cifar keeps the resolution; else by size."),
     ] = None,
-    norm: Annotated[
-        Literal["batch", "instance", "group", "layer"], typer.Option(help="Its normalisation layer.")
-    ] = "layer",
+    norm: Annotated[Norm, typer.Option(help="Its normalisation layer.")] = "layer",
     precision: Precision = "fp32",
     sigmas: Sigmas = "0,0.25,0.5,1",
     epochs: Epochs = 20,
@@ -81,12 +83,25 @@ def train(
       transmooth train many/ --size 16 --network resnet18 --epochs 2 --out small/ \\
           --options '{"layers": [1, 1, 1, 1], "channels": [16, 32, 64, 128]}'
     """
-    layers: dict[str, Any] = {"name": network, "norm": norm, "groups": 32 if norm == "group" else 1, "options": options}
-    layers |= {"stem": stem or ("cifar" if size <= 64 else "imagenet")}
-    recipe = {"sigmas": list(sigmas.values()), "trainable": "all", "seed": seed, "network": layers}
     with faults_in_one_line():
-        schedule = {"epochs": epochs, "batch": batch, "lr": lr, "precision": precision}
-        _fit(images, out, recipe, schedule, size, augment or [], test, None, quiet, as_json)
+        from transmooth.models.check import check
+        from transmooth.specs import NetworkSpec
+        from transmooth.training.own_pictures import train_spec
+
+        layers = NetworkSpec(
+            name=network,
+            stem=stem or ("cifar" if size <= 64 else "imagenet"),
+            norm=norm,
+            groups=32 if norm == "group" else 1,
+            options=options,
+        )
+        try:
+            check(layers)
+        except ValueError as error:
+            raise ValueError(f"--network {network} --options {json.dumps(options)}: {error}") from error
+        schedule = _schedule(epochs, batch, lr, precision)
+        spec = train_spec(layers, schedule, sigmas=sigmas.values(), trainable="all", augment=augment or [], seed=seed)
+        _fit(images, out, spec, size, test, None, quiet, as_json)
 
 
 def finetune(
@@ -102,7 +117,7 @@ def finetune(
     augment: Augment = None,
     test: Test = 0.2,
     seed: Seed = 0,
-    trainable: Annotated[Literal["all", "head"], typer.Option(help="The whole network or its last layer.")] = "all",
+    trainable: Annotated[Trainable, typer.Option(help="The whole network or its last layer.")] = "all",
     sigmas: Sigmas = "0",
     epochs: Epochs = 10,
     batch: Batch = 64,
@@ -125,23 +140,28 @@ def finetune(
           --sigmas 0,0.25 --size 32 --epochs 1 --out other/
     """
     with faults_in_one_line():
-        from transmooth.training import own_pictures
+        from transmooth.training.own_pictures import start_from, train_spec
 
-        with own_pictures.start_from(start) as (network, init, side):
-            recipe = {"sigmas": list(sigmas.values()), "trainable": trainable, "seed": seed} | network
-            schedule = {"epochs": epochs, "batch": batch, "lr": lr, "precision": precision}
-            _fit(images, out, recipe, schedule, size or side, augment or [], test, init, quiet, as_json)
+        with start_from(start) as (network, folder, side):
+            schedule = _schedule(epochs, batch, lr, precision)
+            spec = train_spec(
+                network, schedule, sigmas=sigmas.values(), trainable=trainable, augment=augment or [], seed=seed
+            )
+            _fit(images, out, spec, size or side, test, folder, quiet, as_json)
+
+
+def _schedule(epochs: int, batch: int, lr: list[float], precision: str) -> dict[str, Any]:
+    warmup = min(1, epochs - 1)
+    return {"epochs": epochs, "warmup_epochs": warmup, "batch": batch, "lr": lr, "precision": precision}
 
 
 def _fit(
     images: str,
     out: Path,
-    recipe: dict[str, Any],
-    schedule: dict[str, Any],
+    spec: "TrainSpec",
     size: int,
-    augment: list[str],
     test: float,
-    init: Path | None,
+    start: Path | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -149,17 +169,16 @@ def _fit(
     from transmooth.training import own_pictures
 
     threads_per_process()
-    schedule["warmup_epochs"] = min(1, schedule["epochs"] - 1)
     shutdown.raise_on_signals()
     with _progress_output(quiet) as decoding, guard.exclusive(out):
-        data = own_pictures.prepared(images, out / "data", size, augment, test, recipe["seed"], decoding)
+        data = own_pictures.prepared(images, out / "data", size, spec.augment, test, spec.seed, decoding)
         shutdown.stop_at_next_save()
-        card = own_pictures.fit(out, data, recipe, schedule, augment, init)
+        card = own_pictures.fit(out, data, spec, start)
     if as_json:
         return typer.echo(json.dumps(card | {"folder": str(out), "prepared": str(data)}))
     found = card["test"]
     typer.echo(f"{out}: {found['correct'] / found['images']:.1%} of {found['images']} test images right", nl=False)
-    typer.echo(f", {card['validation_accuracy']:.1%} on validation, with lr {card['lr']:g}, in {card['seconds']:.0f} s")
+    typer.echo(f", {card['validation_score']:.1%} on validation, with lr {card['lr']:g}, in {card['seconds']:.0f} s")
     typer.echo(f"next: transmooth certify {out} {data} --sigma 0.25 --out {out}/records.parquet", err=True)
     return None
 

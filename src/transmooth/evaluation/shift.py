@@ -1,30 +1,55 @@
-"""The distribution gap: how far normalised features move between pretraining and finetuning (Table 2 of the paper).
+"""Feature shift: how far normalised features move from what a run starts from to the run (Qiu et al., Table 2).
 
-A normalisation layer hands on x' = (x − E) / √V, before its weight and bias.  Batch norm took E and V of the mixture in
-pretraining and takes those of clean images in finetuning, so x' moves although no weight does; instance, group and
-layer norm take both from the image itself and stay.  The paper argues this; here it is measured, for each layer:
+A normalisation layer hands on x' = (x − E) / √V, before its weight and bias.  Batch norm took E and V of the noisy
+mixture in pretraining and takes those of clean images in finetuning, so x' moves although no weight does; instance,
+group and layer norm take both from the image itself and stay.  The paper argues this; here it is measured, by layer:
 
-    gap = mean ‖x'_after − x'_before‖² / mean ‖x'_before‖²      over test images, clean or with noise of one sigma
+    shift = mean ‖x'_after − x'_before‖² / mean ‖x'_before‖²      over test images, clean or with noise of one sigma
 
-    statistics   before: the pretrained network; after: the same weights, batch norm's E and V from clean images
-    finetuning   before: the pretrained network; after: the finetuned one
+    statistics   before: the start; after: the same weights, batch norm's E and V from clean images
+    finetuning   before: the start; after: the run
 """
 
 import copy
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from transmooth.data import Split
-from transmooth.models import Network
+from transmooth import provenance
+from transmooth.checkpoint import weights
+from transmooth.data.loader import Split, open_split
+from transmooth.models.build import Network
 from transmooth.noise import add_noise, training_key
+from transmooth.records import table as records
+from transmooth.specs import ShiftSpec
 
 BATCH = 128
+
+
+def run(
+    spec: ShiftSpec, data: Path, checkpoint: Path, start: Path, out: Path, shard: int, shards: int, batch: int
+) -> None:
+    """Measure the shift from the checkpoint `start` to `checkpoint` and write it; there is one shard."""
+    before, _ = weights.load(start)
+    after, card = weights.load(checkpoint)
+    train, test = open_split(data, "train"), open_split(data, "test")
+    frame = measure(before, after, train, test, spec.sigmas, spec.images, spec.run.seed)
+    made = {"spec": spec.dump(), "model": card["weights_sha256"]}
+    made |= {"versions": provenance.versions(), "commit": provenance.commit()}
+    records.seal(records.with_metadata(pa.Table.from_pandas(frame, preserve_index=False), made), out)
+
+
+def finish(spec: ShiftSpec, data: Path, parts: Sequence[Path], out: Path) -> None:
+    """Write the records of the one shard as those of the evaluation."""
+    (part,) = parts
+    records.seal(records.unseal(part), out)
 
 
 def measure(
@@ -36,7 +61,7 @@ def measure(
     images: int,
     seed: int,
 ) -> pd.DataFrame:
-    """Columns cause, sigma, layer (name), depth (0 at the input), gap; `images` evenly spaced test images.
+    """Columns cause, sigma, layer (name), depth (0 at the input), shift; `images` evenly spaced test images.
 
     Both networks are in eval mode.  Batch norm's statistics of clean images are those of 20 batches of `train`.
     """
@@ -52,7 +77,7 @@ def measure(
             for depth, (name, features) in enumerate(normalised(network, noisy)):
                 # An instance norm over one pixel gives zeros.
                 moved = (features - start[name]).square().mean() / start[name].square().mean().clamp_min(1e-12)
-                rows.append({"cause": cause, "sigma": sigma, "layer": name, "depth": depth, "gap": float(moved)})
+                rows.append({"cause": cause, "sigma": sigma, "layer": name, "depth": depth, "shift": float(moved)})
     return pd.DataFrame(rows)
 
 

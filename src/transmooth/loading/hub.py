@@ -24,7 +24,7 @@ from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-def
 from transmooth import __version__
 from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import CheckpointError
-from transmooth.models import Network
+from transmooth.models.build import Network
 
 PREFIX = "hf-hub:"
 FETCHED = ("model.json", "model.safetensors")

@@ -17,8 +17,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from transmooth.data import open_split, verify
+from transmooth.data.loader import open_split
 from transmooth.data.picture import to_rgb, to_square
+from transmooth.data.prepare import verify
 from transmooth.data.sources import open_source
 from transmooth.data.sources.imagefolder import image_files
 

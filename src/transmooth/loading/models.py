@@ -27,7 +27,7 @@ from transmooth.checkpoint import weights
 from transmooth.loading import hub
 from transmooth.loading.images import ImageSet
 from transmooth.loading.programs import PROGRAMS
-from transmooth.models import Network
+from transmooth.models.build import Network
 
 
 @dataclass(frozen=True)

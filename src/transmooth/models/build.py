@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from transmooth.models.norms import create_norm
+from transmooth.params.values import Stem
+from transmooth.specs import NetworkSpec
 
 
 class Network(nn.Module):
@@ -38,24 +40,24 @@ class Network(nn.Module):
         return head
 
 
-def build(network: dict[str, Any], classes: int, mean: Sequence[float], std: Sequence[float]) -> Network:
-    """A network of random weights, or of the official ones with a new head.
+def build(network: NetworkSpec, classes: int, mean: Sequence[float], std: Sequence[float]) -> Network:
+    """Return a network of random weights, or of the published ones.
 
     network: `name` (any timm ResNet), `stem` (`cifar`: 3x3 convolution of stride 1 and no max-pool, for 32x32 and
     smaller; `imagenet`: timm's own), `norm` (see `norms`), `groups` (of the `group` norm), `options` (further keywords
-    of the timm model), `official` (fetch the weights that timm serves; mean and std are then theirs).
+    of the timm model), `weights` (`published`: fetch those that timm serves; mean and std are then theirs, and the head
+    is a new one where `classes` are not as many as theirs).
     Seed torch before the call: initial weights come from the global generator.
     """
-    official = network.get("official", False)
     backbone: Any = timm.create_model(
-        network["name"],
-        pretrained=official,
+        network.name,
+        pretrained=network.weights == "published",
         num_classes=classes,
-        norm_layer=create_norm(network["norm"], network["groups"]),
-        **network["options"],
+        norm_layer=create_norm(network.norm, network.groups),
+        **network.options,
     )
-    STEMS[network["stem"]](backbone)
-    if official:
+    STEMS[network.stem](backbone)
+    if network.weights == "published":
         mean, std = backbone.pretrained_cfg["mean"], backbone.pretrained_cfg["std"]
     return Network(backbone, mean, std)
 
@@ -70,9 +72,9 @@ def _cifar_stem(backbone: nn.Module) -> None:
     backbone.maxpool = nn.Identity()
 
 
-STEMS: dict[str, Callable[[nn.Module], None]] = {"cifar": _cifar_stem, "imagenet": lambda backbone: None}
+STEMS: dict[Stem, Callable[[nn.Module], None]] = {"cifar": _cifar_stem, "imagenet": lambda backbone: None}
 
 
 def reset_head(network: Network, classes: int) -> None:
-    """Transfer: drop the last fully connected layer, put a new random one for `classes` classes in its place."""
+    """Drop the last fully connected layer, put a new random one for `classes` classes in its place."""
     network.backbone.reset_classifier(classes)  # type: ignore[operator]

@@ -1,25 +1,32 @@
 """Training methods, one file each.  The file's name is the registry: a recipe's `objective` names the module.
 
-An objective is `loss(model, images, labels, sigma, generator, **own params) -> (loss, metrics)`:
+An objective is `loss(classifier, view, images, labels, sigma, generator, **own options) -> (loss, metrics)`:
 
-    images     float32 [B, 3, H, W] in [0, 1], clean
-    labels     int64 [B]
-    sigma      float32 [B], the noise level drawn for each image
-    generator  of the noise; nothing else may draw random numbers
-    metrics    name -> sum over the batch (a 0-dim tensor); `correct` is always there
+    classifier  what is trained: images [B, 3, H, W] → logits
+    view        view(images, sigma, generator) → what the classifier sees: the images with their noise, without gradient
+    images      float32 [B, 3, H, W] in [0, 1], augmented; [views, B, 3, H, W] where a recipe has several views
+    labels      int64 [B]
+    sigma       float32 [B], the noise level drawn for each image
+    generator   of the noise and of all else that is random in it
+    metrics     name -> sum over the batch (a 0-dim tensor); `score` is always there: the learning rate with the largest
+                mean score on the validation split is kept
+
+The loop calls the same function on the validation split, with the network in eval mode and gradients off.
 """
 
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+import torch
 from torch import Tensor
 
+View = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 Objective = Callable[..., tuple[Tensor, dict[str, Tensor]]]
 
 
 def load_objective(name: str) -> Objective:
-    """The `loss` function of `objectives/<name>.py`."""
+    """Return the `loss` function of `objectives/<name>.py`."""
     module: Any = import_module(f"transmooth.objectives.{name}")
     loss: Objective = module.loss
     return loss

@@ -4,13 +4,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from transmooth.noise import add_noise
+from transmooth.objectives import View
 
 
 def loss(
-    model: nn.Module, images: Tensor, labels: Tensor, sigma: Tensor, generator: torch.Generator
+    classifier: nn.Module, view: View, images: Tensor, labels: Tensor, sigma: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """mean_i CE(f(x_i + sigma_i delta_i), y_i).  sigma_i = 0 leaves image i clean."""
-    logits = model(add_noise(images, sigma, generator))
+    """Return mean_i CE(f(x_i + sigma_i delta_i), y_i), with how many are right as the score.
+
+    sigma_i = 0 leaves image i clean.
+    """
+    logits = classifier(view(images, sigma, generator))
     correct = (logits.argmax(1) == labels).sum()
-    return functional.cross_entropy(logits.float(), labels), {"correct": correct.detach()}
+    return functional.cross_entropy(logits.float(), labels), {"score": correct.detach()}

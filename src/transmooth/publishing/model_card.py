@@ -9,12 +9,14 @@ from huggingface_hub import ModelCardData
 
 from transmooth.loading.hub import PREFIX
 from transmooth.records import table as parquet
-from transmooth.report.accuracy import RowResult, average_certified_radius, read_files, tidy
+from transmooth.report.accuracy import RowResult, average_certified_radius, read_files
+from transmooth.report.cells import cells
 from transmooth.report.tables import markdown_table, methods
 from transmooth.smoothing.bounds import share_interval
+from transmooth.specs import ColumnSpec
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
-NEEDED = {"spec", "network", "classes", "size", "mean", "std", "data", "init", "lr", "test", "versions", "commit"}
+NEEDED = {"spec", "network", "classes", "size", "mean", "std", "data", "start", "lr", "test", "versions", "commit"}
 SHOWN = 20  # classes
 
 
@@ -98,18 +100,20 @@ def _reached(card: Mapping[str, Any], certified: RowResult | None) -> list[str]:
         return [*parts, "Of certified accuracy nothing is told here: no records were published with it."]
     grid = certified.settings.grid
     radii = grid or RADII
+    columns = [ColumnSpec(measure="certified", radius=radius) for radius in radii]
+    settings = methods(cells([certified], columns))
     rows = []
     for sigma, curves in certified.curves.items():
         shares = certified.accuracy(sigma, radii)[0].tolist()
-        cells = [_percent(share, *certified.interval(share, certified.images)) for share in shares]
-        rows.append([f"{sigma:g}", *cells, f"{average_certified_radius(curves):.3f}"])
+        shown = [_percent(share, *certified.interval(share, certified.images)) for share in shares]
+        rows.append([f"{sigma:g}", *shown, f"{average_certified_radius(curves):.3f}"])
     return [
         *parts,
         f"Certified accuracy in percent: how many of {certified.images} images the smoothed network has right, "
         "with a radius of at least ε. ACR: the mean radius, 0 where it is wrong.",
         markdown_table(["σ", *(f"ε = {radius:g}" for radius in radii), "ACR" if grid is None else "≥ ACR"], rows),
-        f"In brackets 95 % intervals, over images. {methods(tidy([certified], radii))} Each row is a smoothed network "
-        "of its own; the largest value over σ would be an oracle, no certificate, and is left out.",
+        f"In brackets 95 % intervals, over images. {settings} Each row is a smoothed network of its own; "
+        "the largest value over σ would be an oracle, no certificate, and is left out.",
     ]
 
 
@@ -133,14 +137,14 @@ def _kind(network: Mapping[str, Any]) -> str:
 
 def _made(card: Mapping[str, Any]) -> list[tuple[str, str]]:
     spec, network = card["spec"], card["network"]
-    training = spec["training"]
-    if card["init"]:
-        start = f"the weights of SHA-256 `{card['init']}`, with a new last layer"
+    training = spec["schedule"]
+    if card["start"]:
+        start = f"the weights of SHA-256 `{card['start']}`, with a new last layer"
     else:
-        start = "timm's weights, with a new last layer" if network.get("official") else "random weights"
+        start = "timm's weights, with a new last layer" if network.get("weights") == "published" else "random weights"
     options = "".join(f", {key} {value}" for key, value in network["options"].items())
     schedule = f"{training['epochs']} epochs in batches of {training['batch']}, {training['optimizer']}, learning rate "
-    schedule += f"{card['lr']:g}, weight decay {training['weight_decay']:g}, {training['precision']}"
+    schedule += f"{card['lr'] or 0:g}, weight decay {training['weight_decay']:g}, {training['precision']}"
     return [
         ("network", f"{network['name']} of timm{options}; stem: {network['stem']}"),
         ("norm", network["norm"] + (f" of {network['groups']} groups" if network["norm"] == "group" else "")),

@@ -63,7 +63,7 @@ def read(path: Path) -> pa.Table:
 
     Raises RecordError if it is none, is damaged, or holds what no certification gives: see `check`.
     """
-    table = _read(path)
+    table = unseal(path)
     if missing := set(SCHEMA.names) - set(table.schema.names):
         raise RecordError(f"{path}: not records: the columns {', '.join(sorted(missing))} are missing")
     try:
@@ -111,8 +111,8 @@ def check(table: pa.Table, path: Path) -> None:
         raise RecordError(f"{path}: records of {len(models)} models: {', '.join(map(str, models))}")
 
 
-def _read(path: Path) -> pa.Table:
-    """Any Parquet file; one with a seal, as `write` makes it, must fit it before anything in it is believed."""
+def unseal(path: Path) -> pa.Table:
+    """Read any Parquet file; one with a seal must fit it before anything in it is believed.  Raises RecordError."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -141,13 +141,18 @@ def write(table: pa.Table, path: Path) -> None:
     """Write records, sorted by sigma and index.  Raises RecordError as `check`."""
     table = table.sort_by([("sigma", "ascending"), ("index", "ascending")])
     check(table, path)
+    seal(table, path)
+
+
+def seal(table: pa.Table, path: Path) -> None:
+    """Write a table with the SHA-256 of its file, whole or not at all."""
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, table.schema) as writer:
         writer.write_table(table)
         writer.add_key_value_metadata({_SEAL: _UNSEALED.decode()})
     content = sink.getvalue().to_pybytes()
-    seal = b"sha256=" + hashlib.sha256(content).hexdigest().encode()
-    files.write_bytes(path, _with(content, content.rindex(_UNSEALED), seal))
+    digest = b"sha256=" + hashlib.sha256(content).hexdigest().encode()
+    files.write_bytes(path, _with(content, content.rindex(_UNSEALED), digest))
 
 
 def metadata(path: Path) -> dict[str, Any]:
@@ -155,7 +160,7 @@ def metadata(path: Path) -> dict[str, Any]:
 
     Raises RecordError for a file that cannot be read or says it in no JSON object.
     """
-    text = (_read(path).schema.metadata or {}).get(b"transmooth", b"{}")
+    text = (unseal(path).schema.metadata or {}).get(b"transmooth", b"{}")
     try:
         made = json.loads(text)
     except ValueError as error:
@@ -167,7 +172,11 @@ def metadata(path: Path) -> dict[str, Any]:
 
 def from_rows(rows: Sequence[Mapping[str, Any]], made: Mapping[str, Any]) -> pa.Table:
     """Rows as a table that says what it was made with."""
-    table = pa.Table.from_pylist(list(rows), SCHEMA)
+    return with_metadata(pa.Table.from_pylist(list(rows), SCHEMA), made)
+
+
+def with_metadata(table: pa.Table, made: Mapping[str, Any]) -> pa.Table:
+    """Return the table with what it was made with, for `metadata`."""
     return table.replace_schema_metadata({"transmooth": json.dumps(made, sort_keys=True)})
 
 

@@ -7,20 +7,20 @@ ACR                       mean over the images of radius where right, else 0
 oracle                    the largest over sigma at each r: a choice made after seeing the results, not a certificate
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from transmooth.checkpoint.card import read_card
-from transmooth.params import below
+from transmooth.params.present import below
 from transmooth.records import table as records
 from transmooth.records.logs import grid_of, read_any
 from transmooth.smoothing.bounds import share_interval
+from transmooth.specs import RowSpec
 
 Floats = npt.NDArray[np.float64]
 
@@ -60,8 +60,9 @@ class Settings:
 
 @dataclass(frozen=True)
 class RowResult:
-    """One row of a table: its runs (one per seed) at every sigma.
+    """One row of a table: its runs (for each seed one, or a set that is pooled) at every sigma.
 
+    published, dataset: where the paper has it, see specs.RowSpec.
     curves: sigma -> float64 [seeds, images], each image's certified radius or -inf.
     clean: one clean accuracy per seed, over `clean_images` test images; NaN where nobody measured it.
     """
@@ -69,6 +70,7 @@ class RowResult:
     label: str
     block: str
     published: str | None
+    dataset: str | None
     curves: Mapping[float, Floats]
     clean: Floats
     clean_images: int
@@ -88,51 +90,58 @@ class RowResult:
         """Certified accuracy of each seed: [seeds, radii]."""
         return np.stack([certified_accuracy(image_radii, radii) for image_radii in self.curves[sigma]])
 
-    def oracle(self, radius: float) -> float:
-        """The sigma whose mean certified accuracy at this radius is largest; the smaller one of equals."""
-        return max(self.curves, key=lambda sigma: (self.accuracy(sigma, [radius]).mean(), -sigma))
-
     def interval(self, share: float, images: int) -> tuple[float, float]:
         """95 % Clopper-Pearson interval of a share of test images: other images of the same kind, the same networks."""
         low, high = share_interval(share * images, images)
         return float(low), float(high)
 
 
-def read_row(row: Mapping[str, Any], results: Path) -> RowResult:
-    """Collect a row of a table's spec from `results`/certify and `results`/finetune.
+def read_row(row: RowSpec, results: Path, base: Path) -> RowResult:
+    """Collect a row from the records and cards below `results`, or from logs whose paths start at `base`.
 
-    Raises ValueError where records are damaged or the runs were not certified with the same settings.
+    Raises ValueError where records are damaged, or were not certified alike.
     """
-    paths = [results / "certify" / run["path"] / "records.parquet" for run in row["runs"]]
-    frames = [records.read(path).to_pandas() for path in paths]
-    settings = {settings_of(frame, path) for frame, path in zip(frames, paths, strict=True)}
+    if row.files:
+        curves, settings = _curves_of_logs(row, base)
+        clean, images = np.array([np.nan]), 0
+    else:
+        curves, settings = _curves_of_runs(row, results)
+        cards = [read_card(results / "train" / runs[0].run.path)["test"] for runs in row.runs]
+        clean, images = np.array([test["correct"] / test["images"] for test in cards]), cards[0]["images"]
+        if len(row.runs[0]) > 1:  # of which of them?
+            clean, images = np.full(len(row.runs), np.nan), 0
     if len(settings) > 1:
-        raise ValueError(f"{row['label']}: its runs should be certified alike, found {sorted(map(str, settings))}")
-    cards = [read_card(results / "finetune" / run["path"]) for run in row["runs"]]
-    sigmas = sorted(set(frames[0]["sigma"]))
-    curves = {s: np.stack([certified_radius(frame[frame["sigma"] == s]) for frame in frames]) for s in sigmas}
-    clean = np.array([card["test"]["correct"] / card["test"]["images"] for card in cards])
-    images = cards[0]["test"]["images"]
-    return RowResult(row["label"], row["block"], row["published"], curves, clean, images, settings.pop())
+        raise ValueError(f"{row.label}: its records should be certified alike, found {sorted(map(str, settings))}")
+    return RowResult(row.label, row.block, row.published, row.dataset, curves, clean, images, settings.pop())
 
 
-def read_log_row(row: Mapping[str, Any], base: Path) -> RowResult:
-    """Compute a row of a table's spec from logs, or records, of somebody else's network; paths start at `base`.
+def _curves_of_runs(row: RowSpec, results: Path) -> tuple[dict[float, Floats], set[Settings]]:
+    """Sigma -> [seeds, images], over the runs that the row pools and their certifications."""
+    found: dict[float, list[Floats]] = {}
+    settings: set[Settings] = set()
+    for runs in row.runs:
+        for path in (results / each.path for run in runs for each in run.records if each.kind == "certify"):
+            frame = records.read(path).to_pandas()
+            settings.add(settings_of(frame, path))
+            for sigma, group in frame.groupby("sigma"):
+                found.setdefault(float(sigma), []).append(certified_radius(group))
+    if wrong := [sigma for sigma, curves in found.items() if len(curves) != len(row.runs)]:
+        raise ValueError(f"{row.label}: should have one network at each sigma and seed, has others at {wrong}")
+    return {sigma: np.stack(curves) for sigma, curves in sorted(found.items())}, settings
 
-    Raises ValueError where a file is damaged or the files are not of the same images, all certified alike.
-    """
+
+def _curves_of_logs(row: RowSpec, base: Path) -> tuple[dict[float, Floats], set[Settings]]:
+    """Sigma -> [1, images], from logs or records of somebody else's network, all of the same images."""
     curves, settings, images = dict[float, Floats](), set[Settings](), None
-    for log in row["files"]:
-        path = below(base, log["file"])
-        frame = read_any(path, log["sigma"])
+    for log in row.files:
+        path = below(base, log.file)
+        frame = read_any(path, log.sigma)
         if images is not None and not np.array_equal(images, np.sort(frame["index"])):
-            raise ValueError(f"{path}: should be of the same images as the other logs of {row['label']}")
+            raise ValueError(f"{path}: should be of the same images as the other logs of {row.label}")
         images = np.sort(frame["index"])
-        curves[log["sigma"]] = certified_radius(frame)[None]
+        curves[log.sigma] = certified_radius(frame)[None]
         settings.add(settings_of(frame, path) if "method" in frame else Settings("log"))
-    if len(settings) > 1:
-        raise ValueError(f"{row['label']}: its logs should be certified alike, found {sorted(map(str, settings))}")
-    return RowResult(row["label"], "", row["published"], curves, np.array([np.nan]), 0, settings.pop())
+    return curves, settings
 
 
 def read_files(paths: Sequence[Path], label: str) -> RowResult:
@@ -158,7 +167,7 @@ def read_files(paths: Sequence[Path], label: str) -> RowResult:
                 if len(set(values)) > 1:
                     raise ValueError(f"{path}: {name} should be the same as in {paths[0]} at every sigma")
     (_, settings, _) = found.pop()
-    return RowResult(label, "", None, dict(sorted(curves.items())), np.array([np.nan]), 0, settings)
+    return RowResult(label, "", None, None, dict(sorted(curves.items())), np.array([np.nan]), 0, settings)
 
 
 def settings_of(frame: pd.DataFrame, path: Path) -> Settings:
@@ -173,42 +182,6 @@ def settings_of(frame: pd.DataFrame, path: Path) -> Settings:
     return Settings(first["method"], int(first["n0"]), n, alpha, None if grid is None else tuple(grid))
 
 
-def tidy(rows: Iterable[RowResult], radii: Sequence[float]) -> pd.DataFrame:
-    """One line per row, radius and sigma, and one per row and radius for the oracle, whose `sigma` is its choice."""
-    return pd.DataFrame([line for row in rows for line in _lines(row, radii)])
-
-
-def _lines(row: RowResult, radii: Sequence[float]) -> Iterable[dict[str, Any]]:
-    for radius in radii:
-        for oracle, sigma in [*((False, sigma) for sigma in row.curves), (True, row.oracle(radius))]:
-            shares = row.accuracy(sigma, [radius])[:, 0]
-            low, high = row.interval(float(shares.mean()), row.images)
-            yield {
-                "block": row.block,
-                "row": row.label,
-                "published": row.published,
-                "radius": radius,
-                "oracle": oracle,
-                "sigma": sigma,
-                "certified_accuracy": shares.mean(),
-                "low": low,
-                "high": high,
-                "seed_sd": shares.std(ddof=1) if row.seeds > 1 else np.nan,
-                "natural_certified_accuracy": row.accuracy(sigma, [0.0]).mean(),
-                "acr": np.mean([average_certified_radius(image_radii) for image_radii in row.curves[sigma]]),
-                "images": row.images,
-                "seeds": row.seeds,
-                "clean_accuracy": row.clean.mean(),
-                "clean_sd": row.clean.std(ddof=1) if row.seeds > 1 else np.nan,
-                "clean_images": row.clean_images,
-                "method": row.settings.method,
-                "n0": row.settings.n0,
-                "n": row.settings.n,
-                "alpha": row.settings.alpha,
-                "grid": _grid(row.settings.grid),
-            }
-
-
-def _grid(grid: Sequence[float] | None) -> str:
-    """Empty: decided at every radius."""
+def grid_text(grid: Sequence[float] | None) -> str:
+    """Return the radii of a grid as text; empty: decided at every radius."""
     return "" if grid is None else " ".join(f"{radius:g}" for radius in grid) or "unknown"

@@ -1,6 +1,6 @@
 """Certified-accuracy curves: SVG and PNG for people, CSV for everything else."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pandas as pd
 
 from transmooth import files
 from transmooth.report.accuracy import Floats, RowResult, read_row
+from transmooth.specs import FigureSpec
 
 matplotlib.use("Agg")
 matplotlib.rcParams["svg.hashsalt"] = "transmooth"  # element names in the SVG would be random: equal data, equal file
@@ -19,9 +20,9 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # t
 POINTS = 201
 
 
-def write_figure(spec: Mapping[str, Any], results: Path, out: Path) -> None:
-    """Write `out`.svg, `out`.png and `out`.csv for a figure's spec from the records and cards below `results`."""
-    panels = [(panel["title"], [read_row(row, results) for row in panel["rows"]]) for panel in spec["panels"]]
+def write_figure(spec: FigureSpec, results: Path, base: Path, out: Path) -> None:
+    """Write `out`.svg, `out`.png and `out`.csv for a figure, whose rows are read as those of tables."""
+    panels = [(panel.title, [read_row(row, results, base) for row in panel.rows]) for panel in spec.panels]
     largest = max(float(radii.max()) for _, rows in panels for row in rows for radii in row.curves.values())
     grid = np.linspace(0, max(largest, 0.25) * 1.02, POINTS)
     drawn = [(title, curves(rows, grid), rows[0].images) for title, rows in panels]
@@ -30,7 +31,7 @@ def write_figure(spec: Mapping[str, Any], results: Path, out: Path) -> None:
     for axis, (title, frame, images) in zip(axes[0], drawn, strict=True):
         _draw(axis, title, frame, images)
     axes[0][0].set_ylabel("certified accuracy")
-    _save(figure, spec["title"], out)
+    _save(figure, spec.title, out)
 
 
 def line_chart(title: str, panels: Sequence[tuple[str, pd.DataFrame]], x: str, y: str, out: Path) -> None:

@@ -9,92 +9,123 @@ from typing import Any
 import pandas as pd
 
 from transmooth import files
-from transmooth.report.accuracy import read_log_row, read_row, tidy
+from transmooth.report.accuracy import read_row
+from transmooth.report.cells import cells, shown
+from transmooth.report.measures import MEASURES
+from transmooth.specs import ColumnSpec, RowSpec, TableSpec
 
 
-def write_table(spec: Mapping[str, Any], results: Path, base: Path, published: Path, out: Path, metrics: Path) -> None:
-    """Write `out`.csv, `out`.md and `metrics` for a table's spec.
+def write_table(spec: TableSpec, results: Path, base: Path, published: Path, out: Path, metrics: Path) -> None:
+    """Write `out`.csv, `out`.md and `metrics` for a table.
 
     Rows come from the records and cards below `results`, those of other people's logs from paths that start at `base`.
     """
-    lines = tidy([read_row(row, results) for row in spec["rows"]], spec["radii"])
-    logs = tidy([read_log_row(row, base) for row in spec["logs"]], spec["radii"])
-    files.write_text(out.with_suffix(".csv"), pd.concat([lines, logs]).to_csv(index=False, float_format="%.6g"))
-    files.write_text(out.with_suffix(".md"), markdown(spec, lines, read_published(published, spec["paper"]), logs))
+    lines = cells([read_row(row, results, base) for row in spec.rows], spec.columns)
+    files.write_text(out.with_suffix(".csv"), lines.to_csv(index=False, float_format="%.6g"))
+    files.write_text(
+        out.with_suffix(".md"), markdown(spec, lines, read_published(published, spec.paper, spec.published))
+    )
     files.write_text(metrics, json.dumps(summary(spec, lines), indent=1, ensure_ascii=False) + "\n")
 
 
-def read_published(path: Path, table: str | None) -> pd.DataFrame:
-    """The mixed-noise paper's own numbers of one of its tables."""
+def read_published(path: Path, paper: str | None, table: str | None) -> pd.DataFrame:
+    """Return a paper's own numbers of one of its tables; none where a name is None."""
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    frame = frame[(frame["paper"] == "mixed-noise") & (frame["table"] == table)].copy()
+    frame = frame[(frame["paper"] == paper) & (frame["table"] == table)].copy()
     frame["key"] = [f"{block};{row}" if block else row for block, row in zip(frame["block"], frame["row"], strict=True)]
     return frame
 
 
-def markdown(spec: Mapping[str, Any], lines: pd.DataFrame, published: pd.DataFrame, logs: pd.DataFrame) -> str:
-    """Title, how it was certified, our rows (oracle over sigma), the same at each sigma, rows of logs, the paper's."""
-    images, seeds = lines["images"].max(), lines["seeds"].max()
-    head = [f"ε = {radius:g}" for radius in spec["radii"]]
-    oracle = lines[lines["oracle"]]
-    named = pd.concat([lines, logs])
-    labels = {key: label for key, label in zip(named["published"], named["row"], strict=True) if key}
-    parts = [
-        f"# {spec['title']}",
-        spec["caption"],
-        methods(lines),
-        "## Here: the largest over σ at each ε",
-        f"Clean and certified accuracy in percent: (curve at ε = 0) value [95 % interval over {images} test images]"
-        + (f", mean of {seeds} seeds ± their standard deviation" if seeds > 1 else ", one seed")
-        + ". Picking σ after seeing the results is an oracle, not a certificate: the numbers per σ stand below.",
-        markdown_table(["", "Clean", *head], [_our_cells(row) for row in our_rows(oracle, spec["radii"], sigma=False)]),
-        "## Here: at each σ",
-        markdown_table(
-            ["", "σ", "≥ ACR" if lines["grid"].any() else "ACR", *head],
-            [_our_cells(row) for row in our_rows(lines[~lines["oracle"]], spec["radii"], sigma=True)],
-        ),
-    ]
+def markdown(spec: TableSpec, lines: pd.DataFrame, published: pd.DataFrame) -> str:
+    """Return title, how it was certified, our rows, the same at each sigma, rows of logs, the paper's."""
+    others = lines["row"].isin([row.label for row in spec.rows if row.files])
+    ours, logs = lines[~others], lines[others]
+    own, curves = shown(ours, spec.columns), [column for column in spec.columns if MEASURES[column.measure].per_sigma]
+    parts = [f"# {spec.title}", spec.caption, methods(ours)]
+    if len(ours):
+        parts += [
+            "## Here: the largest over σ at each ε" if curves else "## Here",
+            _words(spec, own),
+            markdown_table(["", *map(title, spec.columns)], [_cells(row) for row in our_rows(own, spec)]),
+        ]
+    if len(ours) and curves:
+        parts += ["## Here: at each σ", _by_sigma(spec, ours, curves)]
     if len(logs):
-        counts = ", ".join(f"{row}: {n}" for row, n in logs.groupby("row", sort=False)["images"].first().items())
+        counts = ", ".join(f"{row}: {n}" for row, n in logs.groupby("row", sort=False)["images"].max().items())
         parts += [
             "## Recomputed from logs of others: the largest over σ at each ε",
             f"Nothing here was trained or certified by this study. Test images of each: {counts}.",
             markdown_table(
-                ["", "Clean", *head],
-                [_our_cells(row) for row in our_rows(logs[logs["oracle"]], spec["radii"], sigma=False)],
+                ["", *map(title, spec.columns)], [_cells(row) for row in our_rows(shown(logs, spec.columns), spec)]
             ),
         ]
     if len(published):
-        where = ", ".join(sorted(set(published["dataset"])))
         parts += [
-            f"## Quoted from the paper ({spec['paper']}, {where})",
+            f"## Quoted from the paper ({spec.published}, {', '.join(sorted(set(published['dataset'])))})",
             markdown_table(
-                ["", "Clean", *head], [_paper_cells(row, spec["radii"]) for row in paper_rows(published, labels)]
+                ["", *map(title, spec.columns)], [_paper_cells(row, spec) for row in paper_rows(published, spec)]
             ),
         ]
     return "\n\n".join(parts) + "\n"
 
 
+def _words(spec: TableSpec, lines: pd.DataFrame) -> str:
+    """What the numbers of the first part are, in two sentences."""
+    percent = [MEASURES[c.measure].words for c in spec.columns if MEASURES[c.measure].unit == "percent"]
+    radii = [MEASURES[c.measure].words for c in spec.columns if MEASURES[c.measure].unit == "radius"]
+    what = [f"{_listed(dict.fromkeys(percent))} in percent"] * bool(percent) + [_listed(dict.fromkeys(radii))] * bool(
+        radii
+    )
+    images, seeds = lines.loc[lines["low"].notna(), "images"].max(), lines["seeds"].max()
+    form = ("(curve at ε = 0) " if spec.brackets else "") + "value"
+    form += f" [95 % interval over {images:.0f} test images]" if not pd.isna(images) else ""
+    form += f", mean of {seeds} seeds ± their standard deviation" if seeds > 1 else ", one seed"
+    text = f"{' and '.join(what)}: {form}."
+    if lines["oracle"].any():
+        text += " Picking σ after seeing the results is an oracle, not a certificate: the numbers per σ stand below."
+    return text[0].upper() + text[1:]
+
+
+def _listed(words: Mapping[str, Any]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _by_sigma(spec: TableSpec, lines: pd.DataFrame, columns: Sequence[ColumnSpec]) -> str:
+    certified = [column for column in columns if column.measure != "acr"]
+    acr = "≥ ACR" if (lines["grid"] != "").any() else "ACR"
+    rows = [
+        [row.name, f"{row.sigma:g}", f"{row.acr:.3f}", *map(str, row.cells)]
+        for row in our_rows(lines[~lines["oracle"] & lines["sigma"].notna()], spec, certified)
+    ]
+    return markdown_table(["", "σ", acr, *map(title, certified)], rows)
+
+
 def methods(lines: pd.DataFrame) -> str:
-    """A sentence for each method and its settings, and what it leaves out; it names the rows where they differ."""
+    """Return a sentence for each method and its settings; it names the rows where they differ."""
     groups = list(lines.groupby(["method", "n0", "n", "alpha", "grid"], sort=False))
     sentences = []
     for (method, n0, n, alpha, grid), group in groups:
         whose = f" of {', '.join(dict.fromkeys(group['row']))}" if len(groups) > 1 else ""
         most = "≤" if method in ("sequential", "adaptive") else "="
-        sentences.append(f"Method{whose}: {method}, n0 = {n0}, n {most} {n}, α = {alpha:g}.")
+        sentences.append(f"Method{whose}: {method}, n0 = {n0:.0f}, n {most} {n:.0f}, α = {alpha:g}.")
         if grid:
             radii = grid.replace(" ", ", ")
             sentences.append(f"Decided at ε = {radii} only: the ACR, and accuracies at any other ε, are lower bounds.")
     return " ".join(sentences)
 
 
+def title(column: ColumnSpec) -> str:
+    """Return the heading of a column."""
+    return MEASURES[column.measure].title.format(radius=column.radius)
+
+
 @dataclass(frozen=True)
 class Cell:
-    """An accuracy in percent.
+    """A number as it is printed.
 
     natural: the same curve at ε = 0; spread: the standard deviation of the seeds; low, high: the 95 % interval; each
-    empty where there is none.  best: no row has more.
+    empty where there is none.  best: no row has a better one.
     """
 
     value: str
@@ -106,22 +137,28 @@ class Cell:
 
     def __str__(self) -> str:
         spread = f" ± {self.spread}" if self.spread else ""
-        if not self.low:  # a clean accuracy, bold with its spread
+        if not self.low:  # bold with its spread
             return _bold(self.value + spread, self.best) if self.value else "–"
-        return f"({self.natural}) {_bold(self.value, self.best)}{spread} [{self.low}, {self.high}]"
+        natural = f"({self.natural}) " if self.natural else ""
+        return f"{natural}{_bold(self.value, self.best)}{spread} [{self.low}, {self.high}]"
+
+
+EMPTY = Cell("", False)
 
 
 @dataclass(frozen=True)
 class OurRow:
-    """A row of ours, certified at one sigma, or, where that is None, the oracle over them."""
+    """A row of ours, with a cell for each column: at one sigma, or, where that is None, the oracle over them.
+
+    acr: at that sigma; NaN for the oracle.
+    """
 
     block: str
     label: str
-    published: str | None
+    key: tuple[str, str]
     sigma: float | None
     acr: float
-    clean: Cell
-    certified: tuple[Cell, ...]
+    cells: tuple[Cell, ...]
 
     @property
     def name(self) -> str:
@@ -129,69 +166,95 @@ class OurRow:
         return f"{self.block}: {self.label}" if self.block else self.label
 
 
-def our_rows(lines: pd.DataFrame, radii: Sequence[float], *, sigma: bool) -> list[OurRow]:
-    """The rows of `accuracy.tidy` lines, of each sigma or all of the oracle; certified: a cell for each radius."""
-    best = lines.groupby("radius")["certified_accuracy"].max()
-    best_clean = lines["clean_accuracy"].max()
+def our_rows(lines: pd.DataFrame, spec: TableSpec, columns: Sequence[ColumnSpec] | None = None) -> list[OurRow]:
+    """Return the rows of `cells` lines: one for each sigma where the lines have several, else one for each label.
+
+    columns: those of the table where they are not given.
+    """
+    columns = spec.columns if columns is None else columns
+    by_sigma = bool(len(lines)) and not (lines["oracle"] | lines["sigma"].isna()).any()
+    best = {text: _best(text, group["value"]) for text, group in lines.groupby("column", sort=False)}
     rows = []
-    for (block, label, at), group in lines.groupby(["block", "row", "sigma" if sigma else "oracle"], sort=False):
-        first, by_radius = group.iloc[0], group.set_index("radius")
-        clean = Cell(
-            _percent(first["clean_accuracy"]), first["clean_accuracy"] == best_clean, _percent(first["clean_sd"])
-        )
-        certified = [
-            Cell(
-                _percent(line["certified_accuracy"]),
-                line["certified_accuracy"] == best[radius],
-                _percent(line["seed_sd"]),
-                _percent(line["natural_certified_accuracy"]),
-                f"{100 * line['low']:.0f}",
-                f"{100 * line['high']:.0f}",
-            )
-            for radius, line in ((radius, by_radius.loc[radius]) for radius in radii)
+    for names, group in lines.groupby(["block", "row", *(["sigma"] if by_sigma else [])], sort=False):
+        block, label, sigma = names if by_sigma else (*names, None)
+        first, by_column = group.iloc[0], group.set_index("column")
+        acr = by_column["value"].get("acr", float("nan")) if by_sigma else float("nan")
+        made = [
+            _cell(by_column.loc[c.text], best[c.text], spec) if c.text in by_column.index else EMPTY for c in columns
         ]
-        published = first["published"] if isinstance(first["published"], str) else None
-        rows.append(OurRow(block, label, published, at if sigma else None, first["acr"], clean, tuple(certified)))
+        key = tuple("" if pd.isna(first[name]) else str(first[name]) for name in ("dataset", "published"))
+        rows.append(OurRow(block, label, key, sigma, acr, tuple(made)))  # type: ignore[arg-type]
     return rows
 
 
-def _percent(share: float) -> str:
-    return "" if pd.isna(share) else f"{100 * share:.1f}"
+def _best(column: str, values: "pd.Series[float]") -> float:
+    info = MEASURES[column.partition("@")[0]]  # type: ignore[index]
+    return float(values.max() if info.better == "larger" else values.min())
 
 
-def _our_cells(row: OurRow) -> list[str]:
-    before = [str(row.clean)] if row.sigma is None else [f"{row.sigma:g}", f"{row.acr:.3f}"]
-    return [row.name, *before, *map(str, row.certified)]
+def _cell(line: "pd.Series[Any]", best: float, spec: TableSpec) -> Cell:
+    info = MEASURES[line["measure"]]
+    return Cell(
+        info.text(line["value"]),
+        line["value"] == best,
+        info.text(line["seed_sd"]),
+        info.text(line["natural"]) if spec.brackets else "",
+        "" if pd.isna(line["low"]) else f"{100 * line['low']:.0f}",
+        "" if pd.isna(line["high"]) else f"{100 * line['high']:.0f}",
+    )
+
+
+def _cells(row: OurRow) -> list[str]:
+    return [row.name, *map(str, row.cells)]
 
 
 @dataclass(frozen=True)
 class PaperRow:
-    """A row of the paper's table; values in percent as it prints them, `certified` and `natural` by radius.
+    """A row of the paper's table; for each column its value as printed and the one in brackets, None where it has none.
 
-    name: ours, where a row of ours stands beside it (`key` is that row's `published`), else the paper's.
+    name: ours, where a row of ours stands beside it, else the paper's.  key: its dataset and its row.
     """
 
-    key: str
+    key: tuple[str, str]
     name: str
-    clean: str | None
-    certified: Mapping[float, str]
-    natural: Mapping[float, str]
+    cells: tuple[str | None, ...]
+    natural: tuple[str | None, ...]
 
 
-def paper_rows(published: pd.DataFrame, labels: Mapping[str, str]) -> list[PaperRow]:
-    """The rows of `read_published`, in its order.  labels: our name of a row by its key."""
+def paper_rows(published: pd.DataFrame, spec: TableSpec) -> list[PaperRow]:
+    """Return the rows of `read_published`, in its order."""
+    labels = {paper_key(row, published): row.label for row in spec.rows if row.published}
+    several = published["dataset"].nunique() > 1
     rows = []
-    for key, group in published.groupby("key", sort=False):
+    for (dataset, key), group in published.groupby(["dataset", "key"], sort=False):
         first = group.iloc[0]
-        name = labels.get(str(key)) or first["method"] or _spoken(str(first["row"]))
-        name = f"{first['block']}: {name}" if first["block"] else name
-        clean = group.loc[group["metric"] == "clean_acc", "value"]
-        by_radius = [
-            {float(line.radius): line.value for line in group[group["metric"] == metric].itertuples()}
-            for metric in ("certified_acc", "natural_certified_acc")
+        own = labels.get((dataset, key))
+        name = own or first["method"] or _spoken(str(first["row"]))
+        blocks = [dataset] * several + [first["block"]] * bool(first["block"])
+        cells = [_quoted(group, MEASURES[column.measure].published, column.radius) for column in spec.columns]
+        natural = [
+            _quoted(group, f"natural_{MEASURES[column.measure].published}", column.radius) if spec.brackets else None
+            for column in spec.columns
         ]
-        rows.append(PaperRow(str(key), name, None if clean.empty else clean.iloc[0], *by_radius))
+        rows.append(PaperRow((dataset, key), ": ".join([*blocks, name]), tuple(cells), tuple(natural)))
     return rows
+
+
+def paper_key(row: RowSpec | OurRow, published: pd.DataFrame) -> tuple[str, str]:
+    """Return the dataset and row of the paper's table that a row of ours stands beside.
+
+    A table of one dataset stands beside ours whatever that is called; of several, the one of the same name.
+    """
+    dataset, key = (row.dataset or "", row.published or "") if isinstance(row, RowSpec) else row.key
+    datasets = set(published["dataset"])
+    return (datasets.pop() if len(datasets) == 1 else dataset), key
+
+
+def _quoted(group: pd.DataFrame, metric: str, radius: float | None) -> str | None:
+    lines = group[group["metric"] == metric]
+    if radius is not None:
+        lines = lines[pd.to_numeric(lines["radius"]) == radius]
+    return None if lines.empty else str(lines["value"].iloc[0])
 
 
 def _spoken(key: str) -> str:
@@ -205,10 +268,9 @@ def _spoken(key: str) -> str:
     return ", ".join([" → ".join(stages), *others]).replace("sigma", "σ ")
 
 
-def _paper_cells(row: PaperRow, radii: Sequence[float]) -> list[str]:
-    brackets = [f"({row.natural[radius]}) " if radius in row.natural else "" for radius in radii]
-    certified = [row.certified.get(radius, "–") for radius in radii]
-    return [row.name, row.clean or "–", *map("".join, zip(brackets, certified, strict=True))]
+def _paper_cells(row: PaperRow, spec: TableSpec) -> list[str]:
+    pairs = zip(row.natural, row.cells, strict=True)
+    return [row.name, *(f"({natural}) {value}" if natural and value else value or "–" for natural, value in pairs)]
 
 
 def _bold(text: str, best: bool) -> str:
@@ -216,20 +278,18 @@ def _bold(text: str, best: bool) -> str:
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table of cells that are Markdown already."""
+    """Return a Markdown table of cells that are Markdown already."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def summary(spec: Mapping[str, Any], lines: pd.DataFrame) -> dict[str, Any]:
-    """Row -> clean accuracy, and certified accuracy (oracle) by radius; keys without dots, which DVC would split."""
-    oracle, result = lines[lines["oracle"]], dict[str, Any]()
-    for row, (_, group) in zip(spec["rows"], oracle.groupby(["block", "row"], sort=False), strict=True):
-        run = row["runs"][0]
-        result[f"{run['pretrain']}-{run['dataset']}-{run['finetune']}"] = {
-            "clean_accuracy": round(float(group["clean_accuracy"].iloc[0]), 4)
-        } | {
-            f"certified_accuracy_{line.radius:g}".replace(".", "_"): round(float(line.certified_accuracy), 4)
-            for line in group.itertuples()
+def summary(spec: TableSpec, lines: pd.DataFrame) -> dict[str, Any]:
+    """Return row -> column -> value, the oracle's where there is one; keys without dots, which DVC would split."""
+    found, own = dict[str, Any](), shown(lines, spec.columns)
+    for row in (row for row in spec.rows if row.runs):
+        run = row.runs[0][0].run
+        group = own[(own["block"] == row.block) & (own["row"] == row.label)]
+        found["/".join([run.network, *run.stages])] = {
+            line.column.replace("@", "_").replace(".", "_"): round(float(line.value), 4) for line in group.itertuples()
         }
-    return result
+    return found

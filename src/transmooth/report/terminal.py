@@ -7,6 +7,19 @@ from pathlib import Path
 from rich.console import Console
 from rich.markdown import Markdown
 
+from transmooth.plan import Plan
+
+
+def show_results(plan: Plan, root: Path) -> None:
+    """Print the tables of the study in this folder, where its files are, and what should be known of its pictures.
+
+    root: the checkout.
+    """
+    show(Path.cwd(), [*plan.tables, *plan.shifts], [*plan.figures, *plan.shifts])
+    for manifest in filter(Path.is_file, (root / plan.prepared(dataset) for dataset in plan.datasets)):
+        if note := shared_images(manifest):
+            print(f"note: {note}")
+
 
 def show(results: Path, tables: Iterable[str], figures: Iterable[str]) -> None:
     """Print the first part of each table that exists below `results`, then the paths of tables, figures, page."""
@@ -21,7 +34,7 @@ def show(results: Path, tables: Iterable[str], figures: Iterable[str]) -> None:
 
 
 def shared_images(manifest: Path) -> str | None:
-    """What is to be said of a prepared set some of whose test images are training images too."""
+    """Return what is to be said of a prepared set some of whose test images are training images too."""
     made = json.loads(manifest.read_bytes())
     if not (shared := made["duplicates_across_splits"]):
         return None

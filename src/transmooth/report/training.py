@@ -10,7 +10,7 @@ from transmooth.checkpoint.card import read_card
 
 
 def write_training(runs: Sequence[Path], out: Path) -> None:
-    """Validation accuracy by `epoch`, a column for each checkpoint folder, at the learning rate that it kept.
+    """Write the validation score by `epoch`, a column for each checkpoint folder, at the learning rate that it kept.
 
     Raises ValueError, naming the file, for one that is damaged.
     """
@@ -21,6 +21,8 @@ def write_training(runs: Sequence[Path], out: Path) -> None:
             raise ValueError(
                 f"{path}: damaged: its SHA-256 is not the one in the card; remove it, and the same command trains again"
             )
+        if made["lr"] is None:  # it trained nothing
+            continue
         lines = pd.read_json(path, lines=True)
-        columns[str(run)] = lines[lines["lr"] == made["lr"]].set_index("epoch")["validation_accuracy"]
+        columns[str(run)] = lines[lines["lr"] == made["lr"]].set_index("epoch")["validation_score"]
     files.write_text(out, pd.DataFrame(columns).to_csv(float_format="%.4f"))

@@ -26,7 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
-STAGES = ("prepare", "pretrain", "finetune", "certify")
+STAGES = ("prepare", "train", "evaluate")
 REPORT = "report"  # every rule that is no stage of its own: joining records, tables, figures
 LOG_LINES, LOG_BYTES = 15, 1 << 14
 # Of Snakemake's messages those that a reader of this terminal has no use for.
@@ -93,13 +93,13 @@ def counter(job: Mapping[str, Any]) -> Callable[[], Count | None] | None:
     spec, log = json.loads(command[command.index("--spec") + 1]), Path(job["log"][0])
     if job["rule_name"] == "prepare":
         return partial(_pictures, log)
-    if "training" in spec:
-        return partial(_steps, log, spec["training"]["lr"])
-    if job["rule_name"] == "certify":
+    if job["rule_name"] == "train":
+        return partial(_steps, log, spec["schedule"]["lr"])
+    if job["rule_name"] == "evaluate" and spec["kind"] == "certify":
         manifest = next(path for path in job["input"] if path.endswith("manifest.json"))
         images = json.loads(Path(manifest).read_text(encoding="utf-8"))["counts"]["test"]
         images = images if spec["images"] == "all" else min(images, spec["images"])
-        shard, shards = map(int, job["wildcards"]["scatteritem"].split("-of-"))
+        shard, shards = (int(job["wildcards"][name]) for name in ("shard", "shards"))
         out = Path(job["output"][0].split(" ")[0])
         return partial(_certified, out, len(range(shard - 1, images, shards)) * len(spec["sigmas"]), {})
     return None

@@ -1,14 +1,14 @@
 """Certify many images, some at a time: rows of records, in the order in which they are finished."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
-from transmooth.smoothing.methods import METHODS
+from transmooth.smoothing.methods import METHODS, Settings
 from transmooth.smoothing.sampler import Sampler
 
 CHUNK = 16
@@ -30,28 +30,29 @@ def certify_chunks(
     model: nn.Module,
     fetch: Callable[[int], Tensor],
     todo: Sequence[tuple[float, int, int | None]],
-    spec: Mapping[str, Any],
+    settings: Settings,
     batch: int,
 ) -> Iterator[list[dict[str, Any]]]:
     """Certify (sigma, index, label) triples, grouped by sigma; yield the rows of one chunk of images at a time.
 
-    todo: labels are None, all of them, where nobody knows them. spec: `method`, `n0`, `n`, `alpha`, `seed`, `dtype`,
-    and `radii` for the sequential method.  Rows have every column of a record but `model`, and do not depend on the
-    chunks.
+    todo: labels are None, all of them, where nobody knows them.  Rows have every column of a record but `model`, and do
+    not depend on the chunks.
     """
-    method, size = METHODS[spec["method"]], images_per_chunk(spec["method"], spec["n"], batch)
+    method, size = METHODS[settings.method], images_per_chunk(settings.method, settings.n, batch)
     for sigma in dict.fromkeys(sigma for sigma, _, _ in todo):
-        sampler = Sampler(model, fetch, sigma, seed=spec["seed"], batch=batch, dtype=spec["dtype"])
+        sampler = Sampler(model, fetch, sigma, seed=settings.seed, batch=batch, dtype=settings.dtype)
         mine = [(index, label) for at, index, label in todo if at == sigma]
         for first in range(0, len(mine), size):
             indices, labels = zip(*mine[first : first + size], strict=True)
             known = None if None in labels else np.array(labels)
             started = time.perf_counter()
-            decisions = method(sampler, np.array(indices), known, sigma, spec)
+            decisions = method(sampler, np.array(indices), known, sigma, settings)
             seconds = time.perf_counter() - started
             share = decisions.evaluations / decisions.evaluations.sum()
             columns = asdict(decisions) | {"seconds": seconds * share}
-            common = {name: spec[name] for name in ("method", "alpha", "n0", "seed", "dtype")} | {"sigma": sigma}
+            common = {name: getattr(settings, name) for name in ("method", "alpha", "n0", "seed", "dtype")} | {
+                "sigma": sigma
+            }
             values = (column.tolist() for column in columns.values())
             rows = zip(indices, labels, *values, strict=True)
             yield [dict(zip(("index", "label", *columns), row, strict=True)) | common for row in rows]

@@ -23,10 +23,11 @@ from numpy.typing import ArrayLike
 from scipy.special import bdtr
 from torch import Tensor, nn
 
+from transmooth.params.values import Method
 from transmooth.smoothing.bounds import Floats, Ints, check_probability, check_sigma
 from transmooth.smoothing.chunks import certify_chunks
 from transmooth.smoothing.decision import ABSTAIN, SELECTION, Counts, draw
-from transmooth.smoothing.methods import METHODS, check
+from transmooth.smoothing.methods import METHODS, Settings, check
 from transmooth.smoothing.sampler import Sampler
 
 # The noise that chooses σ is none of the noise that certifies: streams of its own, beside those of decision.py.
@@ -78,7 +79,7 @@ def certify(
     labels: ArrayLike | None = None,
     *,
     sigma: float,
-    method: str = "cohen",
+    method: Method = "cohen",
     n0: int = 100,
     n: int = 100_000,
     alpha: float = 0.001,
@@ -100,15 +101,15 @@ def certify(
 
     Raises ValueError for settings that could never certify, images outside [0, 1], and a model that cannot be smoothed.
     """
-    spec = _spec(method, n0, n, alpha, radii, seed, dtype)
-    check(spec, sigma)
+    settings = Settings(method, n0, n, alpha, radii, seed, dtype)
+    check(settings, sigma)
     check_images(images, labels)
     classes = check_model(model, images[0])
     known: list[int | None] = [None] * len(images)
     if labels is not None:
         known = _class_numbers(labels, classes).tolist()
     todo = [(sigma, index, label) for index, label in enumerate(known)]
-    rows = [row for chunk in certify_chunks(model, images.__getitem__, todo, spec, batch) for row in chunk]
+    rows = [row for chunk in certify_chunks(model, images.__getitem__, todo, settings, batch) for row in chunk]
     frame = pd.DataFrame(rows)
     frame.insert(4, "radius_linf", frame["radius"] / np.sqrt(images[0].numel()))
     return frame if labels is not None else frame.drop(columns="label")
@@ -135,18 +136,18 @@ def choose_sigma(
     guarantee holds at the full alpha. Images that are also certified later do not void it, but the accuracy then
     reported was chosen to be high on them.
     """
-    spec = _spec("cohen", n0, n, alpha, None, seed, dtype)
+    settings = Settings("cohen", n0, n, alpha, None, seed, dtype)
     check_images(images, labels)
     right = _class_numbers(labels, check_model(model, images[0]))
     scores = {}
     for sigma in sigmas:
-        check(spec, sigma)
+        check(settings, sigma)
         sampler = Sampler(model, images.__getitem__, sigma, seed=seed, batch=batch, dtype=dtype)
 
         def counts(stream: int, which: Ints, start: Ints, samples: Ints, sampler: Counts = sampler) -> Ints:
             return sampler(CHOICE + stream, which, start, samples)
 
-        decisions = METHODS["cohen"](counts, np.arange(len(images)), right, sigma, spec)
+        decisions = METHODS["cohen"](counts, np.arange(len(images)), right, sigma, settings)
         certified: Floats = np.where(decisions.prediction == right, decisions.radius, -1)
         scores[sigma] = float(certified.clip(0).mean() if radius is None else (certified >= radius).mean())
     if not scores:
@@ -232,10 +233,3 @@ def check_model(model: nn.Module, image: Tensor) -> int:
             "uses the statistics of the batch"
         )
     return int(together.shape[1])
-
-
-def _spec(
-    method: str, n0: int, n: int, alpha: float, radii: Sequence[float] | None, seed: int, dtype: str
-) -> dict[str, Any]:
-    grid = {} if radii is None else {"radii": list(radii)}
-    return {"method": method, "n0": n0, "n": n, "alpha": alpha, "seed": seed, "dtype": dtype} | grid

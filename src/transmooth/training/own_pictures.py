@@ -4,9 +4,8 @@ The pictures become a prepared set, and it a checkpoint folder, by the functions
 specs that `plan` makes of params checked like those of a study.
 """
 
-import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,17 @@ import timm
 
 from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import CheckpointError, read_card
-from transmooth.data import prepare, read_manifest, verify
+from transmooth.data.loader import read_manifest
+from transmooth.data.prepare import prepare, verify
 from transmooth.loading import hub
 from transmooth.loading.models import load_model
-from transmooth.models import Network
-from transmooth.params import Dataset, TrainParams, validate
-from transmooth.plan import prepare_spec, training_spec
+from transmooth.models.build import Network
+from transmooth.params.datasets import Dataset
+from transmooth.params.messages import validate
+from transmooth.params.study import Schedule
+from transmooth.params.values import Augmentation, Trainable
+from transmooth.plan import prepare_spec, schedule_spec
+from transmooth.specs import NetworkSpec, TrainSpec
 from transmooth.training.loop import train
 
 SPLITS = ("train", "val", "valid", "validation", "test")
@@ -55,7 +59,7 @@ def prepared(
     pictures: str,
     out: Path,
     size: int,
-    augment: list[str],
+    augment: Sequence[str],
     test: float,
     seed: int,
     progress: Callable[[int, int], None] | None = None,
@@ -73,7 +77,7 @@ def prepared(
     else:
         stored = size * 8 // 7 if "resized_crop" in augment else size  # as 256 for 224
         entry = {"source": source_of(pictures, test, seed), "size": size, "stored": stored, "seed": seed}
-        entry["augment"] = augment
+        entry["augment"] = list(augment)
         dataset = validate(Dataset, entry, pictures)
         prepare({k: v for k, v in prepare_spec(dataset).items() if k != "sha256"}, out, Path.cwd(), None, progress)
         folder = out
@@ -83,8 +87,8 @@ def prepared(
 
 
 @contextmanager
-def start_from(text: str) -> Iterator[tuple[dict[str, Any], Path | None, int]]:
-    """What a finetuning starts from, checked: its part of the spec, its checkpoint folder, and the side of its images.
+def start_from(text: str) -> Iterator[tuple[NetworkSpec | None, Path | None, int]]:
+    """Give what a finetuning starts from, checked: what to build, or a checkpoint folder, and the side of its images.
 
     text: a checkpoint folder; `hf-hub:OWNER/NAME[@REVISION]`, one of a hub; `timm:NAME@WEIGHTS`, a ResNet of timm with
     weights in .safetensors or .pth; `timm:NAME`, with the weights that timm serves.  Raises ValueError or
@@ -98,14 +102,15 @@ def start_from(text: str) -> Iterator[tuple[dict[str, Any], Path | None, int]]:
             _, card = weights.load(init)
         if "size" not in card:
             raise CheckpointError(f"{text}: its card should tell the size of its images")
-        yield {}, init, card["size"]
+        yield None, init, card["size"]
         return
     name = text.removeprefix("timm:").split("@")[0]
-    network = {"name": name, "stem": "imagenet", "norm": "batch", "groups": 1, "options": {}}
+    network = NetworkSpec(name=name, stem="imagenet", norm="batch", groups=1, options={})
     if "@" not in text:
         if not timm.is_model_pretrained(name):
             raise ValueError(f"{text}: timm serves no weights for {name!r}")
-        yield {"network": network | {"official": True}}, None, timm.get_pretrained_cfg(name).input_size[-1]
+        published = network.model_copy(update={"weights": "published"})
+        yield published, None, timm.get_pretrained_cfg(name).input_size[-1]
         return
     model = load_model(text).module
     assert isinstance(model, Network)
@@ -113,37 +118,57 @@ def start_from(text: str) -> Iterator[tuple[dict[str, Any], Path | None, int]]:
     with tempfile.TemporaryDirectory(prefix="transmooth-") as folder:
         mean, std = model.mean.flatten().tolist(), model.std.flatten().tolist()
         outputs = [str(number) for number in range(backbone.num_classes)]
-        weights.save(Path(folder), model, {"network": network, "classes": outputs, "mean": mean, "std": std})
+        weights.save(Path(folder), model, {"network": network.dump(), "classes": outputs, "mean": mean, "std": std})
         try:
             weights.load(Path(folder))
         except Exception as error:  # other families of timm fail in ways of their own
             reason = str(error).split("\n")[0]
             raise ValueError(f"{text}: should be a ResNet of timm with batch norm: {reason}") from error
-        yield {}, Path(folder), backbone.pretrained_cfg["input_size"][-1]
+        yield None, Path(folder), backbone.pretrained_cfg["input_size"][-1]
 
 
-def fit(
-    out: Path, data: Path, recipe: dict[str, Any], schedule: dict[str, Any], augment: list[str], init: Path | None
-) -> dict[str, Any]:
+def train_spec(
+    network: NetworkSpec | None,
+    schedule: dict[str, Any],
+    *,
+    sigmas: Sequence[float],
+    trainable: Trainable,
+    augment: Sequence[Augmentation],
+    seed: int,
+) -> TrainSpec:
+    """Return the spec of a training by cross-entropy.  schedule: keys of `Schedule`, which are checked."""
+    checked = validate(Schedule, {"optimizer": "adamw", "weight_decay": 0.01} | schedule, "training")
+    return TrainSpec(
+        seed=seed,
+        network=network,
+        objective="cross_entropy",
+        options={},
+        sigmas=tuple(sigmas),
+        noise="uniform",
+        views=1,
+        trainable=trainable,
+        schedule=schedule_spec(checked),
+        augment=tuple(augment),
+    )
+
+
+def fit(out: Path, data: Path, spec: TrainSpec, start: Path | None) -> dict[str, Any]:
     """Train on a prepared set as a job of a study does, and return the card of the checkpoint `out`.
 
-    recipe: what a spec has beside its schedule and augmentations; schedule: the keys of `TrainParams`.
     An interrupted call goes on where it was last saved; a finished one has nothing left to do.  Raises ValueError
     for an `out` that holds another training.
     """
-    training = validate(TrainParams, {"optimizer": "adamw", "weight_decay": 0.01} | schedule, "training")
-    spec = training_spec({"objective": "cross_entropy", "options": {}} | recipe, training, augment)
     card = out / "model.json"
     if card.is_file():
         made = read_card(out)
         asked = {
-            "spec": spec,
+            "spec": spec.dump(),
             "data": read_manifest(data)["checksum"],
-            "init": read_card(init)["weights_sha256"] if init else None,
+            "start": read_card(start)["weights_sha256"] if start else None,
         }
-        if differing := [key for key in asked if made.get(key) != json.loads(json.dumps(asked[key]))]:
+        if differing := [key for key in asked if made.get(key) != asked[key]]:
             raise ValueError(f"{out}: holds another training (its {', '.join(differing)}); choose another --out")
         return made
-    train(spec, data, out, init, CHECKPOINT_SECONDS)
+    train(spec, data, out, start, CHECKPOINT_SECONDS)
     (out / "resume.pt").unlink(missing_ok=True)
     return read_card(out)

@@ -12,6 +12,7 @@ import pandas as pd
 from transmooth.checkpoint.card import read_card
 from transmooth.records import table as records
 from transmooth.report.accuracy import average_certified_radius, certified_radius
+from transmooth.specs import RunSpec
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,30 @@ class Training:
     card: Mapping[str, Any]
 
     @property
+    def run(self) -> RunSpec:
+        """Which run it is the last stage of."""
+        return RunSpec.of(self.card["spec"]["run"])
+
+    @property
     def stage(self) -> str:
-        """`pretrain` or `finetune`."""
-        return self.path.split("/")[0]
+        """Which stage of its run it is."""
+        return f"training, stage {len(self.run.stages)}"
+
+    @property
+    def seed(self) -> int:
+        """Its seed."""
+        return self.run.seed
+
+    @property
+    def name(self) -> str:
+        """What tells it from the others that started alike."""
+        return self.run.stages[-1] if len(self.run.stages) > 1 else f"{self.run.network}, {self.run.stages[0]}"
+
+    @property
+    def started_from(self) -> str:
+        """The run without its last stage, in words."""
+        before = self.run.stages[:-1]
+        return f"from {self.run.network}, {', '.join(before)}" if before else "from the network itself"
 
     @property
     def clean(self) -> float:
@@ -42,6 +64,12 @@ class Certification:
     acr: Mapping[float, float]
 
     @property
+    def run(self) -> RunSpec | None:
+        """Which run of a study it is of; None for a network of its user."""
+        run = self.made.get("spec", {}).get("run")
+        return RunSpec.of(run) if run else None
+
+    @property
     def evaluations(self) -> int:
         """Forward passes spent; 0 where an imported log does not tell."""
         return int(self.frame["evaluations"].sum())
@@ -53,12 +81,12 @@ class Certification:
 
 
 def read_training(path: str, results: Path) -> Training:
-    """The training in the folder `path` below `results`.  Raises CheckpointError where its card is damaged."""
+    """Return the training in the folder `path` below `results`.  Raises CheckpointError where its card is damaged."""
     return Training(path, read_card(results / path))
 
 
 def read_certification(path: str, results: Path) -> Certification:
-    """The records `path` below `results`.  Raises RecordError where they are damaged."""
+    """Return the records `path` below `results`.  Raises RecordError where they are damaged."""
     frame = records.read(results / path).to_pandas()
     acr = {
         float(sigma): average_certified_radius(certified_radius(group))
@@ -68,7 +96,7 @@ def read_certification(path: str, results: Path) -> Certification:
 
 
 def parameters(specs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Every key of the specs, nested ones with dots, and the distinct values that it has in them."""
+    """Return every key of the specs, nested ones with dots, and the distinct values that it has in them."""
     found: dict[str, dict[str, None]] = {}
     for spec in specs:
         for key, value in _flat(spec):
@@ -85,7 +113,7 @@ def _flat(value: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, Any
 
 
 def versions(made: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Of each library, the distinct versions that cards and records name; `commit` is that of the code."""
+    """Return of each library the distinct versions that cards and records name; `commit` is that of the code."""
     found: dict[str, dict[str, None]] = {}
     for each in made:
         for name, version in {**each.get("versions", {}), "commit": each.get("commit") or "unknown"}.items():
@@ -94,7 +122,7 @@ def versions(made: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def times(trainings: Iterable[Training]) -> tuple[datetime, datetime] | None:
-    """When the first of these trainings started and the last one ended; None unless all cards tell.
+    """Return when the first of these trainings started and the last one ended; None unless all cards tell.
 
     A training that was resumed started later than this says, for its seconds are those of its last process.
     """
@@ -105,3 +133,11 @@ def times(trainings: Iterable[Training]) -> tuple[datetime, datetime] | None:
         finished = datetime.fromisoformat(each.card["finished"])
         spans.append((finished - timedelta(seconds=each.card["seconds"]), finished))
     return (min(started for started, _ in spans), max(ended for _, ended in spans)) if spans else None
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

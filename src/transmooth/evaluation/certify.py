@@ -1,0 +1,104 @@
+"""Certification: for each test image and sigma a class and a radius (see smoothing/)."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from transmooth import provenance
+from transmooth.checkpoint import weights
+from transmooth.data.loader import open_split, read_manifest
+from transmooth.evaluation import test_indices
+from transmooth.records import table as records
+from transmooth.records.journal import Journal
+from transmooth.smoothing.chunks import certify_chunks
+from transmooth.smoothing.methods import Settings
+from transmooth.specs import CertifySpec
+
+Row = Mapping[str, Any]
+
+
+def run(
+    spec: CertifySpec, data: Path, checkpoint: Path, start: None, out: Path, shard: int, shards: int, batch: int
+) -> None:
+    """Certify a shard of the test images, over all processes that Accelerate started.
+
+    Images that the journals of an interrupted run hold are not certified again, nor those of a finished one by the same
+    sources.  The journals stay until `finish`.
+    """
+    from accelerate import PartialState
+
+    state = PartialState(cpu=not torch.cuda.is_available())
+    network, card = weights.load(checkpoint)
+    network.to(state.device)
+    test = open_split(data, "test")
+    if tuple(card["classes"]) != test.classes:
+        raise SystemExit(f"{checkpoint}: its classes are not those of {data}")
+    indices = test_indices(len(test), spec.images)[shard::shards].tolist()
+    header = {"spec": spec.dump(), "model": card["weights_sha256"], "shard": shard, "shards": shards}
+    complete = Journal(out, header | {"sources": provenance.sources()})
+    with Journal(out, header, state.process_index) as journal:
+        finished = complete.finished() or journal.finished()
+        state.wait_for_everyone()  # every process has read the journals: now they may change
+        if state.is_main_process:
+            journal.restart(finished)
+            journal.remove(but=journal.path)
+        state.wait_for_everyone()
+        if not state.is_main_process:
+            journal.restart([])
+        todo = left(spec, indices, finished)[state.process_index :: state.num_processes]
+        labels = [int(test.labels[index]) for _, index in todo]
+        for _ in certify(spec, network, card["weights_sha256"], lambda i: test[i][0], todo, labels, journal, batch):
+            pass
+        state.wait_for_everyone()
+        if state.is_main_process:
+            rows = journal.finished()
+            made = {"spec": spec.dump(), "versions": provenance.versions(), "commit": provenance.commit()}
+            records.write(records.complete(records.from_rows(rows, made), out, indices, spec.sigmas), out)
+            # Kept until the shards are joined: Snakemake removes the output of a job that was killed before it could
+            # tell that it is done.
+            complete.restart(rows)
+            journal.remove(but=complete.path)
+        state.wait_for_everyone()
+
+
+def finish(spec: CertifySpec, data: Path, parts: Sequence[Path], out: Path) -> None:
+    """Join the shards of one run into its records; every test image exactly once at every sigma."""
+    indices = test_indices(read_manifest(data)["counts"]["test"], spec.images)
+    records.merge(parts, out, indices.tolist(), spec.sigmas)
+    for part in parts:
+        Journal(part, {}).remove()
+
+
+def left(spec: CertifySpec, indices: Sequence[int], finished: Sequence[Row]) -> list[tuple[float, int]]:
+    """Return the (sigma, image) pairs that a certification has still to do."""
+    done = {(row["sigma"], row["index"]) for row in finished}
+    return [pair for pair in ((sigma, index) for sigma in spec.sigmas for index in indices) if pair not in done]
+
+
+def certify(
+    spec: CertifySpec,
+    model: nn.Module,
+    name: str,
+    fetch: Callable[[int], Tensor],
+    todo: Sequence[tuple[float, int]],
+    labels: Sequence[int],
+    journal: Journal,
+    batch: int,
+) -> Iterator[Sequence[Row]]:
+    """Certify (sigma, image) pairs and yield their rows, each time after the journal has them.
+
+    name: of the model in the rows.  fetch: image → float32 [3, H, W] in [0, 1].  labels: one for each pair.
+    """
+    triples = [(sigma, index, label) for (sigma, index), label in zip(todo, labels, strict=True)]
+    for rows in certify_chunks(model, fetch, triples, settings_of(spec), batch):
+        named = [row | {"model": name} for row in rows]
+        journal.append(named)
+        yield named
+
+
+def settings_of(spec: CertifySpec) -> Settings:
+    """Return the part of a spec that certifiers read."""
+    return Settings(spec.method, spec.n0, spec.n, spec.alpha, spec.radii, spec.seed, spec.dtype)

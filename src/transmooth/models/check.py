@@ -1,0 +1,61 @@
+"""Whether a network can be built: on the meta device, where it takes no memory and next to no time."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import timm
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from transmooth.models.build import Network, build
+from transmooth.specs import NetworkSpec
+
+MOST_TENSORS, MOST_VALUES = 20_000, 20_000_000_000  # no network of this field has as many
+
+
+def check(network: NetworkSpec) -> None:
+    """Raise ValueError, in one line, for a network that cannot be built or an option of it that means nothing."""
+    built = planned(network, 10)
+    for name, value in network.options.items():
+        if isinstance(value, str):
+            others = {key: other for key, other in network.options.items() if key != name}
+            if str(built) == str(planned(network.model_copy(update={"options": others}), 10)) and value:
+                raise ValueError(f"options.{name}: {value!r} changes nothing of {network.name}; is it misspelt?")
+
+
+def planned(network: NetworkSpec, classes: int, tensors: int = MOST_TENSORS, values: int = MOST_VALUES) -> Network:
+    """Return the network on the meta device.
+
+    Raises ValueError, in one line, where it cannot be built or has more parameters than these: tensors, and values in
+    all of them.
+    """
+    try:
+        # timm takes names of a hub and of local folders too, and would fetch what they name.
+        if not timm.is_model(network.name):
+            raise ValueError(f"name: timm has no {network.name!r}")
+        random = network.model_copy(update={"weights": "random"})
+        with torch.device("meta"), _at_most(tensors, values):
+            return build(random, classes, (0.5,) * 3, (0.5,) * 3)
+    # What timm and torch raise for such arguments.
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, ZeroDivisionError) as error:
+        raise ValueError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+
+
+@contextmanager
+def _at_most(tensors: int, values: int) -> Iterator[None]:
+    """Raise ValueError once the modules that are made in the block have more parameters than these."""
+    seen = [0, 0]
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        if parameter is not None:
+            seen[0] += 1
+            seen[1] += parameter.numel()
+        if seen[0] > tensors or seen[1] > values:
+            raise ValueError(f"it has more than {tensors} parameters, or {values} values in them")
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()

@@ -1,0 +1,235 @@
+"""What the files of params must have in common; found before any work, one line for each fault."""
+
+import csv
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from transmooth.params.messages import ParamsError
+from transmooth.params.study import Params
+from transmooth.params.tables import KINDS, TASK, Evaluated, Row, Table, parse_column
+
+RECIPES = "params/recipes.yaml"
+
+
+def faults(params: Params, published: Path) -> list[str]:
+    """Return a line for each fault: file, key, what was found, what is allowed."""
+    return [
+        *_study(params),
+        *_recipes(params),
+        *_groups(params),
+        *_rows(params),
+        *_reports(params, published),
+        *_columns(params),
+    ]
+
+
+def _known(name: str, known: Mapping[str, Any], where: str, kind: str, home: str) -> Iterator[str]:
+    if name not in known:
+        yield f"{where}: {kind} {name!r} is not in {home}, which has {', '.join(sorted(known))}"
+
+
+def _study(params: Params) -> Iterator[str]:
+    """Names in the study's own file."""
+    study, file = params.study, f"params/studies/{params.name}.yaml"
+    tables = f"params/tables/{study.tables}.yaml"
+    for name, role in study.roles.items():
+        yield from _known(
+            role.dataset, params.datasets, f"{file}: roles.{name}.dataset", "dataset", "params/datasets.yaml"
+        )
+        yield from _known(
+            role.schedule, study.schedules, f"{file}: roles.{name}.schedule", "schedule", f"{file}: schedules"
+        )
+        if name == TASK:
+            yield f"{file}: roles.{TASK}: stands for each of a table's tasks; choose another name"
+    for name, schedule in study.schedules.items():
+        if not schedule.epochs:
+            yield f"{file}: schedules.{name}.epochs: should be at least 1; a recipe may have 0, found 0"
+    yield from _known(
+        study.network.default, params.recipes.networks, f"{file}: network.default", "network", f"{RECIPES}: networks"
+    )
+    for at, name in enumerate(study.evaluate):
+        yield from _known(
+            name, params.recipes.evaluations, f"{file}: evaluate[{at}]", "evaluation", f"{RECIPES}: evaluations"
+        )
+    known = params.tables.tables | params.tables.figures | params.tables.shifts
+    for at, name in enumerate(study.report):
+        yield from _known(name, known, f"{file}: report[{at}]", "report", tables)
+
+
+def _recipes(params: Params) -> Iterator[str]:
+    """What recipes that the study's rows name need of the study."""
+    study, file = params.study, f"params/studies/{params.name}.yaml"
+    for name, recipe in params.recipes.recipes.items():
+        where = f"{RECIPES}: recipes.{name}"
+        if recipe.schedule is not None and name in _trained(params):
+            yield from _known(recipe.schedule, study.schedules, f"{where}.schedule", "schedule", f"{file}: schedules")
+        if recipe.denoiser is not None:
+            network, *stages = recipe.denoiser.split("/")
+            yield from _known(network, params.recipes.networks, f"{where}.denoiser", "network", f"{RECIPES}: networks")
+            for stage in stages:
+                inner, role = stage.split("@")
+                yield from _known(inner, params.recipes.recipes, f"{where}.denoiser", "recipe", f"{RECIPES}: recipes")
+                if name in _trained(params):
+                    yield from _known(role, study.roles, f"{where}.denoiser", "role", f"{file}: roles")
+                if inner in params.recipes.recipes and params.recipes.recipes[inner].denoiser is not None:
+                    yield f"{where}.denoiser: should be trained without a denoiser, {inner!r} has one"
+
+
+def _trained(params: Params) -> set[str]:
+    """The recipes that the study's reports name."""
+    rows = (row for report, _, row in params.tables.placed_rows() if report in params.study.report)
+    return {stage.split("@")[0] for row in rows for each in row.evaluated for stage in each.train}
+
+
+def _groups(params: Params) -> Iterator[str]:
+    """Group norm needs groups that divide every channel count; timm's ResNets have multiples of 64 unless told else."""
+    network, networks = params.study.network, params.recipes.networks
+    if not any(each.norm == "group" and each.name is None for each in networks.values()):
+        return
+    where = f"params/studies/{params.name}.yaml: network"
+    channels: Any = network.options.get("channels", [64])
+    stem: Any = network.options.get("stem_width", 32)
+    if not (isinstance(channels, list) and all(type(width) is int and width > 0 for width in channels)):
+        yield f"{where}.options.channels: should be a list of numbers such as [64, 128], found {channels!r}"
+    elif type(stem) is not int or stem < 1:
+        yield f"{where}.options.stem_width: should be a number >= 1, found {stem!r}"
+    else:
+        # A deep stem has layers of stem_width and of twice that.
+        widths = [*channels, *([stem, 2 * stem] if "deep" in str(network.options.get("stem_type")) else [])]
+        if any(width % network.groups for width in widths):
+            yield f"{where}.groups: should divide every channel count {widths}, found {network.groups}"
+
+
+def _rows(params: Params) -> Iterator[str]:
+    """Names in rows, and chains of stages that cannot be."""
+    study, recipes = params.study, params.recipes
+    for report, place, row in params.tables.placed_rows():
+        where = f"params/tables/{study.tables}.yaml: {place}"
+        table = params.tables.tables.get(report)
+        for at, each in enumerate(row.evaluated):
+            part = where if row.runs is None else f"{where}.runs[{at}]"
+            if each.network is not None:
+                yield from _known(each.network, recipes.networks, f"{part}.network", "network", f"{RECIPES}: networks")
+            for name in each.evaluate or ():
+                yield from _known(
+                    name, recipes.evaluations, f"{part}.evaluate", "evaluation", f"{RECIPES}: evaluations"
+                )
+            for number, stage in enumerate(each.train):
+                recipe, role = stage.split("@")
+                yield from _known(recipe, recipes.recipes, f"{part}.train[{number}]", "recipe", f"{RECIPES}: recipes")
+                if report in study.report:
+                    yield from _role(params, table, role, f"{part}.train[{number}]")
+            yield from _untrained(params, each, part)
+
+
+def _role(params: Params, table: Table | None, role: str, where: str) -> Iterator[str]:
+    roles = f"params/studies/{params.name}.yaml: roles"
+    if role != TASK:
+        yield from _known(role, params.study.roles, where, "role", roles)
+    elif table is None or not table.tasks:
+        yield f"{where}: the role {TASK!r} stands for each of a table's `tasks`, and this has none"
+    else:
+        for task in table.tasks:
+            yield from _known(task, params.study.roles, where.rpartition(".rows")[0] + ".tasks", "role", roles)
+
+
+def _untrained(params: Params, each: Evaluated, where: str) -> Iterator[str]:
+    """A stage of 0 epochs leaves the head as it is, so the classes before it must be its own."""
+    network = params.recipes.networks.get(each.network or params.study.network.default)
+    for number, stage in enumerate(each.train):
+        recipe, _, role = stage.partition("@")
+        entry = params.recipes.recipes.get(recipe)
+        if entry is None or entry.epochs != 0:
+            continue
+        if number and not each.train[number - 1].endswith(f"@{role}"):
+            yield f"{where}.train[{number}]: {recipe} trains nothing, so the stage before it should be on {role!r} too"
+        if not number and network is not None and network.weights == "random":
+            yield f"{where}.train[0]: {recipe} trains nothing, and the network has random weights"
+
+
+def _published_rows(path: Path) -> dict[tuple[str, str], set[str]]:
+    """(paper, table) -> the names of its rows."""
+    keys: dict[tuple[str, str], set[str]] = {}
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            for line in csv.DictReader(stream):
+                keys.setdefault((line["paper"], line["table"]), set()).add(f"{line['block']};{line['row']}".lstrip(";"))
+    except KeyError as error:
+        raise ParamsError(f"params/{path.name}: should have a column {error}, found none") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ParamsError(f"params/{path.name}: cannot be read as CSV in UTF-8: {error}") from error
+    return keys
+
+
+def _reports(params: Params, published: Path) -> Iterator[str]:
+    """Rows that cannot be told apart, or joined with the paper's."""
+    tables, file = params.tables, f"params/tables/{params.study.tables}.yaml"
+    keys = _published_rows(published)
+    names = [*tables.tables, *tables.figures, *tables.shifts]
+    yield from (f"{file}: {name}: names two reports" for name in sorted({n for n in names if names.count(n) > 1}))
+    papers = sorted({paper for paper, _ in keys})
+    if tables.paper is not None and tables.paper not in papers:
+        yield f"{file}: paper: should be one of {', '.join(papers)}, found {tables.paper!r}"
+    for name, table in tables.tables.items():
+        where, known = f"{file}: tables.{name}", sorted(table for paper, table in keys if paper == tables.paper)
+        if table.published is not None and table.published not in known:
+            yield f"{where}.published: should be one of {', '.join(known)}, found {table.published!r}"
+        for at, row in enumerate(table.rows):
+            if row.published is not None and row.published not in keys.get(
+                (str(tables.paper), str(table.published)), ()
+            ):
+                yield f"{where}.rows[{at}].published: {row.published!r} is no row of {table.published}"
+    seen: set[tuple[str, str, str]] = set()
+    for _, place, row in tables.placed_rows():
+        name_of = (place.rpartition("[")[0], row.block, row.label)
+        if name_of in seen:
+            yield f"{file}: {place}.label: {row.label!r} is there twice"
+        seen.add(name_of)
+
+
+def _columns(params: Params) -> Iterator[str]:
+    """Columns that no evaluation of a row gives, and radii that are not decided."""
+    study, file = params.study, f"params/tables/{params.study.tables}.yaml"
+    grid = study.certify.radii
+    for name, table in params.tables.tables.items():
+        if name not in study.report:
+            continue
+        for text in table.columns:
+            column = parse_column(text)
+            for at, row in enumerate(table.rows):
+                if fault := _lacking(params, row, column.measure):
+                    yield f"{file}: tables.{name}.rows[{at}]: {fault} for the column {text}"
+        if grid is not None and (missing := sorted(set(table.radii) - set(grid))):
+            where = f"params/studies/{params.name}.yaml: certify.radii"
+            yield f"{where}: should have all radii of {name}, {missing} are missing"
+    for name, figure in params.tables.figures.items():
+        rows = [(p, at, row) for p, panel in enumerate(figure.panels) for at, row in enumerate(panel.rows)]
+        for panel_number, at, row in rows if name in study.report else ():
+            if fault := _lacking(params, row, "certified"):
+                yield f"{file}: figures.{name}.panels[{panel_number}].rows[{at}]: {fault} for its curve"
+    for name, report in params.tables.shifts.items():
+        for at, row in enumerate(report.rows if name in study.report else ()):
+            where = f"{file}: shifts.{name}.rows[{at}]"
+            if "shift" not in _kinds(params, row):
+                yield f"{where}.evaluate: should name an evaluation of kind shift"
+            if any(len(each.train) < 2 for each in row.evaluated) or not row.evaluated:
+                yield f"{where}.train: should have two stages or more: the shift is between the last one and before it"
+
+
+def _kinds(params: Params, row: Row) -> set[str]:
+    """The kinds of evaluation that every run of a row has."""
+    names = [each.evaluate or params.study.evaluate for each in row.evaluated]
+    known = params.recipes.evaluations
+    kinds = [{str(known[name].kind) for name in each if name in known} for each in names]
+    return set[str].intersection(*kinds) if kinds else set()
+
+
+def _lacking(params: Params, row: Row, measure: str) -> str:
+    """What a row lacks for a measure; empty where it lacks nothing."""
+    kind = KINDS[measure]
+    if row.files is not None:
+        return ""
+    if kind is None:
+        return "" if len(row.evaluated) == 1 else f"{measure} is of one run, this row pools {len(row.evaluated)}:"
+    return "" if kind in _kinds(params, row) else f"has no evaluation of kind {kind}"

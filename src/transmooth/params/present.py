@@ -1,0 +1,64 @@
+"""What params name outside of themselves: folders of pictures and logs that must be on this machine."""
+
+from collections.abc import Iterable
+from os.path import expanduser, expandvars
+from pathlib import Path
+
+from transmooth.params.datasets import Dataset, ExternalSource, ImageFolderSource, TorchvisionSource
+from transmooth.params.messages import ParamsError
+from transmooth.params.study import Params
+
+
+def below(base: Path, path: str) -> Path:
+    """Return where a path of the params leads: ~ and $VARIABLES are expanded, a relative one starts at `base`."""
+    return base / expanduser(expandvars(path))
+
+
+def check_logs(params: Params, base: Path) -> None:
+    """Raise ParamsError for logs of the study's reports that are not there."""
+    faults = [
+        f"params/tables/{params.study.tables}.yaml: {where}.files[{at}].file: no such file: {below(base, log.file)}"
+        for report, where, row in params.tables.placed_rows()
+        if report in params.study.report
+        for at, log in enumerate(row.files or ())
+        if not below(base, log.file).is_file()
+    ]
+    if faults:
+        raise ParamsError("\n".join(faults))
+
+
+def missing_folder(name: str, dataset: Dataset, base: Path) -> Path | None:
+    """Return the folder that a dataset lacks where it is neither prepared (below its `home`) nor at its source."""
+    source = dataset.source
+    if not isinstance(source, ExternalSource) or (base / dataset.home / name / "manifest.json").is_file():
+        return None
+    if isinstance(source, TorchvisionSource) and source.download:
+        return None
+    root = base / expanduser(expandvars(source.root))
+    folders = [root]
+    if isinstance(source, ImageFolderSource):
+        folders += [root / folder for split in source.splits.values() for folder in split]
+    return next((folder for folder in folders if not folder.is_dir()), None)
+
+
+def check_sources(params: Params, datasets: Iterable[str], base: Path) -> list[str]:
+    """Return what is said of datasets that lack a folder (see `missing_folder`).
+
+    A set that its user must fetch by hand (`fetch`) can be planned with: it is returned, a line or two each, and must
+    be there before any work.  Any other one is a fault of the params: raises ParamsError.
+    """
+    faults, to_fetch = [], []
+    for name in datasets:
+        dataset = params.datasets[name]
+        missing = missing_folder(name, dataset, base)
+        if missing is None:
+            continue
+        what = "not a folder" if missing.exists() else "no such folder"
+        fault = f"params/datasets.yaml: datasets.{name}.source.root: {what}: {missing}"
+        if dataset.fetch:
+            to_fetch.append(f"{fault}\n  to fetch: {dataset.fetch}")
+        else:
+            faults.append(fault)
+    if faults:
+        raise ParamsError("\n".join(faults + to_fetch))
+    return to_fetch

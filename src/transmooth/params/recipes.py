@@ -1,0 +1,115 @@
+"""params/recipes.yaml: networks, recipes of training and evaluations, by name."""
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, Field, JsonValue, model_validator
+
+from transmooth.params.values import (
+    Count,
+    Levels,
+    Model,
+    Name,
+    Noise,
+    Norm,
+    RunText,
+    Sigmas,
+    Stem,
+    Trainable,
+    Weights,
+    Whole,
+)
+
+PACKAGE = Path(__file__).parents[1]
+
+
+class Network(Model):
+    """What a network has different from the study's own (see `study.NetworkParams`).
+
+    name: a network of timm; one that is named here has the options that stand here, not the study's.
+    weights: `published` ones are fetched by timm for `name`, such as resnet152.tv_in1k.
+    """
+
+    name: str | None = None
+    stem: Stem | None = None
+    norm: Norm | None = None
+    options: dict[str, JsonValue] = Field(default={})
+    weights: Weights = "random"
+
+    @model_validator(mode="after")
+    def _options_are_of_a_name(self) -> Self:
+        if self.options and self.name is None:
+            raise ValueError("options: need a `name`: without one the network has the study's name and options")
+        return self
+
+    @model_validator(mode="after")
+    def _published_is_as_published(self) -> Self:
+        if self.weights == "published" and (self.norm != "batch" or self.name is None or self.stem == "cifar"):
+            raise ValueError("weights: published needs `name`, `norm: batch` and the imagenet stem of its weights")
+        return self
+
+
+def _is_a_file(folder: str, name: str) -> str:
+    there = sorted(path.stem for path in (PACKAGE / folder).glob("[!_]*.py"))
+    if name not in there:
+        raise ValueError(f"should be a file of src/transmooth/{folder} ({', '.join(there)}), found {name!r}")
+    return name
+
+
+class Recipe(Model):
+    """One way to train: with which objective, on which noise, which parameters.
+
+    objective: a file of src/transmooth/objectives.  options: its own keywords.  sigmas: the set S, from which `noise`
+    draws one for each image.  views: how many augmented copies of an image the objective gets.  schedule, epochs: in
+    place of the role's; 0 epochs train nothing.  denoiser: a run, `network/recipe@role`, whose network cleans what the
+    classifier sees.
+    """
+
+    objective: Annotated[Name, AfterValidator(lambda name: _is_a_file("objectives", name))] = "cross_entropy"
+    options: dict[str, JsonValue] = Field(default={})
+    sigmas: Levels = (0.0,)
+    noise: Noise = "uniform"
+    views: Count = 1
+    trainable: Trainable = "all"
+    schedule: Name | None = None
+    epochs: Whole | None = None
+    denoiser: RunText | None = None
+
+
+class EvaluationModel(Model):
+    """What every kind of evaluation says: a file of src/transmooth/evaluation has its name.
+
+    amount: the section of a study that says how much of it there is.  from_start: whether it compares a run with the
+    checkpoint that its last stage began from.
+    """
+
+    amount: ClassVar[str | None] = None
+    from_start: ClassVar[bool] = False
+
+
+class Certify(EvaluationModel):
+    """Certify at each of these sigmas."""
+
+    amount: ClassVar[str | None] = "certify"
+    kind: Literal["certify"]
+    sigmas: Sigmas
+
+
+class Shift(EvaluationModel):
+    """Measure how far normalised features of `images` test images move from the run's start to the run."""
+
+    from_start: ClassVar[bool] = True
+    kind: Literal["shift"]
+    sigmas: Levels
+    images: Count
+
+
+Evaluation = Annotated[Certify | Shift, Field(discriminator="kind")]
+
+
+class Recipes(Model):
+    """The whole file."""
+
+    networks: dict[Name, Network]
+    recipes: dict[Name, Recipe]
+    evaluations: dict[Name, Evaluation]

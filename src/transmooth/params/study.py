@@ -1,0 +1,141 @@
+"""params/studies/<name>.yaml: how much of everything."""
+
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, JsonValue, model_validator
+
+from transmooth.params.datasets import Dataset
+from transmooth.params.recipes import Recipes
+from transmooth.params.tables import Tables
+from transmooth.params.values import (
+    Count,
+    Dtype,
+    Images,
+    Level,
+    Method,
+    Model,
+    Name,
+    Optimizer,
+    Positive,
+    Precision,
+    Radii,
+    Seeds,
+    Stem,
+    Whole,
+    unique,
+)
+
+
+class NetworkParams(Model):
+    """The study's own network: what an entry of `networks` does not say is said here; `default` names one of them."""
+
+    default: Name
+    name: str
+    stem: Stem
+    groups: Count = 32
+    options: dict[str, JsonValue] = Field(default={})
+
+
+class Role(Model):
+    """A dataset and the schedule of trainings on it."""
+
+    dataset: Name
+    schedule: Name
+
+
+class Schedule(Model):
+    """How long and how fast a training is, and on how many processes."""
+
+    epochs: Whole
+    warmup_epochs: Whole
+    batch: Count
+    lr: Annotated[tuple[Positive, ...], Field(min_length=1), AfterValidator(unique)]
+    optimizer: Optimizer = "sgd"
+    weight_decay: Level
+    precision: Precision = "fp32"
+    accumulate: Count = 1
+    processes: Count = 1
+    checkpoint_seconds: Positive = 300
+
+    @model_validator(mode="after")
+    def _warm_up_ends(self) -> Self:
+        if self.warmup_epochs >= max(self.epochs, 1):
+            raise ValueError(f"warmup_epochs: should be below epochs ({self.epochs}), found {self.warmup_epochs}")
+        return self
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> Self:
+        if self.batch % (self.processes * self.accumulate):
+            raise ValueError(
+                f"batch: should be a multiple of processes x accumulate "
+                f"({self.processes} x {self.accumulate}), found {self.batch}"
+            )
+        return self
+
+
+class CertifyParams(Model):
+    """How much a certification does; `n` is the most samples of an image where the method may stop earlier."""
+
+    method: Method = "cohen"
+    radii: Radii | None = None
+    n0: Count
+    n: Count
+    alpha: Annotated[float, Field(gt=0, lt=0.5)]
+    images: Images | None = None
+    batch: Count = 256
+    dtype: Dtype = "fp32"
+    seed: Whole = 0
+    shards: Count = 1
+    processes: Count = 1
+
+    @model_validator(mode="after")
+    def _radii_of_sequential(self) -> Self:
+        if self.method == "sequential" and self.radii is None:
+            raise ValueError("radii: missing: method sequential decides a grid of radii, the ones that tables show")
+        if self.method != "sequential" and self.radii is not None:
+            raise ValueError(f"radii: only for method sequential, found {list(self.radii)} with {self.method}")
+        return self
+
+    @model_validator(mode="after")
+    def _n_can_certify(self) -> Self:
+        alpha = self.alpha / 2 if self.method == "cohen_two_sided" else self.alpha
+        if alpha ** (1 / self.n) <= 0.5:
+            raise ValueError(
+                f"n: {self.n} samples can never certify at alpha = {self.alpha}: even without a failure the bound "
+                f"alpha^(1/n) = {alpha ** (1 / self.n):.3f} stays at or below 1/2"
+            )
+        return self
+
+
+class Study(Model):
+    """The whole file.
+
+    tables: the file of params/tables that the study takes its reports from.  evaluate: what rows that name no
+    evaluations are evaluated by.  seeds_of: of reports whose seeds are others.
+    """
+
+    tables: Name
+    network: NetworkParams
+    roles: dict[Name, Role]
+    seeds: Seeds
+    seeds_of: dict[Name, Seeds] = Field(default={})
+    schedules: dict[Name, Schedule]
+    evaluate: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(unique)]
+    certify: CertifyParams
+    report: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(unique)]
+
+    @model_validator(mode="after")
+    def _seeds_of_reports(self) -> Self:
+        if unknown := sorted(self.seeds_of.keys() - {*self.report}):
+            raise ValueError(f"seeds_of: {', '.join(unknown)}: not in `report`, which has {', '.join(self.report)}")
+        return self
+
+
+class Params(Model):
+    """Everything that a study is made of."""
+
+    name: Name
+    recipes: Recipes
+    datasets: dict[Name, Dataset]
+    tables: Tables
+    study: Study

@@ -1,0 +1,168 @@
+"""params/tables/<paper>.yaml: tables and figures, as rows of names."""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Self, get_args
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from transmooth.params.values import Measure, Model, Name, Positive, StageText, unique
+
+TASK = "task"  # the role that stands for each of a table's `tasks`
+# The kind of evaluation whose records a measure is computed from; None: the run's card has it.
+KINDS: dict[str, str | None] = {"clean": None, "certified": "certify", "acr": "certify"}
+AT_RADIUS = ("certified",)  # measures that are of one radius
+
+
+class LogFile(Model):
+    """A certification log or records at one sigma; a path below the checkout, or with ~ or $VARIABLES."""
+
+    sigma: Positive
+    file: str
+
+
+class Evaluated(Model):
+    """A run and the evaluations that look at it.
+
+    network: an entry of `networks`, the study's default where it is not named.  train: `recipe@role`, in order.
+    evaluate: entries of `evaluations`, the study's where none are named.
+    """
+
+    network: Name | None = None
+    train: Annotated[tuple[StageText, ...], Field(min_length=1)]
+    evaluate: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(unique)] | None = None
+
+
+class Row(Model):
+    """A row of a table, or a curve: one run (`train`), a set of them that is pooled (`runs`), or `files` of others.
+
+    published: the row of the paper's own table that it stands beside.
+    """
+
+    label: str
+    block: str = ""
+    published: str | None = None
+    network: Name | None = None
+    train: Annotated[tuple[StageText, ...], Field(min_length=1)] | None = None
+    evaluate: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(unique)] | None = None
+    runs: Annotated[tuple[Evaluated, ...], Field(min_length=1)] | None = None
+    files: Annotated[tuple[LogFile, ...], Field(min_length=1)] | None = None
+
+    @field_validator("files")
+    @classmethod
+    def _one_each(cls, value: tuple[LogFile, ...] | None) -> tuple[LogFile, ...] | None:
+        unique(tuple(log.sigma for log in value or ()))
+        return value
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        origins = [name for name in ("train", "runs", "files") if getattr(self, name) is not None]
+        if len(origins) != 1:
+            raise ValueError(f"should have one of train, runs and files, found {' and '.join(origins) or 'none'}")
+        if self.train is None and (self.network is not None or self.evaluate is not None):
+            raise ValueError(f"network, evaluate: belong to `train`; with `{origins[0]}` they stand in its entries")
+        return self
+
+    @property
+    def evaluated(self) -> tuple[Evaluated, ...]:
+        """Its runs: one, or those that it pools; none where it has files."""
+        if self.train is not None:
+            return (Evaluated(network=self.network, train=self.train, evaluate=self.evaluate),)
+        return self.runs or ()
+
+
+class Column(Model):
+    """What a column of a table shows: a measure, and the radius that it is at."""
+
+    measure: Measure
+    radius: float | None
+
+    @property
+    def text(self) -> str:
+        """As in the params, `measure` or `measure@radius`."""
+        return self.measure if self.radius is None else f"{self.measure}@{self.radius:g}"
+
+
+def parse_column(text: str) -> Column:
+    """Return the column of `measure` or `measure@radius`.  Raises ValueError for any other text."""
+    measure, _, at = text.partition("@")
+    if measure not in (known := get_args(Measure)):
+        raise ValueError(f"should be measure or measure@radius, with a measure of {', '.join(known)}; found {text!r}")
+    try:
+        radius = float(at) if at else None
+    except ValueError:
+        radius = -1.0
+    if (radius is None) == (measure in AT_RADIUS) or (radius is not None and not 0 <= radius < float("inf")):
+        wanted = "a radius >= 0, as in certified@0.25" if measure in AT_RADIUS else "no radius"
+        raise ValueError(f"{measure}: should have {wanted}, found {text!r}")
+    return Column(measure=measure, radius=radius)  # type: ignore[arg-type]
+
+
+def _columns(texts: tuple[str, ...]) -> tuple[str, ...]:
+    for text in texts:
+        parse_column(text)
+    return unique(texts)
+
+
+class Table(Model):
+    """A table.
+
+    published: what the paper calls its own.  brackets: `natural` prints the same curve at radius 0 in front of a
+    certified accuracy.  tasks: roles; each row is there for each of them, in place of the role `task`.
+    """
+
+    title: str
+    caption: str
+    published: str | None = None
+    columns: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_columns)]
+    brackets: Annotated[str, Field(pattern="^natural$")] | None = None
+    tasks: Annotated[tuple[Name, ...], AfterValidator(unique)] = ()
+    rows: Annotated[tuple[Row, ...], Field(min_length=1)]
+
+    @property
+    def radii(self) -> tuple[float, ...]:
+        """The radii of its columns, in their order."""
+        columns = map(parse_column, self.columns)
+        return tuple(dict.fromkeys(column.radius for column in columns if column.radius is not None))
+
+
+class Panel(Model):
+    """One row: a curve for every sigma and their envelope.  Several rows: the envelope of each."""
+
+    title: str
+    rows: Annotated[tuple[Row, ...], Field(min_length=1)]
+
+
+class Figure(Model):
+    """A figure of certified accuracy over the radius."""
+
+    title: str
+    caption: str
+    panels: Annotated[tuple[Panel, ...], Field(min_length=1)]
+
+
+class ShiftReport(Model):
+    """A table and a figure of how far each row's normalised features move (evaluations of kind `shift`)."""
+
+    title: str
+    caption: str
+    rows: Annotated[tuple[Row, ...], Field(min_length=1)]
+
+
+class Tables(Model):
+    """The whole file.  paper: what params/published.csv calls the paper."""
+
+    paper: str | None = None
+    tables: dict[Name, Table] = Field(default={})
+    figures: dict[Name, Figure] = Field(default={})
+    shifts: dict[Name, ShiftReport] = Field(default={})
+
+    def placed_rows(self) -> Iterator[tuple[str, str, Row]]:
+        """Yield each row with the name of its report and its place in the file."""
+        kinds: dict[str, Mapping[str, Table | ShiftReport]] = {"tables": self.tables, "shifts": self.shifts}
+        for kind, reports in kinds.items():
+            for name, report in reports.items():
+                yield from ((name, f"{kind}.{name}.rows[{at}]", row) for at, row in enumerate(report.rows))
+        for name, figure in self.figures.items():
+            for number, panel in enumerate(figure.panels):
+                where = f"figures.{name}.panels[{number}]"
+                yield from ((name, f"{where}.rows[{at}]", row) for at, row in enumerate(panel.rows))

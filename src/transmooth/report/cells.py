@@ -1,0 +1,80 @@
+"""The tidy frame `cells`: one line for each row, column and sigma of a table, from which all that shows it is made."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from transmooth.report.accuracy import RowResult, grid_text
+from transmooth.report.measures import MEASURES, MeasureInfo
+from transmooth.specs import ColumnSpec
+
+ACR = ColumnSpec(measure="acr")
+
+
+def cells(rows: Iterable[RowResult], columns: Sequence[ColumnSpec]) -> pd.DataFrame:
+    """Return the cells of these rows.
+
+    A measure that has a value at each sigma has a line for each and one more for the oracle, the best of them at the
+    choice of `sigma`; so has the ACR, which stands beside them whether it is a column or not.  One that has no sigma
+    has one line, without it.
+
+        block, row, published, dataset     which row            value, low, high   mean over seeds, its 95 % interval
+        column, measure, radius            which column         seed_sd            standard deviation over seeds
+        sigma, oracle                      which sigma          natural            the same curve at radius 0
+        images, seeds                      over how many        method … grid      how it was certified
+    """
+    return pd.DataFrame([line for row in rows for column in _with_acr(columns) for line in _lines(row, column)])
+
+
+def _with_acr(columns: Sequence[ColumnSpec]) -> list[ColumnSpec]:
+    per_sigma = any(MEASURES[column.measure].per_sigma for column in columns)
+    return [*columns, ACR] if per_sigma and ACR not in columns else list(columns)
+
+
+def _lines(row: RowResult, column: ColumnSpec) -> Iterator[dict[str, Any]]:
+    info, radius = MEASURES[column.measure], column.radius or 0.0
+    for oracle, sigma in _choices(row, info, radius):
+        values = info.value(row, sigma, radius)
+        mean = float(values.mean())
+        images = row.images if info.per_sigma else row.clean_images
+        low, high = row.interval(mean, images) if info.interval else (np.nan, np.nan)
+        settings = row.settings
+        yield {
+            "block": row.block,
+            "row": row.label,
+            "published": row.published,
+            "dataset": row.dataset,
+            "column": column.text,
+            "measure": column.measure,
+            "radius": column.radius,
+            "sigma": sigma,
+            "oracle": oracle,
+            "value": mean,
+            "low": low,
+            "high": high,
+            "seed_sd": values.std(ddof=1) if row.seeds > 1 else np.nan,
+            "natural": row.accuracy(sigma, [0.0]).mean() if column.measure == "certified" else np.nan,
+            "images": images,
+            "seeds": row.seeds,
+            "method": settings.method,
+            "n0": settings.n0,
+            "n": settings.n,
+            "alpha": settings.alpha,
+            "grid": grid_text(settings.grid),
+        }
+
+
+def _choices(row: RowResult, info: MeasureInfo, radius: float) -> list[tuple[bool, float]]:
+    """(oracle, sigma) of each line.  The oracle takes the sigma with the best mean; the smaller one of equals."""
+    if not info.per_sigma:
+        return [(False, np.nan)]
+    sign = 1 if info.better == "larger" else -1
+    best = max(row.curves, key=lambda sigma: (sign * info.value(row, sigma, radius).mean(), -sigma))
+    return [*((False, sigma) for sigma in row.curves), (True, best)]
+
+
+def shown(lines: pd.DataFrame, columns: Sequence[ColumnSpec]) -> pd.DataFrame:
+    """Return the lines of a table's own columns: of measures with a sigma, the oracle's."""
+    return lines[lines["column"].isin([column.text for column in columns]) & (lines["oracle"] | lines["sigma"].isna())]

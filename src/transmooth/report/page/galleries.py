@@ -1,0 +1,46 @@
+"""Example images of the network that is certified farthest on a dataset."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from transmooth.report.page.page import Gallery
+from transmooth.report.page.provenance import Certification
+
+if TYPE_CHECKING:
+    from transmooth.loading.images import ImageSet
+
+EXAMPLES = 3  # three stand in a line
+
+
+def gallery(dataset: str, folder: Path, certified: Sequence[Certification]) -> Gallery | None:
+    """Return that of the network with the largest mean ACR on a dataset; None where nothing was certified on it."""
+    from transmooth.loading.images import load_images
+
+    here = [each for each in certified if each.run is not None and each.run.dataset == dataset]
+    if not here:
+        return None
+    best = max(here, key=lambda each: each.mean_acr)
+    assert best.run is not None
+    network = f"{best.run.network}: {' → '.join(best.run.stages)}, seed {best.run.seed}"
+    return pictures(best, dataset, load_images(str(folder), "test", None), network)
+
+
+def pictures(certified: Certification, dataset: str, images: "ImageSet", network: str) -> Gallery:
+    """Return the images that are certified farthest and least far.  Raises ValueError for records of other images."""
+    # They need torch, which nothing else here does.
+    from transmooth.report.page.examples import examples, extremes
+
+    first = certified.frame.drop_duplicates("index")
+    known = first[first["index"] < len(images)]
+    if certified.made.get("data", images.identity) != images.identity:
+        raise ValueError(
+            f"{certified.path}: is not of the images {images.description}, but of {certified.made['data']}"
+        )
+    if len(known) < len(first) or (images.labels[known["index"].to_numpy()] != known["label"].to_numpy()).any():
+        raise ValueError(f"{certified.path}: is not of the images {images.description}: their labels differ")
+    most, least = (
+        examples(certified.frame, chosen, images.fetch, images.classes)
+        for chosen in extremes(certified.frame, EXAMPLES)
+    )
+    return Gallery(dataset, network, most, least)

@@ -1,0 +1,88 @@
+"""What the template shows, and the template."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from transmooth.report.page import charts
+from transmooth.report.page.examples import Example
+from transmooth.report.tables import OurRow, PaperRow
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A row of a table of the page: ours, the paper's, or both beside each other."""
+
+    name: str
+    ours: OurRow | None
+    paper: PaperRow | None
+
+
+@dataclass(frozen=True)
+class Section:
+    """A report of a study: a heading, what it says in words, a table for tables, a chart for curves, its files.
+
+    columns, sigma_columns: headings of the table and of the one at each sigma.  best_in_paper: by column.
+    """
+
+    name: str
+    title: str
+    caption: str
+    notes: str = ""
+    finding: str = ""
+    columns: Sequence[str] = ()
+    oracle: bool = False
+    paper: str | None = None
+    blocks: Sequence[tuple[str, Sequence[TableRow]]] = ()
+    best_in_paper: Sequence[float | None] = ()
+    sigma_columns: Sequence[str] = ()
+    by_sigma: Sequence[OurRow] = ()
+    lower_bounds: bool = False
+    plain: tuple[Sequence[str], Sequence[Sequence[str]]] | None = None
+    chart: Mapping[str, Any] | None = None
+    links: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Example images of one network on one dataset."""
+
+    dataset: str
+    network: str
+    most: Sequence[Example]
+    least: Sequence[Example]
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the template shows; a part that is empty is left out."""
+
+    title: str
+    summary: str
+    facts: Mapping[str, str]
+    tables: Sequence[Section] = ()
+    figures: Sequence[Section] = ()
+    galleries: Sequence[Gallery] = ()
+    training: Section | None = None
+    stages: Sequence[Mapping[str, str]] = ()
+    parameters: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    runs: Sequence[Mapping[str, Any]] = ()
+
+
+def render(page: Page) -> str:
+    """Return the page as HTML."""
+    environment = Environment(
+        loader=PackageLoader("transmooth.report", "page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html").render(
+        page=page, library=charts.library(), version=version("transmooth")
+    )

@@ -1,0 +1,62 @@
+"""The page of one network's records."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from transmooth import files
+from transmooth.report.accuracy import read_files
+from transmooth.report.cells import cells
+from transmooth.report.page.galleries import pictures
+from transmooth.report.page.page import Page, render
+from transmooth.report.page.provenance import Certification, duration, parameters, read_certification, versions
+from transmooth.report.page.sections import curve_table
+from transmooth.report.page.study import certify_stage, sigmas
+from transmooth.report.tables import methods
+from transmooth.specs import ColumnSpec, TableSpec
+
+if TYPE_CHECKING:
+    from transmooth.loading.images import ImageSet
+
+
+def write_single(paths: Sequence[Path], radii: Sequence[float], out: Path, images: "ImageSet | None" = None) -> None:
+    """Write the page of one network's records: a file, or one for each sigma.
+
+    radii: of the table.  images: those that were certified, for examples; without them there are none.
+    Raises ValueError as `accuracy.read_files` does, and for records that are not of these images.
+    """
+    row = read_files(paths, "this network")
+    parts = [read_certification(path.name, path.parent) for path in paths]
+    whole = Certification(
+        ", ".join(map(str, paths)),
+        pd.concat([part.frame for part in parts], ignore_index=True),
+        parts[0].made,
+        {sigma: acr for part in parts for sigma, acr in part.acr.items()},
+    )
+    spec = TableSpec(
+        name="accuracy",
+        title="Certified accuracy",
+        caption="Share of the test images with the right class and a radius of at least ε.",
+        columns=tuple(ColumnSpec(measure="certified", radius=radius) for radius in radii),
+        brackets="natural",
+        rows=(),
+    )
+    lines = cells([row], spec.columns)
+    section = replace(curve_table(spec, [row], lines), notes=methods(lines))
+    identity = {key: dict(whole.made.get(key) or {}) for key in ("model", "data")}
+    network = str(identity["model"].get("model") or whole.frame["model"].iloc[0] or "unknown weights")
+    page = Page(
+        title=f"Certified robustness of {network}",
+        summary=f"{row.images} test images, certified at {sigmas(whole)}.",
+        facts={"evaluations": f"{whole.evaluations:,}", "time": duration(float(whole.frame["seconds"].sum()))},
+        tables=[section],
+        galleries=[] if images is None else [pictures(whole, images.description, images, network)],
+        stages=[certify_stage([whole])],
+        parameters={"certification": parameters([part.made.get("spec", {}) for part in parts])},
+        versions=versions(part.made for part in parts),
+        data={"images": {key: str(value) for key, value in identity["data"].items()}} if identity["data"] else {},
+    )
+    files.write_text(out, render(page))

@@ -1,0 +1,154 @@
+"""The page of a study."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transmooth import files
+from transmooth.report.page.galleries import gallery
+from transmooth.report.page.page import Page, render
+from transmooth.report.page.provenance import (
+    Certification,
+    Training,
+    duration,
+    parameters,
+    read_certification,
+    read_training,
+    times,
+    versions,
+)
+from transmooth.report.page.sections import figure_section, shift_section, table_section, training_section
+from transmooth.specs import PageSpec
+
+
+def write_report(
+    spec: PageSpec, results: Path, base: Path, published: Path, data: Mapping[str, Path], out: Path
+) -> None:
+    """Write the page of a study from its tables, records and cards below `results`; links in it are relative to `out`.
+
+    base: where paths of other people's logs start.  data: dataset → prepared folder.
+    Raises ValueError where records are damaged or are not of these data.
+    """
+    trainings = [read_training(path, results) for path in spec.trainings]
+    certified = [read_certification(each.path, results) for each in spec.records if each.kind == "certify"]
+    figures = [figure_section(figure, results, base) for figure in spec.figures]
+    galleries = [gallery(name, folder, certified) for name, folder in sorted(data.items())]
+    page = Page(
+        title=f"Study {spec.study}",
+        summary=_summary(trainings, certified),
+        facts=_facts(trainings, certified),
+        tables=[table_section(table, results, base, published) for table in spec.tables],
+        figures=[*figures, *(shift_section(shift, results) for shift in spec.shifts)],
+        galleries=[each for each in galleries if each is not None],
+        training=training_section(trainings, results),
+        stages=[*_training_stages(trainings), *([certify_stage(certified)] if certified else [])],
+        parameters=_parameters(trainings, certified),
+        versions=versions([*(each.card for each in trainings), *(each.made for each in certified)]),
+        data={name: _dataset(folder) for name, folder in sorted(data.items())},
+        runs=[_run(training, certified) for training in trainings],
+    )
+    files.write_text(out, render(page))
+
+
+def _summary(trainings: Sequence[Training], certified: Sequence[Certification]) -> str:
+    """What was run, in a sentence or two."""
+    networks = sorted({each.card["network"]["name"] for each in trainings})
+    text = f"{len(trainings)} trainings of {', '.join(networks)}"
+    if not certified:
+        return f"{text}."
+    tasks = dict.fromkeys(each.run.dataset for each in certified if each.run)
+    images = sorted({each.frame["index"].nunique() for each in certified})
+    return (
+        f"{text}; {len(certified)} networks were certified on {' and '.join(tasks)}, each on "
+        f"{' or '.join(map(str, images))} test images at {sigmas(certified[0])}."
+    )
+
+
+def sigmas(certified: Certification) -> str:
+    """Return the noise levels of a certification in words."""
+    return "σ = " + ", ".join(f"{sigma:g}" for sigma in sorted(certified.acr))
+
+
+def _facts(trainings: Sequence[Training], certified: Sequence[Certification]) -> dict[str, str]:
+    seeds = sorted({each.seed for each in trainings})
+    facts = {
+        "networks trained": str(len(trainings)),
+        "seeds": ", ".join(map(str, seeds)),
+        "images certified": f"{sum(len(each.frame) for each in certified):,}",
+        "evaluations": f"{sum(each.evaluations for each in certified):,}",
+        "training": duration(sum(each.card["seconds"] for each in trainings)),
+        "certifying": duration(sum(float(each.frame["seconds"].sum()) for each in certified)),
+        "on": ", ".join(sorted({each.card["device"] for each in trainings})),
+    }
+    if span := times(trainings):
+        started, ended = span
+        same_day = started.date() == ended.date()
+        facts["trained"] = f"{started:%Y-%m-%d %H:%M} to {ended:{'%H:%M' if same_day else '%Y-%m-%d %H:%M'}} UTC"
+    return facts
+
+
+def _training_stages(trainings: Sequence[Training]) -> list[dict[str, str]]:
+    stages = []
+    for stage in dict.fromkeys(each.stage for each in trainings):
+        ours = [each for each in trainings if each.stage == stage]
+        time = duration(sum(each.card["seconds"] for each in ours))
+        stages.append({"stage": stage, "jobs": str(len(ours)), "time": time, "evaluations": "–"})
+    return stages
+
+
+def certify_stage(certified: Sequence[Certification]) -> dict[str, str]:
+    """Return the line of certification in the table of what each stage took."""
+    seconds = sum(float(each.frame["seconds"].sum()) for each in certified)
+    evaluations = sum(each.evaluations for each in certified)
+    return {
+        "stage": "certify",
+        "jobs": str(len(certified)),
+        "time": duration(seconds),
+        "evaluations": f"{evaluations:,}",
+    }
+
+
+def _parameters(trainings: Sequence[Training], certified: Sequence[Certification]) -> dict[str, dict[str, str]]:
+    specs: dict[str, list[Mapping[str, Any]]] = {}
+    for each in trainings:
+        specs.setdefault(each.stage, []).append(_without_run(each.card["spec"]))
+    if certified:
+        specs["certification"] = [_without_run(each.made["spec"]) for each in certified]
+    return {stage: parameters(found) for stage, found in specs.items()}
+
+
+def _without_run(spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in spec.items() if key != "run"}
+
+
+def _dataset(folder: Path) -> dict[str, str]:
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    return {
+        "images": ", ".join(f"{count:,} {split}" for split, count in sorted(manifest["counts"].items())),
+        "classes": str(len(manifest["classes"])),
+        "size": f"{manifest['size']} × {manifest['size']}",
+        "duplicates across splits": str(manifest["duplicates_across_splits"]),
+        "SHA-256 of the manifest": files.sha256(folder / "manifest.json"),
+    }
+
+
+def _run(training: Training, certified: Sequence[Certification]) -> dict[str, Any]:
+    """A line of the table of runs; not every one is certified."""
+    own = [each for each in certified if each.run == training.run]
+    lr = training.card["lr"]
+    return {
+        "path": training.run.path,
+        "lr": "–" if lr is None else f"{lr:g}",
+        "validation": f"{training.card['validation_score']:.3f}",
+        "clean": f"{100 * training.clean:.1f}",
+        "acr": " / ".join(f"{acr:.3f}" for each in own for acr in each.acr.values()) or "–",
+        "weights": training.card["weights_sha256"][:12],
+        "commit": (training.card["commit"] or "unknown")[:8],
+        "links": [
+            *(("records", each.path) for each in own),
+            ("card", f"{training.path}/model.json"),
+            ("weights", f"{training.path}/model.safetensors"),
+            ("metrics", f"{training.path}/metrics.jsonl"),
+        ],
+    }

@@ -1,0 +1,94 @@
+"""What one Snakemake process does around its jobs: locks, the fork server, how jobs end with it."""
+
+import atexit
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any
+
+from transmooth.runtime import fork_client, shutdown
+from transmooth.runtime.closure import digest
+
+
+def remove_stale_locks() -> IO[str]:
+    """Remove the locks that a killed Snakemake left in this folder, for which it would want `--unlock`.
+
+    Every Snakemake that lives shares a lock which the system frees: who gets it alone knows that the others are dead.
+    The file that is returned keeps this process's share.
+    """
+    Path(".snakemake").mkdir(exist_ok=True)
+    alive = open(".snakemake/alive", "w")  # noqa: SIM115  (it stays open)
+    with suppress(OSError):
+        fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for lock in Path(".snakemake/locks").glob("*.lock"):
+            lock.unlink()
+    fcntl.flock(alive, fcntl.LOCK_SH)
+    return alive
+
+
+def start_fork_server() -> None:
+    """Import torch once for all jobs of this process here (see cli/fork_server.py); the server ends with it."""
+    folder = tempfile.mkdtemp(prefix="transmooth-")
+    atexit.register(shutil.rmtree, folder)
+    end_jobs_with_this_process(Path(folder, "run"))
+    address = Path(folder, "warm")
+    subprocess.Popen([sys.executable, "-m", "transmooth.cli.fork_server", address], stdin=subprocess.PIPE)
+    os.environ[fork_client.ADDRESS] = str(address)
+
+
+def end_jobs_with_this_process(lock: Path) -> None:
+    """Have jobs save and end when this process dies or is to end; Snakemake alone would wait until they are done."""
+    run = shutdown.hold_run_lock(lock)
+
+    def tell_jobs(then: Callable[..., Any]) -> Callable[..., None]:
+        def handler(*signal_and_frame: Any) -> None:
+            run.close()
+            then(*signal_and_frame)
+
+        return handler
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if callable(then := signal.getsignal(number)):  # a shell has its background processes ignore Ctrl-C
+            signal.signal(number, tell_jobs(then))
+
+
+def forget_finished_trainings(folders: Iterable[Path]) -> None:
+    """Remove the states that would bring a training's outputs back: Snakemake knows now that it is done."""
+    if not any(Path(".snakemake/incomplete").iterdir()):
+        for folder in folders:
+            if (folder / "model.json").is_file():
+                (folder / "resume.pt").unlink(missing_ok=True)
+
+
+def check_networks(networks: Mapping[str, str], root: Path) -> list[str]:
+    """Return a line for each network, a name and the canonical JSON of its spec, that cannot be built.
+
+    It takes torch and timm to know, seconds to import: so those that were found good are remembered below `root`, as
+    long as the versions of both and this project's way to build stay what they are.
+    """
+    made = [f"{name} {version(name)}" for name in ("torch", "timm")] + [digest("models.check")]
+    known = root / ".snakemake" / "networks"
+    marks = {
+        name: known / hashlib.sha256("\n".join([*made, spec]).encode()).hexdigest() for name, spec in networks.items()
+    }
+    unknown = {name: json.loads(networks[name]) for name, mark in marks.items() if not mark.exists()}
+    if not unknown:
+        return []
+    command = [sys.executable, "-m", "transmooth", "job", "networks", "--spec", json.dumps(unknown)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        return (done.stdout or done.stderr).strip().splitlines()
+    known.mkdir(parents=True, exist_ok=True)
+    for name in unknown:
+        marks[name].touch()
+    return []

@@ -1,0 +1,249 @@
+"""Specs: what a job is told.  The plan writes them, jobs read them, cards and records keep them.
+
+A spec is exactly the params that can change its job's output, as one canonical JSON string, so that a change re-runs
+the jobs it concerns and no others.  Light: the plan is made at every start of Snakemake.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, JsonValue, SerializerFunctionWrapHandler, model_serializer
+
+from transmooth.params.values import (
+    Augmentation,
+    Dtype,
+    Images,
+    Measure,
+    Method,
+    Noise,
+    Norm,
+    Optimizer,
+    Precision,
+    Stem,
+    Trainable,
+    Weights,
+)
+
+
+def canonical(value: Any) -> str:
+    """Return JSON with sorted keys and no spaces: equal values give equal strings."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+class Spec(BaseModel):
+    """A frozen spec.  What is None is left out of its JSON, so that a key that is new changes no spec without it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in handler(self).items() if value is not None}
+
+    def dump(self) -> dict[str, Any]:
+        """Return it as plain values, for JSON."""
+        return self.model_dump(mode="json")
+
+    @property
+    def text(self) -> str:
+        """Its canonical JSON."""
+        return canonical(self.dump())
+
+    @classmethod
+    def of(cls, content: Any) -> Self:
+        """Return the spec of plain values.  Raises ValueError, naming the key, for what is none."""
+        return cls.model_validate(content)
+
+
+class RunSpec(Spec):
+    """Which run of a study it is.
+
+    stages: `recipe@role`, in order.  dataset: of the last stage.  path: of its folder below `train` and `evaluate`.
+    """
+
+    network: str
+    stages: tuple[str, ...]
+    seed: int
+    dataset: str
+    path: str
+
+
+class NetworkSpec(Spec):
+    """What is built: see `models.build`."""
+
+    name: str
+    stem: Stem
+    norm: Norm
+    groups: int
+    options: dict[str, JsonValue]
+    weights: Weights = "random"
+
+
+class ScheduleSpec(Spec):
+    """How long and how fast a training is."""
+
+    epochs: int
+    warmup_epochs: int
+    batch: int
+    lr: tuple[float, ...]
+    optimizer: Optimizer
+    weight_decay: float
+    precision: Precision
+    accumulate: int
+    processes: int
+
+
+class TrainSpec(Spec):
+    """One stage of a run.
+
+    network: what the first stage starts from; None where a checkpoint is.  run: None for a training outside of a study.
+    """
+
+    run: RunSpec | None = None
+    seed: int
+    network: NetworkSpec | None = None
+    objective: str
+    options: dict[str, JsonValue]
+    sigmas: tuple[float, ...]
+    noise: Noise
+    views: int
+    trainable: Trainable
+    schedule: ScheduleSpec
+    augment: tuple[Augmentation, ...]
+
+
+class CertifySpec(Spec):
+    """One certification.  radii: of the sequential method alone."""
+
+    kind: Literal["certify"] = "certify"
+    run: RunSpec | None = None
+    sigmas: tuple[float, ...]
+    images: Images
+    method: Method
+    radii: tuple[float, ...] | None = None
+    n0: int
+    n: int
+    alpha: float
+    seed: int
+    dtype: Dtype
+
+
+class ShiftSpec(Spec):
+    """One measurement of the shift of normalised features."""
+
+    kind: Literal["shift"] = "shift"
+    run: RunSpec
+    sigmas: tuple[float, ...]
+    images: int
+
+
+# By kind of evaluation.
+EVALUATIONS: Mapping[str, type[CertifySpec | ShiftSpec]] = {"certify": CertifySpec, "shift": ShiftSpec}
+
+
+def evaluate_spec(content: Mapping[str, Any]) -> CertifySpec | ShiftSpec:
+    """Return the spec of an evaluation.  Raises ValueError for what is none."""
+    if content.get("kind") not in EVALUATIONS:
+        raise ValueError(f"kind: should be one of {', '.join(EVALUATIONS)}, found {content.get('kind')!r}")
+    return EVALUATIONS[content["kind"]].of(content)
+
+
+class RecordsSpec(Spec):
+    """Where the records of one evaluation of a run are, below the study's results, and what kind they are of."""
+
+    kind: str
+    path: str
+
+
+class EvaluatedSpec(Spec):
+    """A run and what looked at it."""
+
+    run: RunSpec
+    records: tuple[RecordsSpec, ...]
+
+
+class LogSpec(Spec):
+    """A log, or records, of somebody else's network at one sigma."""
+
+    sigma: float
+    file: str
+
+
+class RowSpec(Spec):
+    """A row: `runs` has the runs that it pools, once for each seed; `files` are logs of others, in their place.
+
+    dataset: what params/published.csv calls the dataset that its runs end on.
+    """
+
+    label: str
+    block: str
+    published: str | None = None
+    dataset: str | None = None
+    runs: tuple[tuple[EvaluatedSpec, ...], ...] = ()
+    files: tuple[LogSpec, ...] = ()
+
+
+class ColumnSpec(Spec):
+    """A column of a table."""
+
+    measure: Measure
+    radius: float | None = None
+
+    @property
+    def text(self) -> str:
+        """As in the params, `measure` or `measure@radius`."""
+        return self.measure if self.radius is None else f"{self.measure}@{self.radius:g}"
+
+
+class TableSpec(Spec):
+    """A table.  paper, published: where params/published.csv has the table that it stands beside."""
+
+    name: str
+    title: str
+    caption: str
+    paper: str | None = None
+    published: str | None = None
+    columns: tuple[ColumnSpec, ...]
+    brackets: str | None = None
+    rows: tuple[RowSpec, ...]
+
+    @property
+    def radii(self) -> tuple[float, ...]:
+        """The radii of its columns, each once."""
+        return tuple(dict.fromkeys(column.radius for column in self.columns if column.radius is not None))
+
+
+class PanelSpec(Spec):
+    """A panel of a figure."""
+
+    title: str
+    rows: tuple[RowSpec, ...]
+
+
+class FigureSpec(Spec):
+    """A figure of curves over the radius."""
+
+    name: str
+    title: str
+    caption: str
+    panels: tuple[PanelSpec, ...]
+
+
+class ShiftReportSpec(Spec):
+    """A table and a figure of shifts."""
+
+    name: str
+    title: str
+    caption: str
+    rows: tuple[RowSpec, ...]
+
+
+class PageSpec(Spec):
+    """The page of a study: all that it reports, its trainings (folders) and its records."""
+
+    study: str
+    tables: tuple[TableSpec, ...]
+    figures: tuple[FigureSpec, ...]
+    shifts: tuple[ShiftReportSpec, ...]
+    trainings: tuple[str, ...]
+    records: tuple[RecordsSpec, ...]

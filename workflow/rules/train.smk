@@ -1,0 +1,29 @@
+# One stage of a run, from the checkpoint of the run without it; the first starts from the network.
+rule train:
+    input:
+        data=lambda wildcards: prepared(PLAN.dataset(run(wildcards))),
+        start=lambda wildcards: weights(run(wildcards).start),
+        denoiser=lambda wildcards: weights(PLAN.denoiser(run(wildcards))),
+    output:
+        weights="train/{run}/model.safetensors",
+        card="train/{run}/model.json",
+        metrics="train/{run}/metrics.jsonl",
+    log:
+        "logs/train/{run}.log",
+    threads: lambda wildcards: PLAN.schedule(run(wildcards)).processes
+    resources:
+        gpu=lambda wildcards: PLAN.schedule(run(wildcards)).processes,
+        # Not a param: it does not change the result.
+        checkpoint_seconds=lambda wildcards: int(PLAN.schedule(run(wildcards)).checkpoint_seconds),
+    params:
+        spec=lambda wildcards: PLAN.train_spec(run(wildcards)).text,
+        # A new objective is a new file and re-runs nothing.
+        code=lambda wildcards: digest("training.loop", f"objectives.{PLAN.recipe(run(wildcards)).objective}"),
+        launch=launch(lambda wildcards: PLAN.schedule(run(wildcards)).processes),
+        program="python -m transmooth",
+        start=lambda wildcards, input: folder("--start", input.start),
+        denoiser=lambda wildcards, input: folder("--denoiser", input.denoiser),
+    shell:
+        "{params.launch} {params.program} job train --spec {params.spec:q} --data $(dirname {input.data})"
+        " {params.start} {params.denoiser} --checkpoint-seconds {resources.checkpoint_seconds}"
+        " --out $(dirname {output.weights}) >{log} 2>&1"
