@@ -12,15 +12,17 @@ import torch
 
 from transmooth.data.prepare import prepare
 from transmooth.models.build import Network, build
+from transmooth.specs import NetworkSpec
 
 ROOT = Path(__file__).parents[1]
-NETWORK = {
-    "name": "resnet18",
-    "stem": "cifar",
-    "norm": "layer",
-    "groups": 1,
-    "options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 16], "stem_type": "deep", "stem_width": 4},
-}
+# Small and of the paper's kind.
+NETWORK = NetworkSpec(
+    name="resnet18",
+    stem="cifar",
+    norm="layer",
+    groups=1,
+    options={"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 16], "stem_type": "deep", "stem_width": 4},
+)
 
 
 @pytest.fixture(scope="session", autouse=True)

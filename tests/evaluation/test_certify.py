@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import NETWORK, ROOT
-from tests.training.test_loop import spec
+from tests.helpers.specs import train_spec
 from transmooth import jobs, provenance
 from transmooth.checkpoint import weights
 from transmooth.models.build import Network

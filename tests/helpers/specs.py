@@ -1,0 +1,53 @@
+"""Specs of small jobs."""
+
+from typing import Any
+
+from tests.conftest import NETWORK
+from transmooth.specs import CertifySpec, ScheduleSpec, TrainSpec
+
+# A sum in another order differs in its last bits, and training multiplies that: compare after few steps.
+FEW_STEPS: dict[str, Any] = {"epochs": 1, "warmup_epochs": 0, "batch": 512, "optimizer": "sgd", "lr": [0.01]}
+
+
+def train_spec(**changes: Any) -> TrainSpec:
+    """A short clean training of a small network.  changes: of the spec, or of its schedule."""
+    schedule = {
+        "epochs": 3,
+        "warmup_epochs": 1,
+        "batch": 64,
+        "lr": [0.003],
+        "optimizer": "adamw",
+        "weight_decay": 0.01,
+        "precision": "fp32",
+        "accumulate": 1,
+        "processes": 1,
+    }
+    made = {
+        "seed": 0,
+        "network": NETWORK.dump(),
+        "objective": "cross_entropy",
+        "options": {},
+        "sigmas": [0.0],
+        "noise": "uniform",
+        "views": 1,
+        "trainable": "all",
+        "augment": [],
+    }
+    assert schedule.keys() == ScheduleSpec.model_fields.keys()
+    schedule |= {key: changes.pop(key) for key in schedule if key in changes}
+    return TrainSpec.of(made | {"schedule": schedule} | changes)
+
+
+def certify_spec(**changes: Any) -> CertifySpec:
+    """A short certification of 45 images at two sigmas."""
+    made = {
+        "sigmas": [0.25, 1.0],
+        "images": 45,
+        "method": "cohen",
+        "n0": 20,
+        "n": 130,
+        "alpha": 0.01,
+        "seed": 4,
+        "dtype": "fp32",
+    }
+    return CertifySpec.of(made | changes)
