@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.calls import call
+from tests.helpers.calls import call
 from tests.conftest import ROOT
 
 

@@ -20,6 +20,8 @@ from transmooth.params.tables import TASK, Evaluated, Figure, Row, ShiftReport, 
 # How a job is carried out, not what it computes: never in a spec.
 _NOT_SPEC = {"checkpoint_seconds"}
 _NOT_RECORDS = {"batch", "shards", "processes"}
+# What a training leaves in its folder.
+TRAINED = ("model.safetensors", "model.json", "metrics.jsonl")
 
 
 @dataclass(frozen=True, order=True)
@@ -206,6 +208,26 @@ class Plan:
     def records(self, run: Run, evaluation: str) -> str:
         """Return the file of an evaluation's records, below the study's results."""
         return f"evaluate/{run.path}/{evaluation}/records.parquet"
+
+    def shard_files(self, run: Run, evaluation: str) -> list[str]:
+        """Return the temporary files that an evaluation's records are made of."""
+        folder, shards = f"evaluate/{run.path}/{evaluation}", self.shards(evaluation)
+        return [f"{folder}/{shard}-of-{shards}.parquet" for shard in range(1, shards + 1)]
+
+    @cached_property
+    def outputs(self) -> dict[str, list[str]]:
+        """Every file that the study leaves below its results, inputs before what is made of them.
+
+        Each with the temporary files that it is made of: the shards of records.
+        """
+        trained = [f"train/{path}/{file}" for path in self.runs for file in TRAINED]
+        records = {self.records(run, name): self.shard_files(run, name) for run, name in self.evaluations}
+        tables = [f"tables/{name}.{kind}" for name in [*self.tables, *self.shifts] for kind in ("csv", "md")]
+        pictures = [f"figures/{name}.{kind}" for name in [*self.figures, *self.shifts] for kind in ("svg", "png")]
+        curves = [f"figures/{name}.csv" for name in self.figures]
+        metrics = [f"metrics/{name}.json" for name in self.tables]
+        reports = [*tables, *pictures, *curves, *metrics, "metrics/training.csv", "report.html"]
+        return {name: [] for name in trained} | records | {name: [] for name in reports}
 
     def jobs(self) -> dict[str, int]:
         """Return how many jobs of each rule the study needs, shared ones counted once."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.bad_inputs import Case, command
 from tests.bad_inputs.checkpoints import BASE, network
-from tests.records.test_table import row
+from tests.helpers.records import row
 from transmooth.checkpoint import weights
 from transmooth.data.prepare import prepare
 from transmooth.publishing import model_card

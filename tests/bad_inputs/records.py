@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.bad_inputs import Case
-from tests.records.test_table import row
+from tests.helpers.records import row
 from transmooth.records import logs
 from transmooth.records import table as records
 

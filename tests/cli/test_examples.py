@@ -11,11 +11,11 @@ import timm
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from tests.cli.calls import call
+from tests.helpers.calls import call
 from tests.conftest import ROOT
-from tests.fake_hub import FakeHub
-from tests.records.test_table import row, table
-from tests.training.test_loop import spec
+from tests.helpers.fake_hub import FakeHub
+from tests.helpers.records import row, table
+from tests.helpers.specs import train_spec
 from transmooth.checkpoint.card import read_card
 from transmooth.cli.main import COMMANDS
 from transmooth.records import logs

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.cli.calls import call, fault
-from tests.records.test_table import row, table
+from tests.helpers.calls import call, fault
+from tests.helpers.records import row, table
 from transmooth.records import table as records
 from transmooth.smoothing.bounds import radius
 

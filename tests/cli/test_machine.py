@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.calls import call, fault
+from tests.helpers.calls import call, fault
 from tests.conftest import ROOT
 from transmooth.cli import doctor
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.calls import call, fault
+from tests.helpers.calls import call, fault
 from tests.conftest import ROOT
 from transmooth import __version__
 from transmooth.cli.main import COMMANDS

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.cli.calls import call, fault
-from tests.records.test_table import row, table
-from tests.training.test_loop import spec
+from tests.helpers.calls import call, fault
+from tests.helpers.records import row, table
+from tests.helpers.specs import train_spec
 from transmooth import jobs
 from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import read_card

@@ -17,11 +17,11 @@ import torch
 from huggingface_hub import ModelCard
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
-from tests.cli.calls import call, fault
+from tests.helpers.calls import call, fault
 from tests.conftest import NETWORK, ROOT
-from tests.fake_hub import FakeHub
-from tests.records.test_table import row, table
-from tests.training.test_loop import spec
+from tests.helpers.fake_hub import FakeHub
+from tests.helpers.records import row, table
+from tests.helpers.specs import train_spec
 from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import CheckpointError, read_card
 from transmooth.loading import hub

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_fork_server import gone
+from tests.helpers.processes import gone
 from tests.conftest import ROOT
 from transmooth.runtime import shutdown
 

@@ -12,8 +12,8 @@ import pytest
 from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from tests.records.test_table import row
-from tests.training.test_loop import spec
+from tests.helpers.records import row
+from tests.helpers.specs import train_spec
 from transmooth.records.journal import Journal
 from transmooth.runtime import terminal
 from transmooth.runtime.terminal import Count, LogHandler, counter

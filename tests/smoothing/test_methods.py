@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.special import ndtr
 from torch import Tensor
 
-from tests.smoothing.test_sampler import Linear, image
+from tests.helpers.smoothing import Linear, image
 from transmooth.params import CertifyParams, ParamsError, validate
 from transmooth.smoothing import chunks, cohen
 from transmooth.smoothing.bounds import two_sided_radius

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import transmooth
-from tests.smoothing.test_methods import coins
-from tests.smoothing.test_sampler import Linear, image
+from tests.helpers.smoothing import coins
+from tests.helpers.smoothing import Linear, image
 from transmooth.smoothing import smoothed
 from transmooth.smoothing.smoothed import SmoothedClassifier, check_model, choose_sigma, vote
 

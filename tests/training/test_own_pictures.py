@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from tests.conftest import NETWORK
-from tests.training.test_loop import same
+from tests.helpers.checkpoints import same
 from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import read_card
 from transmooth.data.loader import open_split, read_manifest

@@ -1,3 +1,4 @@
+import atexit
 import os
 from pathlib import Path
 
@@ -81,7 +82,11 @@ if CORES and "gpu" not in workflow.global_resources:
     # Without GPUs the cores are the only limit.
     workflow.global_resources["gpu"] = len(GPUS) or CORES
 
-ALIVE = session.remove_stale_locks() if workflow.is_main_process else None
+if workflow.is_main_process:
+    OURS = (ROOT / "results" / PLAN.params.name, PLAN.outputs, [prepared(dataset) for dataset in PLAN.datasets])
+    ALIVE = session.hold_folder(OURS[0], ROOT, *OURS[1:])
+    if not workflow.dryrun:
+        atexit.register(session.give_to_dvc, *OURS)
 if workflow.remote_exec and "SLURM_STEP_ID" not in os.environ:
     # On a node of a cluster, where hooks do not run: once for all jobs of an allocation, each of which is a step with a
     # Snakemake of its own.  The address that Slurm copied from where it was submitted is of a server that is elsewhere.

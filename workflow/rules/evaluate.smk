@@ -28,10 +28,7 @@ rule evaluate:
 rule finish:
     input:
         data=lambda wildcards: prepared(PLAN.dataset(run(wildcards))),
-        parts=lambda wildcards: [
-            f"evaluate/{wildcards.run}/{wildcards.evaluation}/{shard}-of-{PLAN.shards(wildcards.evaluation)}.parquet"
-            for shard in range(1, PLAN.shards(wildcards.evaluation) + 1)
-        ],
+        parts=lambda wildcards: PLAN.shard_files(run(wildcards), wildcards.evaluation),
     output:
         "evaluate/{run}/{evaluation}/records.parquet",
     log:

@@ -10,30 +10,61 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
-from transmooth.runtime import fork_client, shutdown
+from transmooth.runtime import fork_client, mirror, shutdown
 from transmooth.runtime.closure import digest
 
 
-def remove_stale_locks() -> IO[str]:
-    """Remove the locks that a killed Snakemake left in this folder, for which it would want `--unlock`.
+def hold_folder(folder: Path, root: Path, outputs: Mapping[str, Sequence[str]], outside: Sequence[str]) -> IO[str]:
+    """Keep a study's folder, and put it in order where no other Snakemake is at work in it.
 
     Every Snakemake that lives shares a lock which the system frees: who gets it alone knows that the others are dead.
-    The file that is returned keeps this process's share.
+    Locks that they left are removed, for which Snakemake would want `--unlock`, and what DVC checked out is taken (see
+    mirror.py, for `outputs` and `outside` too).  The file that is returned keeps this process's share.
     """
-    Path(".snakemake").mkdir(exist_ok=True)
-    alive = open(".snakemake/alive", "w")  # noqa: SIM115  (it stays open)
-    with suppress(OSError):
+    (folder / ".snakemake").mkdir(exist_ok=True)
+    alive = open(folder / ".snakemake" / "alive", "w")  # noqa: SIM115  (it stays open)
+    with suppress(BlockingIOError):
         fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for lock in Path(".snakemake/locks").glob("*.lock"):
+        for lock in (folder / ".snakemake" / "locks").glob("*.lock"):
             lock.unlink()
+        if stay := mirror.take(folder, folder / "dvc", outputs, outside, partial(_in_cache, root)):
+            print(
+                f"{len(stay)} results are in no DVC cache and stay, though results/{folder.name}/dvc has others "
+                f"({stay[0]}{', …' if len(stay) > 1 else ''}); remove them to have those.",
+                file=sys.stderr,
+            )
     fcntl.flock(alive, fcntl.LOCK_SH)
     return alive
+
+
+def give_to_dvc(folder: Path, outputs: Mapping[str, Sequence[str]], outside: Sequence[str]) -> None:
+    """Mirror the study for DVC, however its run ended; where that fails DVC must not version an old mirror."""
+    try:
+        mirror.give(folder, folder / "dvc", outputs, outside)
+    except OSError as error:
+        print(f"results/{folder.name}/dvc: not up to date: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+
+def _in_cache(root: Path, path: Path) -> bool:
+    """Whether DVC's cache has the content of a file."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "md5").hexdigest()
+    return (_dvc_cache(root) / "files" / "md5" / digest[:2] / digest[2:]).exists()
+
+
+@cache
+def _dvc_cache(root: Path) -> Path:
+    """Where it is, by all of DVC's configuration; without DVC it is nowhere."""
+    done = subprocess.run(["dvc", "cache", "dir"], cwd=root, capture_output=True, text=True)
+    return Path(done.stdout.strip() or os.devnull)
 
 
 def start_fork_server() -> None:
