@@ -3,11 +3,15 @@
 What needs no network and no site.  The site itself is built by .ci/run, which fails on any warning.
 """
 
+import json
+import os
 import pydoc
 import re
 import runpy
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,11 +24,12 @@ import typer
 import yaml
 
 from tests.conftest import ROOT
-from transmooth import params
 from transmooth.cli.main import app
 from transmooth.models.build import Network
-from transmooth.params import load
-from transmooth.plan import Plan
+from transmooth.models.check import check
+from transmooth.noise import add_noise
+from transmooth.params.load import load, studies
+from transmooth.specs import NetworkSpec
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -114,10 +119,9 @@ def test_commands_of_transmooth_have_their_options(page: Path) -> None:
 
 def test_commands_of_snakemake_have_their_options_studies_and_targets() -> None:
     known = {option for action in snakemake.cli.get_argument_parser()._actions for option in action.option_strings}
-    studies = params.studies(ROOT / "params")
     targets = {"data", "stability"}  # a rule; the table that docs/extend.md adds
-    targets |= {report for study in studies for report in load(study, ROOT).study.report}
-    settings = {*(f"study={study}" for study in studies), "study=NAME", "study=mine"}
+    targets |= {report for study in studies(ROOT) for report in load(study, ROOT).study.report}
+    settings = {*(f"study={study}" for study in studies(ROOT)), "study=NAME", "study=mine"}
     for page in PAGES:
         for arguments in commands(page, "snakemake"):
             assert {word for word in arguments if word.startswith("-")} <= known, arguments
@@ -145,47 +149,84 @@ def test_the_certified_circle_of_the_picture_stays_within_one_answer() -> None:
     assert radius < nearest < 1.1 * radius
 
 
+SECOND = "  second:\n    dataset: textures\n    schedule: finetune\n"
+
+
 def extended(folder: Path) -> None:
-    """The params and objectives of the project with the examples of docs/extend.md where they say they go."""
-    shutil.copytree(ROOT / "params", folder / "params")
-    shutil.copytree(params.OBJECTIVES, folder / "objectives", ignore=shutil.ignore_patterns("__pycache__"))
-    page = ROOT / "docs" / "extend.md"
+    """The params and sources of the project, with the examples of docs/extend.md where they say they go."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    for part in ("params", "src"):
+        shutil.copytree(ROOT / part, folder / part, ignore=ignored)
     (folder / "pictures" / "a").mkdir(parents=True)
-    for block in blocks(page, "yaml"):
+    for block in blocks(ROOT / "docs" / "extend.md", "yaml", "python"):
         first, body = block.split("\n", 1)
-        matched = re.fullmatch(r"# (params/\w+\.yaml), below (\w+):", first)
+        matched = re.fullmatch(r"# ([\w/.]+)(?:, (below|in place of) (\w+):?)?", first)
         assert matched, first
-        path = folder / matched[1]
+        path, how, key = folder / matched[1], matched[2], matched[3]
         body = body.replace("~/pictures", str(folder / "pictures"))
-        if matched[1] == "params/smoke.yaml" and matched[2] == "roles":
-            path.write_text(path.read_text().replace("  second: textures\n", body))
-        else:
-            head, key, tail = re.split(rf"^( *{matched[2]}:\n)", path.read_text(), maxsplit=1, flags=re.MULTILINE)
-            path.write_text(head + key + body + tail)
-    for block in blocks(page, "python"):
-        where = block.split("\n", 1)[0].removeprefix("# src/transmooth/")
-        (folder / where).write_text(block)
+        if how is None:
+            assert not path.exists(), first
+            path.write_text(block)
+            continue
+        text = path.read_text().replace(SECOND, "") if key == "roles" else path.read_text()
+        head, line, tail = re.split(rf"^( *{key}\b.*\n)", text, maxsplit=1, flags=re.MULTILINE)
+        path.write_text(head + (line if how == "below" else "") + body + tail)
 
 
-def test_the_examples_of_the_page_on_extending_are_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+PLANNED = """
+import json, numpy as np
+from pathlib import Path
+from transmooth.params.load import load
+from transmooth.plan import Plan
+from transmooth.report.accuracy import RowResult, Settings
+from transmooth.report.cells import cells, shown
+
+plan = Plan(load("smoke", Path()))
+table = plan.table_spec("stability")
+run = plan.runs["layer_norm/mixed@upstream/stability_025@downstream/0"]
+curves = {0.25: np.array([[-np.inf, 0.2, 0.3]]), 0.5: np.array([[-np.inf, -np.inf, 0.9]])}
+row = RowResult("a", "", None, None, curves, np.array([0.5]), 3, Settings("cohen", 1, 2, 0.1))
+print(json.dumps({
+    "runs": [run.path for run in plan.runs_of("stability")],
+    "second": [run.path for run in plan.runs_of("figure2")],
+    "data": plan.prepared("mine"),
+    "spec": plan.train_spec(run).dump(),
+    "network": plan.network_spec("two_blocks").dump(),
+    "columns": [column.text for column in table.columns],
+    "median": shown(cells([row], table.columns), table.columns).set_index("column")["value"]["median"],
+}))
+"""
+
+
+def test_the_examples_of_the_page_on_extending_are_planned(tmp_path: Path) -> None:
     extended(tmp_path)
-    monkeypatch.setattr(params, "OBJECTIVES", tmp_path / "objectives")
-    plan = Plan(load("smoke", tmp_path))
-    paths = {run.path for run in plan.runs_of("stability")}
-    assert paths == {"mixed/digits/clean/0", "mixed/digits/stability_025/0"}
-    second = {run.path for run in plan.runs_of("figure2")}
-    assert "mixed/mine/clean_one_epoch/0" in second
-    (run,) = (run for run in plan.runs if run.finetune == "stability_025")
-    assert '"objective":"stability"' in plan.finetune(run).replace(" ", "")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "src")}
+    done = subprocess.run(
+        [sys.executable, "-c", PLANNED], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["runs"] == [
+        "layer_norm/mixed@upstream/clean@downstream/0",
+        "layer_norm/mixed@upstream/stability_025@downstream/0",
+        "two_blocks/mixed@upstream/clean@downstream/0",
+    ]
+    assert "layer_norm/mixed@upstream/clean_one_epoch@second/0" in found["second"]
+    assert found["data"] == "external/mine/manifest.json"
+    assert (found["spec"]["objective"], found["spec"]["options"]) == ("stability", {"weight": 2.0})
+    check(NetworkSpec.of(found["network"]))
+    assert "median" in found["columns"]
+    assert found["median"] == 0.2  # of 0, 0.2, 0.3; at the other sigma it is 0
 
 
 def test_the_loss_of_the_page_on_extending_is_the_one_it_states(tmp_path: Path, network: Network) -> None:
     extended(tmp_path)
-    loss_of = runpy.run_path(str(tmp_path / "objectives" / "stability.py"))["loss"]
+    loss_of = runpy.run_path(str(tmp_path / "src" / "transmooth" / "objectives" / "stability.py"))["loss"]
     images, labels, noise = torch.rand(6, 3, 8, 8), torch.arange(6), torch.Generator()
-    clean = torch.nn.functional.cross_entropy(network(images), labels)
-    loss, metrics = loss_of(network, images, labels, torch.zeros(6), noise, weight=2.0)
+    logits = network(images)
+    loss, metrics = loss_of(network, add_noise, images, labels, torch.zeros(6), noise, weight=2.0)
+    clean = torch.nn.functional.cross_entropy(logits, labels)
     torch.testing.assert_close(loss, clean)  # without noise there is nothing to be stable against
-    assert 0 <= metrics["correct"] <= 6
-    noisy, _ = loss_of(network, images, labels, torch.full((6,), 0.5), noise, weight=2.0)
+    assert metrics["score"] == (logits.argmax(1) == labels).sum()
+    noisy, _ = loss_of(network, add_noise, images, labels, torch.full((6,), 0.5), noise, weight=2.0)
     assert noisy > clean
