@@ -49,9 +49,10 @@ class Settings:
 
     n: samples per image, at most, where the method may stop. grid: as of `logs.grid_of`, None unless sequential.
     method "log" and None: a log of the field's format does not tell.
+    Nothing at all: a row that was not certified.
     """
 
-    method: str
+    method: str = ""
     n0: int | None = None
     n: int | None = None
     alpha: float | None = None
@@ -112,7 +113,8 @@ def read_row(row: RowSpec, results: Path, base: Path) -> RowResult:
             clean, images = np.full(len(row.runs), np.nan), 0
     if len(settings) > 1:
         raise ValueError(f"{row.label}: its records should be certified alike, found {sorted(map(str, settings))}")
-    return RowResult(row.label, row.block, row.published, row.dataset, curves, clean, images, settings.pop())
+    made = settings.pop() if settings else Settings()
+    return RowResult(row.label, row.block, row.published, row.dataset, curves, clean, images, made)
 
 
 def _curves_of_runs(row: RowSpec, results: Path) -> tuple[dict[float, Floats], set[Settings]]:

@@ -1,11 +1,12 @@
 """Tables as CSV (every number, tidy), Markdown (for people) and JSON (for dvc metrics)."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from transmooth import files
@@ -38,8 +39,9 @@ def read_published(path: Path, paper: str | None, table: str | None) -> pd.DataF
 
 def markdown(spec: TableSpec, lines: pd.DataFrame, published: pd.DataFrame) -> str:
     """Return title, how it was certified, our rows, the same at each sigma, rows of logs, the paper's."""
-    others = lines["row"].isin([row.label for row in spec.rows if row.files])
-    ours, logs = lines[~others], lines[others]
+    others = {(row.block, row.label) for row in spec.rows if row.files}
+    recomputed = np.array([names in others for names in zip(lines["block"], lines["row"], strict=True)], bool)
+    ours, logs = lines[~recomputed], lines[recomputed]
     own, curves = shown(ours, spec.columns), [column for column in spec.columns if MEASURES[column.measure].per_sigma]
     parts = [f"# {spec.title}", spec.caption, methods(ours)]
     if len(ours):
@@ -66,16 +68,16 @@ def markdown(spec: TableSpec, lines: pd.DataFrame, published: pd.DataFrame) -> s
                 ["", *map(title, spec.columns)], [_paper_cells(row, spec) for row in paper_rows(published, spec)]
             ),
         ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def _words(spec: TableSpec, lines: pd.DataFrame) -> str:
     """What the numbers of the first part are, in two sentences."""
-    percent = [MEASURES[c.measure].words for c in spec.columns if MEASURES[c.measure].unit == "percent"]
-    radii = [MEASURES[c.measure].words for c in spec.columns if MEASURES[c.measure].unit == "radius"]
-    what = [f"{_listed(dict.fromkeys(percent))} in percent"] * bool(percent) + [_listed(dict.fromkeys(radii))] * bool(
-        radii
-    )
+    what = []
+    for unit, suffix in (("percent", " in percent"), ("radius", "")):
+        measures = [MEASURES[column.measure] for column in spec.columns]
+        if words := dict.fromkeys(info.words for info in measures if info.unit == unit):
+            what.append(_listed(list(words)) + suffix)
     images, seeds = lines.loc[lines["low"].notna(), "images"].max(), lines["seeds"].max()
     form = ("(curve at ε = 0) " if spec.brackets else "") + "value"
     form += f" [95 % interval over {images:.0f} test images]" if not pd.isna(images) else ""
@@ -86,7 +88,7 @@ def _words(spec: TableSpec, lines: pd.DataFrame) -> str:
     return text[0].upper() + text[1:]
 
 
-def _listed(words: Mapping[str, Any]) -> str:
+def _listed(words: Sequence[str]) -> str:
     *first, last = words
     return f"{', '.join(first)} and {last}" if first else last
 
@@ -102,8 +104,8 @@ def _by_sigma(spec: TableSpec, lines: pd.DataFrame, columns: Sequence[ColumnSpec
 
 
 def methods(lines: pd.DataFrame) -> str:
-    """Return a sentence for each method and its settings; it names the rows where they differ."""
-    groups = list(lines.groupby(["method", "n0", "n", "alpha", "grid"], sort=False))
+    """Return a sentence for each method of certification and its settings; it names the rows where they differ."""
+    groups = list(lines[lines["sigma"].notna()].groupby(["method", "n0", "n", "alpha", "grid"], sort=False))
     sentences = []
     for (method, n0, n, alpha, grid), group in groups:
         whose = f" of {', '.join(dict.fromkeys(group['row']))}" if len(groups) > 1 else ""
@@ -284,12 +286,18 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def summary(spec: TableSpec, lines: pd.DataFrame) -> dict[str, Any]:
-    """Return row -> column -> value, the oracle's where there is one; keys without dots, which DVC would split."""
+    """Return row -> column -> value, the oracle's where there is one; keys without dots, which DVC would split.
+
+    A row is named by its first run, and by its number where an earlier row has that too.
+    """
     found, own = dict[str, Any](), shown(lines, spec.columns)
-    for row in (row for row in spec.rows if row.runs):
+    for number, row in enumerate(spec.rows, 1):
+        if not row.runs:
+            continue
         run = row.runs[0][0].run
+        name = "/".join([run.network, *run.stages])
         group = own[(own["block"] == row.block) & (own["row"] == row.label)]
-        found["/".join([run.network, *run.stages])] = {
+        found[f"{name}/{number}" if name in found else name] = {
             line.column.replace("@", "_").replace(".", "_"): round(float(line.value), 4) for line in group.itertuples()
         }
     return found

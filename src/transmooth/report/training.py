@@ -25,4 +25,4 @@ def write_training(runs: Sequence[Path], out: Path) -> None:
             continue
         lines = pd.read_json(path, lines=True)
         columns[str(run)] = lines[lines["lr"] == made["lr"]].set_index("epoch")["validation_score"]
-    files.write_text(out, pd.DataFrame(columns).to_csv(float_format="%.4f"))
+    files.write_text(out, pd.DataFrame(columns).rename_axis("epoch").to_csv(float_format="%.4f"))

@@ -62,7 +62,8 @@ def curve_table(
     quoted: pd.DataFrame | None = None,
 ) -> Section:
     """Return a table of rows, the same at each sigma, and their curves."""
-    certified = [column for column in spec.columns if column.measure != "acr" and MEASURES[column.measure].per_sigma]
+    per_sigma = [column for column in spec.columns if MEASURES[column.measure].per_sigma]
+    certified = [column for column in per_sigma if column.measure != "acr"]
     by_sigma = lines[~lines["oracle"] & lines["sigma"].notna() & (lines["block"] != RECOMPUTED)]
     best = [[float(row.cells[at] or "nan") for row in paper] for at in range(len(spec.columns))]
     return Section(
@@ -70,13 +71,13 @@ def curve_table(
         title=spec.title,
         caption=spec.caption,
         columns=list(map(title, spec.columns)),
-        oracle=bool(certified),
+        oracle=bool(per_sigma),
         blocks=_blocks(our_rows(shown(lines, spec.columns), spec), paper, quoted),
         best_in_paper=[float(np.nanmax(values)) if not np.all(np.isnan(values)) else None for values in best],
         sigma_columns=list(map(title, certified)),
         by_sigma=our_rows(by_sigma, spec, certified),
         lower_bounds=bool((lines["grid"] != "").any()),
-        chart=_curves(f"{spec.title}: certified accuracy by radius", _panels(rows)),
+        chart=_curves(f"{spec.title}: certified accuracy by radius", _panels(rows)) if per_sigma else None,
     )
 
 
@@ -179,10 +180,12 @@ def shift_section(spec: ShiftReportSpec, results: Path) -> Section:
     )
 
 
-def training_section(trainings: Sequence[Training], results: Path) -> Section:
-    """Return the training curves of a study, a panel for what they started from."""
+def training_section(trainings: Sequence[Training], results: Path) -> Section | None:
+    """Return the training curves of a study, a panel for what they started from; None where nothing was trained."""
     path = "metrics/training.csv"
     lines = pd.read_csv(results / path).melt("epoch", var_name="run", value_name="y").dropna()
+    if not len(lines):
+        return None
     runs: Mapping[str, Training] = {each.path: each for each in trainings}
     seeds = len({each.seed for each in trainings}) > 1
     lines = lines.assign(

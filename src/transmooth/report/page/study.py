@@ -57,10 +57,11 @@ def _summary(trainings: Sequence[Training], certified: Sequence[Certification]) 
     text = f"{len(trainings)} trainings of {', '.join(networks)}"
     if not certified:
         return f"{text}."
-    tasks = dict.fromkeys(each.run.dataset for each in certified if each.run)
+    networks_certified = {each.run.path: each.run for each in certified if each.run}
+    tasks = dict.fromkeys(run.dataset for run in networks_certified.values())
     images = sorted({each.frame["index"].nunique() for each in certified})
     return (
-        f"{text}; {len(certified)} networks were certified on {' and '.join(tasks)}, each on "
+        f"{text}; {len(networks_certified)} networks were certified on {' and '.join(tasks)}, each on "
         f"{' or '.join(map(str, images))} test images at {sigmas(certified[0])}."
     )
 
