@@ -7,40 +7,39 @@ from pathlib import Path
 import pandas as pd
 
 from transmooth import files
-from transmooth.report.tables import markdown_table, paper_rows, read_published
+from transmooth.params.load import load
+from transmooth.plan import Plan
+from transmooth.report.cells import shown
+from transmooth.report.measures import MEASURES
+from transmooth.report.tables import markdown_table, paper_rows, read_published, title
 from transmooth.smoothing.bounds import share_interval
+from transmooth.specs import TableSpec
 
 PAGE = Path(__file__).with_name("desk.md")
-PUBLISHED = Path(__file__).parents[1] / "params" / "published.csv"
+ROOT = Path(__file__).parents[1]
+PUBLISHED = ROOT / "params" / "published.csv"
 PART = re.compile(r"(<!-- from here .*? -->\n).*?(<!-- up to here -->)", re.DOTALL)
 PAPER_CERTIFIED = 500  # test images that the paper certifies of CIFAR-10
 
 
-def beside(results: Path, number: int) -> str:
-    """Table `number`: ours and the paper's, the paper's bold where the two do not differ by more than their errors."""
-    lines = pd.read_csv(results / "desk" / "tables" / f"table{number}.csv", dtype={"block": str})
-    lines = lines[lines["oracle"] & lines["published"].notna()]
-    lines = lines.assign(block=lines["block"].fillna(""))
-    paper = {row.key: row for row in paper_rows(read_published(PUBLISHED, f"Table {number}"), {})}
-    radii = sorted(lines["radius"].unique())
-    head = ["", "Clean, here", "paper", *(text for radius in radii for text in (f"ε = {radius:g}, here", "paper"))]
+def beside(results: Path, spec: TableSpec) -> str:
+    """A table: ours and the paper's, the paper's bold where the two do not differ by more than their errors."""
+    path = results / "desk" / "tables" / f"{spec.name}.csv"
+    lines = shown(pd.read_csv(path, keep_default_na=False, na_values={"sigma": [""]}), spec.columns)
+    published = read_published(PUBLISHED, spec.paper, spec.published)
+    paper = {row.key[1]: row for row in paper_rows(published, spec)}
+    head = ["", *(text for column in spec.columns for text in (f"{title(column)}, here", "paper"))]
     rows = []
-    for (block, name, key), group in lines.groupby(["block", "row", "published"], sort=False):
-        first, theirs = group.iloc[0], paper[key]
-        clean = share_interval(first["clean_accuracy"] * first["clean_images"], first["clean_images"])
-        cells = [_percent(first["clean_accuracy"]), _quoted(theirs.clean, clean, int(first["clean_images"]))]
-        for radius, line in group.set_index("radius").sort_index().iterrows():
-            ours = line["low"], line["high"]
-            cells += [
-                _percent(line["certified_accuracy"]),
-                _quoted(theirs.certified.get(radius), ours, PAPER_CERTIFIED),
-            ]
+    for (block, name, key), group in lines[lines["published"] != ""].groupby(["block", "row", "published"], sort=False):
+        ours, cells = group.set_index("column"), []
+        for column, quoted in zip(spec.columns, paper[key].cells, strict=True):
+            line = ours.loc[column.text]
+            value, images = float(line["value"]), int(line["images"])
+            interval = share_interval(value * images, images)
+            paper_images = PAPER_CERTIFIED if MEASURES[column.measure].per_sigma else images
+            cells += [f"{100 * value:.1f}", _quoted(quoted, interval, paper_images)]
         rows.append([f"{block}: {name}" if block else name, *cells])
-    return f"## Table {number}\n\n{markdown_table(head, rows)}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"
+    return f"## {spec.published}\n\n{markdown_table(head, rows)}"
 
 
 def _quoted(value: str | None, ours: tuple[float, float], images: int) -> str:
@@ -53,7 +52,8 @@ def _quoted(value: str | None, ours: tuple[float, float], images: int) -> str:
 
 def page(results: Path) -> str:
     """docs/desk.md with the tables of these results."""
-    tables = "\n\n".join(beside(results, number) for number in (1, 4, 5, 6))
+    plan = Plan(load("desk", ROOT))
+    tables = "\n\n".join(beside(results, plan.table_spec(f"table{number}")) for number in (1, 4, 5, 6))
     return PART.sub(lambda found: f"{found[1]}\n{tables}\n\n{found[2]}", PAGE.read_text(encoding="utf-8"))
 
 

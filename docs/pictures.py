@@ -105,10 +105,11 @@ def certified(table: str, row: str, sigma: float, radius: float, block: str = ""
     (found,) = (
         line
         for line in read(table)
-        if (line["row"], line["block"], line["oracle"]) == (row, block, "False")
-        and (float(line["sigma"]), float(line["radius"])) == (sigma, radius)
+        if (line["row"], line["block"], line["column"], line["oracle"])
+        == (row, block, f"certified@{radius:g}", "False")
+        and float(line["sigma"]) == sigma
     )
-    return tuple(100 * float(found[key]) for key in ("certified_accuracy", "low", "high"))  # type: ignore[return-value]
+    return tuple(100 * float(found[key]) for key in ("value", "low", "high"))  # type: ignore[return-value]
 
 
 # ------------------------------------------------------------------------------------------ what a radius is
@@ -213,8 +214,7 @@ def norm_picture() -> str:
     panel.rows([0, 1, 2, 3, 4], lambda value: f"{value:g}")
     panel.columns([(0, "0"), (1, "0.25"), (2, "0.5"), (3, "1")], "σ of the test images")
     for name, colour in (("layer norm", "a"), ("batch norm", "b")):
-        gaps = list(moved(name))
-        points = [panel.at(i, gap) for i, gap in enumerate(gaps)]
+        points = [panel.at(i, shift) for i, shift in enumerate(moved(name))]
         picture.line(points, "line", colour)
         for point in points:
             picture.dot(point, 4, colour)
@@ -231,7 +231,9 @@ def norm_picture() -> str:
     )
     for i, name in enumerate(norms):
         share, low, high = certified("table6", name, 0.25, 0.25)
-        clean = 100 * float(next(line["clean_accuracy"] for line in read("table6") if line["row"] == name))
+        clean = 100 * next(
+            float(line["value"]) for line in read("table6") if (line["row"], line["column"]) == (name, "clean")
+        )
         colour = "b" if name == "batch norm" else "a"
         panel.interval(i, low, high, colour)
         picture.dot(panel.at(i, share), 4.5, colour)
@@ -249,11 +251,11 @@ def norm_picture() -> str:
 
 
 def moved(norm: str) -> Iterator[float]:
-    """The gap by statistics at each σ, averaged over the layers."""
+    """The shift by statistics at each σ, averaged over the layers."""
     lines = [line for line in read("table2") if (line["row"], line["cause"]) == (norm, "statistics")]
     for sigma in sorted({float(line["sigma"]) for line in lines}):
-        gaps = [float(line["gap"]) for line in lines if float(line["sigma"]) == sigma]
-        yield sum(gaps) / len(gaps)
+        shifts = [float(line["shift"]) for line in lines if float(line["sigma"]) == sigma]
+        yield sum(shifts) / len(shifts)
 
 
 PICTURES = {"radius": radius_picture, "mixed": mixed_picture, "norm": norm_picture}

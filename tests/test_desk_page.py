@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 
 from tests.conftest import ROOT
+from transmooth.params.load import load
+from transmooth.plan import Plan
 
 
 @pytest.mark.parametrize(
@@ -20,16 +22,18 @@ from tests.conftest import ROOT
 def test_a_row_stands_beside_the_paper_s_and_tells_what_agrees(
     clean: float, certified: float, shown: str, tmp_path: Path
 ) -> None:
-    key = "pretrain=mixed;finetune=clean;epochs=default"
-    row = {"block": "Full network", "row": "mixed → clean", "published": f"Full-Network;{key}", "radius": 0.25}
-    row |= {"oracle": True, "certified_accuracy": certified, "low": certified - 0.043, "high": certified + 0.041}
-    row |= {"clean_accuracy": clean, "clean_images": 10_000}
-    # A row at one sigma, and a row that the paper does not have, are not shown.
-    rows = [row, row | {"oracle": False}, row | {"row": "ours", "published": None}]
+    key = "Full-Network;pretrain=mixed;finetune=clean;epochs=default"
+    row = {"block": "Full network", "row": "mixed → clean", "published": key, "sigma": None, "oracle": False}
+    ours = row | {"column": "clean", "value": clean, "images": 10_000}
+    smoothed = row | {"column": "certified@0.25", "value": certified, "images": 500, "sigma": 0.25}
+    # A line at one sigma, another column, and a row that the paper does not have, are not shown.
+    rows = [ours, smoothed, smoothed | {"oracle": True}, row | {"column": "acr", "value": 0.1, "images": 500}]
+    rows += [line | {"row": "ours", "published": None} for line in rows]
     folder = tmp_path / "desk" / "tables"
     folder.mkdir(parents=True)
     pd.DataFrame(rows).to_csv(folder / "table1.csv", index=False)
-    text = runpy.run_path(str(ROOT / "docs" / "desk.py"))["beside"](tmp_path, 1)
+    table = Plan(load("desk", ROOT)).table_spec("table1")
+    text = runpy.run_path(str(ROOT / "docs" / "desk.py"))["beside"](tmp_path, table)
     assert text.splitlines()[2:] == [
         "|  | Clean, here | paper | ε = 0.25, here | paper |",
         "| --- | --- | --- | --- | --- |",
