@@ -78,13 +78,14 @@ class Plan:
 
     # ------------------------------------------------------------------------------------------ tables -> runs
     def rows(self, report: str) -> tuple[Row, ...]:
-        """Return the rows of a report, those of a table with tasks once for each of them."""
+        """Return the rows of a report; those of a table that have the role `task` once for each of its tasks."""
         if report in self.figures:
             return tuple(row for panel in self.figures[report].panels for row in panel.rows)
         if report in self.shifts:
             return self.shifts[report].rows
         table = self.tables[report]
-        return tuple(_of_task(row, task) for row in table.rows for task in table.tasks) or table.rows
+        fixed = tuple(row for row in table.rows if not _has_task(row))
+        return fixed + tuple(_of_task(row, task) for task in table.tasks for row in table.rows if _has_task(row))
 
     def logs_of(self, report: str, base: Path) -> list[str]:
         """Return the files of other people's logs that a report reads."""
@@ -355,14 +356,18 @@ class Plan:
         )
 
 
+def _has_task(row: Row) -> bool:
+    return any(text.endswith(f"@{TASK}") for each in row.evaluated for text in each.train)
+
+
 def _of_task(row: Row, task: str) -> Row:
-    """The row with a role in the place of `task`, which its label then names."""
+    """The row with a role in the place of `task`, which its block then names."""
 
     def with_task(train: tuple[str, ...]) -> tuple[str, ...]:
         stages = (text.rpartition("@") for text in train)
         return tuple(f"{recipe}@{task if role == TASK else role}" for recipe, _, role in stages)
 
-    changed: dict[str, Any] = {"block": row.block or task}
+    changed: dict[str, Any] = {"block": f"{task}, {row.block}" if row.block else task}
     if row.train is not None:
         changed["train"] = with_task(row.train)
     if row.runs is not None:

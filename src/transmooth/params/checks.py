@@ -1,7 +1,7 @@
 """What the files of params must have in common; found before any work, one line for each fault."""
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +10,23 @@ from transmooth.params.study import Params
 from transmooth.params.tables import KINDS, TASK, Evaluated, Row, Table, parse_column
 
 RECIPES = "params/recipes.yaml"
+# `snakemake NAME` makes a report, or is one of these.
+RULES = ["all", "data", "prepare", "train", "evaluate", "finish", "table", "figure", "shift", "training", "report"]
 
 
 def faults(params: Params, published: Path) -> list[str]:
     """Return a line for each fault: file, key, what was found, what is allowed."""
-    return [
+    found = [
         *_study(params),
         *_recipes(params),
         *_groups(params),
         *_rows(params),
+        *_amounts(params),
         *_reports(params, published),
         *_columns(params),
+        *_curves(params),
     ]
+    return list(dict.fromkeys(found))  # what several rows share is one fault
 
 
 def _known(name: str, known: Mapping[str, Any], where: str, kind: str, home: str) -> Iterator[str]:
@@ -67,6 +72,7 @@ def _recipes(params: Params) -> Iterator[str]:
         if recipe.denoiser is not None:
             network, *stages = recipe.denoiser.split("/")
             yield from _known(network, params.recipes.networks, f"{where}.denoiser", "network", f"{RECIPES}: networks")
+            yield from _untrained(params, network, stages, [f"{where}.denoiser"] * len(stages))
             for stage in stages:
                 inner, role = stage.split("@")
                 yield from _known(inner, params.recipes.recipes, f"{where}.denoiser", "recipe", f"{RECIPES}: recipes")
@@ -77,9 +83,28 @@ def _recipes(params: Params) -> Iterator[str]:
 
 
 def _trained(params: Params) -> set[str]:
-    """The recipes that the study's reports name."""
+    """The recipes that the study's reports name, and those of the denoisers that these name."""
+    stages = {stage for each in _evaluated(params) for stage in each.train}
+    recipes = [params.recipes.recipes.get(stage.split("@")[0]) for stage in stages]
+    denoisers = [recipe.denoiser for recipe in recipes if recipe is not None and recipe.denoiser is not None]
+    stages.update(stage for denoiser in denoisers for stage in denoiser.split("/")[1:])
+    return {stage.split("@")[0] for stage in stages}
+
+
+def _evaluated(params: Params) -> Iterator[Evaluated]:
+    """What the study's reports look at."""
     rows = (row for report, _, row in params.tables.placed_rows() if report in params.study.report)
-    return {stage.split("@")[0] for row in rows for each in row.evaluated for stage in each.train}
+    return (each for row in rows for each in row.evaluated)
+
+
+def _amounts(params: Params) -> Iterator[str]:
+    """Sections of the study that say how much there is of the evaluations that it needs."""
+    names = (name for each in _evaluated(params) for name in each.evaluate or params.study.evaluate)
+    for name in names:
+        entry = params.recipes.evaluations.get(name)
+        if entry is not None and entry.amount is not None and getattr(params.study, entry.amount) is None:
+            file = f"params/studies/{params.name}.yaml"
+            yield f"{file}: {entry.amount}: missing; the evaluation {name!r} ({entry.kind}) needs it"
 
 
 def _groups(params: Params) -> Iterator[str]:
@@ -120,7 +145,8 @@ def _rows(params: Params) -> Iterator[str]:
                 yield from _known(recipe, recipes.recipes, f"{part}.train[{number}]", "recipe", f"{RECIPES}: recipes")
                 if report in study.report:
                     yield from _role(params, table, role, f"{part}.train[{number}]")
-            yield from _untrained(params, each, part)
+            network = each.network or study.network.default
+            yield from _untrained(params, network, each.train, [f"{part}.train[{n}]" for n in range(len(each.train))])
 
 
 def _role(params: Params, table: Table | None, role: str, where: str) -> Iterator[str]:
@@ -128,24 +154,28 @@ def _role(params: Params, table: Table | None, role: str, where: str) -> Iterato
     if role != TASK:
         yield from _known(role, params.study.roles, where, "role", roles)
     elif table is None or not table.tasks:
-        yield f"{where}: the role {TASK!r} stands for each of a table's `tasks`, and this has none"
+        yield f"{where}: the role {TASK!r} stands for each of a table's `tasks`, and there are none"
     else:
         for task in table.tasks:
             yield from _known(task, params.study.roles, where.rpartition(".rows")[0] + ".tasks", "role", roles)
 
 
-def _untrained(params: Params, each: Evaluated, where: str) -> Iterator[str]:
+def _untrained(params: Params, network: str, stages: Sequence[str], places: Sequence[str]) -> Iterator[str]:
     """A stage of 0 epochs leaves the head as it is, so the classes before it must be its own."""
-    network = params.recipes.networks.get(each.network or params.study.network.default)
-    for number, stage in enumerate(each.train):
-        recipe, _, role = stage.partition("@")
-        entry = params.recipes.recipes.get(recipe)
+    for number, (stage, where) in enumerate(zip(stages, places, strict=True)):
+        recipe, role = stage.split("@")
+        entry, start = params.recipes.recipes.get(recipe), params.recipes.networks.get(network)
         if entry is None or entry.epochs != 0:
             continue
-        if number and not each.train[number - 1].endswith(f"@{role}"):
-            yield f"{where}.train[{number}]: {recipe} trains nothing, so the stage before it should be on {role!r} too"
-        if not number and network is not None and network.weights == "random":
-            yield f"{where}.train[0]: {recipe} trains nothing, and the network has random weights"
+        if number and _dataset(params, stages[number - 1].split("@")[1]) != _dataset(params, role):
+            yield f"{where}: {recipe} trains nothing, so the stage before it should be on the dataset of {role!r} too"
+        if not number and start is not None and start.weights == "random":
+            yield f"{where}: {recipe} trains nothing, and {network} has random weights"
+
+
+def _dataset(params: Params, role: str) -> str:
+    """The dataset of a role; of one that the study has not, or `task`, the role itself."""
+    return params.study.roles[role].dataset if role in params.study.roles else f"@{role}"
 
 
 def _published_rows(path: Path) -> dict[tuple[str, str], set[str]]:
@@ -168,6 +198,7 @@ def _reports(params: Params, published: Path) -> Iterator[str]:
     keys = _published_rows(published)
     names = [*tables.tables, *tables.figures, *tables.shifts]
     yield from (f"{file}: {name}: names two reports" for name in sorted({n for n in names if names.count(n) > 1}))
+    yield from (f"{file}: {name}: is a rule of the workflow; choose another name" for name in names if name in RULES)
     papers = sorted({paper for paper, _ in keys})
     if tables.paper is not None and tables.paper not in papers:
         yield f"{file}: paper: should be one of {', '.join(papers)}, found {tables.paper!r}"
@@ -175,6 +206,9 @@ def _reports(params: Params, published: Path) -> Iterator[str]:
         where, known = f"{file}: tables.{name}", sorted(table for paper, table in keys if paper == tables.paper)
         if table.published is not None and table.published not in known:
             yield f"{where}.published: should be one of {', '.join(known)}, found {table.published!r}"
+        stages = [stage for row in table.rows for each in row.evaluated for stage in each.train]
+        if table.tasks and not any(stage.endswith(f"@{TASK}") for stage in stages):
+            yield f"{where}.tasks: stand for the role {TASK!r}, which no row has"
         for at, row in enumerate(table.rows):
             if row.published is not None and row.published not in keys.get(
                 (str(tables.paper), str(table.published)), ()
@@ -191,7 +225,7 @@ def _reports(params: Params, published: Path) -> Iterator[str]:
 def _columns(params: Params) -> Iterator[str]:
     """Columns that no evaluation of a row gives, and radii that are not decided."""
     study, file = params.study, f"params/tables/{params.study.tables}.yaml"
-    grid = study.certify.radii
+    grid = study.certify.radii if study.certify else None
     for name, table in params.tables.tables.items():
         if name not in study.report:
             continue
@@ -199,15 +233,17 @@ def _columns(params: Params) -> Iterator[str]:
             column = parse_column(text)
             for at, row in enumerate(table.rows):
                 if fault := _lacking(params, row, column.measure):
-                    yield f"{file}: tables.{name}.rows[{at}]: {fault} for the column {text}"
-        if grid is not None and (missing := sorted(set(table.radii) - set(grid))):
+                    yield f"{file}: tables.{name}.rows[{at}]: column {text}: {fault}"
+        # In brackets stands what the curve is at radius 0.
+        shown = set(table.certified_radii) | ({0.0} if table.brackets and table.certified_radii else set())
+        if grid is not None and (missing := sorted(shown - set(grid))):
             where = f"params/studies/{params.name}.yaml: certify.radii"
-            yield f"{where}: should have all radii of {name}, {missing} are missing"
+            yield f"{where}: should have all radii that {name} shows, {missing} are missing"
     for name, figure in params.tables.figures.items():
         rows = [(p, at, row) for p, panel in enumerate(figure.panels) for at, row in enumerate(panel.rows)]
         for panel_number, at, row in rows if name in study.report else ():
             if fault := _lacking(params, row, "certified"):
-                yield f"{file}: figures.{name}.panels[{panel_number}].rows[{at}]: {fault} for its curve"
+                yield f"{file}: figures.{name}.panels[{panel_number}].rows[{at}]: {fault}"
     for name, report in params.tables.shifts.items():
         for at, row in enumerate(report.rows if name in study.report else ()):
             where = f"{file}: shifts.{name}.rows[{at}]"
@@ -231,5 +267,20 @@ def _lacking(params: Params, row: Row, measure: str) -> str:
     if row.files is not None:
         return ""
     if kind is None:
-        return "" if len(row.evaluated) == 1 else f"{measure} is of one run, this row pools {len(row.evaluated)}:"
-    return "" if kind in _kinds(params, row) else f"has no evaluation of kind {kind}"
+        return "" if len(row.evaluated) == 1 else f"{measure} is of one run, and this row pools {len(row.evaluated)}"
+    return "" if kind in _kinds(params, row) else f"should be evaluated by one of kind {kind}, which its runs are not"
+
+
+def _curves(params: Params) -> Iterator[str]:
+    """A row has one curve at each sigma, and all of them are of the same test images."""
+    for report, place, row in params.tables.placed_rows():
+        if report not in params.study.report:
+            continue
+        where, sigmas = f"params/tables/{params.study.tables}.yaml: {place}", list[float]()
+        for each in row.evaluated:
+            entries = [params.recipes.evaluations.get(name) for name in each.evaluate or params.study.evaluate]
+            sigmas += [sigma for entry in entries if entry and entry.kind == "certify" for sigma in entry.sigmas]
+        if twice := sorted({sigma for sigma in sigmas if sigmas.count(sigma) > 1}):
+            yield f"{where}: should be certified once at each sigma, is more often at {twice}"
+        if len(found := {_dataset(params, each.train[-1].split("@")[1]) for each in row.evaluated}) > 1:
+            yield f"{where}.runs: should end on one dataset, found {', '.join(sorted(found))}"

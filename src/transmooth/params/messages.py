@@ -51,4 +51,9 @@ def _explain(detail: Any, file: str) -> str:
 
 def _is_tag(loc: tuple[Any, ...], at: int) -> bool:
     """Whether a part of a location is the kind that a union chose."""
-    return (at > 0 and loc[at - 1] == "source") or (at > 1 and loc[at - 2] == "evaluations")
+    above = loc[:at]
+    return (
+        above == ("source",)
+        or (len(above) == 3 and above[0::2] == ("datasets", "source"))
+        or (len(above) == 2 and above[0] == "evaluations")
+    )

@@ -111,7 +111,8 @@ class Study(Model):
     """The whole file.
 
     tables: the file of params/tables that the study takes its reports from.  evaluate: what rows that name no
-    evaluations are evaluated by.  seeds_of: of reports whose seeds are others.
+    evaluations are evaluated by.  seeds_of: of reports whose seeds are others.  certify: how much of the evaluations of
+    that kind.
     """
 
     tables: Name
@@ -121,7 +122,7 @@ class Study(Model):
     seeds_of: dict[Name, Seeds] = Field(default={})
     schedules: dict[Name, Schedule]
     evaluate: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(unique)]
-    certify: CertifyParams
+    certify: CertifyParams | None = None
     report: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(unique)]
 
     @model_validator(mode="after")

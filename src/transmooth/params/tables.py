@@ -1,7 +1,7 @@
 """params/tables/<paper>.yaml: tables and figures, as rows of names."""
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Self, get_args
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -59,7 +59,10 @@ class Row(Model):
         if len(origins) != 1:
             raise ValueError(f"should have one of train, runs and files, found {' and '.join(origins) or 'none'}")
         if self.train is None and (self.network is not None or self.evaluate is not None):
-            raise ValueError(f"network, evaluate: belong to `train`; with `{origins[0]}` they stand in its entries")
+            raise ValueError(
+                "network, evaluate: belong to `train`; "
+                + ("with `runs` they stand in its entries" if self.runs else "files are evaluated already")
+            )
         return self
 
     @property
@@ -100,29 +103,30 @@ def parse_column(text: str) -> Column:
 def _columns(texts: tuple[str, ...]) -> tuple[str, ...]:
     for text in texts:
         parse_column(text)
-    return unique(texts)
+    unique(tuple(parse_column(text).text for text in texts))
+    return texts
 
 
 class Table(Model):
     """A table.
 
     published: what the paper calls its own.  brackets: `natural` prints the same curve at radius 0 in front of a
-    certified accuracy.  tasks: roles; each row is there for each of them, in place of the role `task`.
+    certified accuracy.  tasks: roles; a row with the role `task` is there for each of them, under its name.
     """
 
     title: str
     caption: str
     published: str | None = None
     columns: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_columns)]
-    brackets: Annotated[str, Field(pattern="^natural$")] | None = None
+    brackets: Literal["natural"] | None = None
     tasks: Annotated[tuple[Name, ...], AfterValidator(unique)] = ()
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
 
     @property
-    def radii(self) -> tuple[float, ...]:
-        """The radii of its columns, in their order."""
+    def certified_radii(self) -> tuple[float, ...]:
+        """The radii of its columns of certified accuracy, in their order."""
         columns = map(parse_column, self.columns)
-        return tuple(dict.fromkeys(column.radius for column in columns if column.radius is not None))
+        return tuple(column.radius for column in columns if column.radius is not None and column.measure == "certified")
 
 
 class Panel(Model):
