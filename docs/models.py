@@ -6,34 +6,45 @@ from pathlib import Path
 
 from transmooth import files
 from transmooth.checkpoint.card import read_card
+from transmooth.params.load import load
+from transmooth.plan import Plan, Run
 from transmooth.report.accuracy import read_files
 from transmooth.report.tables import markdown_table
 from transmooth.smoothing.bounds import share_interval
 
 PAGE = Path(__file__).with_name("models.md")
 PART = re.compile(r"(<!-- from here .*? -->\n).*?(<!-- up to here -->)", re.DOTALL)
-SHOWN = ["pretrain/mixed*/*", "finetune/mixed*/*/clean/*", "finetune/mixed/*/low_noise/*"]
+ROOT = Path(__file__).parents[1]
+# The stages of the runs that are shown: from mixed noise, then finetuned without noise or with a little.
+SHOWN = ["mixed@upstream"], ["mixed@upstream", "clean@downstream"], ["mixed@upstream", "low_noise@downstream"]
 AT = [(0.25, 0.25), (0.5, 0.5), (1.0, 0.5)]  # sigma, radius
 
 
 def table(results: Path) -> str:
     """One row for each checkpoint of the studies below `results`."""
     head = ["folder", "norm", "pixels", "trained with σ", "clean", *(f"σ {s:g}, ε {r:g}" for s, r in AT), "SHA-256"]
-    folders = [
-        card.parent
-        for study in ("smoke", "desk")
-        for part in SHOWN
-        for card in sorted((results / study).glob(f"{part}/model.json"))
+    rows = []
+    for study in ("smoke", "desk"):
+        plan = Plan(load(study, ROOT))
+        for stages in SHOWN:
+            runs = (run for run in plan.runs.values() if [str(stage) for stage in run.stages] == stages)
+            rows += [row(plan, run, results) for run in runs if checkpoint(plan, run, results).is_dir()]
+    return markdown_table(head, rows)
+
+
+def checkpoint(plan: Plan, run: Run, results: Path) -> Path:
+    return results / plan.params.name / "train" / run.path
+
+
+def row(plan: Plan, run: Run, results: Path) -> list[str]:
+    card, name = read_card(checkpoint(plan, run, results)), f"{plan.params.name}/train/{run.path}"
+    records = [
+        results / plan.params.name / plan.records(run, evaluation)
+        for evaluated, evaluation in plan.evaluations
+        if evaluated == run and plan.evaluation(evaluation).kind == "certify"
     ]
-    return markdown_table(head, [row(folder, results) for folder in folders])
-
-
-def row(folder: Path, results: Path) -> list[str]:
-    card, name = read_card(folder), folder.relative_to(results).as_posix()
-    study, stage, *run = name.split("/")
-    records = results.joinpath(study, "certify", *run, "records.parquet")
-    if stage == "finetune":
-        certified = read_files([records], name)
+    if records:
+        certified = read_files(records, name)
         shares = [(float(certified.accuracy(sigma, [radius])[0, 0]), certified.images) for sigma, radius in AT]
     else:
         shares = []
