@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.calls import call
 from tests.conftest import ROOT
+from tests.helpers.calls import call
 
 
 def test_the_tutorial_ends_with_a_certified_model(

@@ -14,6 +14,7 @@ from huggingface_hub import constants
 
 from tests.bad_inputs import Case, Code
 from tests.conftest import NETWORK
+from tests.helpers.checkpoints import CARD as SOUND
 from transmooth import files
 from transmooth.checkpoint import resume, weights
 from transmooth.loading.models import load_model
@@ -21,7 +22,6 @@ from transmooth.models.build import build
 
 MODEL = Path("model")
 CARD, WEIGHTS = MODEL / "model.json", MODEL / "model.safetensors"
-BASE = {"network": NETWORK, "classes": list("0123456789"), "mean": [0.5] * 3, "std": [0.25] * 3}
 DESCRIBES = f"{CARD}: describes no network: "
 FITS = f"{WEIGHTS}: does not fit resnet18: "
 
@@ -41,21 +41,21 @@ def card(**changes: Any) -> Callable[[], str]:
     """A sound checkpoint whose card says something else."""
 
     def use() -> str:
-        weights.save(MODEL, network(), BASE | changes)
+        weights.save(MODEL, network(), SOUND | changes)
         return load()
 
     return use
 
 
 def described(**changes: Any) -> Callable[[], str]:
-    return card(network=NETWORK | changes)
+    return card(network=NETWORK.dump() | changes)
 
 
 def carded(content: str | None) -> Callable[[], str]:
     """A card of another content, or a folder in its place."""
 
     def use() -> str:
-        weights.save(MODEL, network(), BASE)
+        weights.save(MODEL, network(), SOUND)
         CARD.unlink()
         CARD.mkdir() if content is None else CARD.write_text(content)
         return load()
@@ -69,7 +69,7 @@ def other_weights(content: Callable[[], bytes]) -> Callable[[], str]:
     def use() -> str:
         path = Path("other")
         path.write_bytes(content())
-        weights.save(MODEL, network(), BASE)
+        weights.save(MODEL, network(), SOUND)
         path.rename(WEIGHTS)
         text = json.loads(CARD.read_text()) | {"weights_sha256": files.sha256(WEIGHTS), "format": 1}
         text.pop("checksum", None)

@@ -1,20 +1,20 @@
 """What is typed: the options and arguments of every command."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tests.bad_inputs import Case, command
-from tests.bad_inputs.checkpoints import BASE, network
+from tests.bad_inputs.checkpoints import network
+from tests.helpers.checkpoints import CARD
 from tests.helpers.records import row
+from tests.helpers.specs import certify_spec
 from transmooth.checkpoint import weights
 from transmooth.data.prepare import prepare
 from transmooth.publishing import model_card
 from transmooth.records import table as records
 
 LOG = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n" + "".join(f"{k}\t1\t1\t0.{k + 1}\t1\t0:00:01\n" for k in range(5))
-SPEC = {"method": "cohen", "sigmas": [0.5], "n0": 5, "n": 20, "alpha": 0.01, "seed": 0, "dtype": "fp32", "images": 2}
 
 
 def certify(*more: Any) -> Callable[[], str]:
@@ -22,7 +22,7 @@ def certify(*more: Any) -> Callable[[], str]:
 
     def use() -> str:
         if "digits" not in more:
-            weights.save(Path("model"), network(), BASE)
+            weights.save(Path("model"), network(), CARD)
             source = {"kind": "digits", "seed": 0, "test": 10}
             prepare({"source": source, "size": 8, "stored": 8, "validation": 0, "seed": 0}, Path("images"), Path())
         settings = ["--sigma", 0.5, "--n", 20, "--n0", 5, "--alpha", 0.01, "--images", 2, "--out", "r.parquet"]
@@ -51,7 +51,7 @@ def publish(name: str, *more: Any) -> Callable[[], str]:
     """`transmooth publish` of a checkpoint that no training made."""
 
     def use() -> str:
-        weights.save(Path("model"), network(), BASE)
+        weights.save(Path("model"), network(), CARD)
         return command("publish", "model", name, *more)
 
     return use
@@ -61,7 +61,7 @@ def trained(*more: Any) -> Callable[[], str]:
     """`transmooth publish` of a checkpoint whose card is of a training, beside records of other weights."""
 
     def use() -> str:
-        card = dict.fromkeys(model_card.NEEDED) | BASE
+        card = dict.fromkeys(model_card.NEEDED) | CARD
         weights.save(Path("model"), network(), card)
         records.write(records.from_rows([row(index) for index in range(5)], {}), Path("r.parquet"))
         return command("publish", "model", "a/b", "--out", "new", *more)
@@ -70,7 +70,7 @@ def trained(*more: Any) -> Callable[[], str]:
 
 
 SAID = "transmooth: "
-JOB = ("job", "certify", "--spec", json.dumps(SPEC), "--data", ".", "--checkpoint", ".", "--out", "x.parquet")
+JOB = ("job", "evaluate", "--spec", certify_spec().text, "--data", ".", "--checkpoint", ".", "--out", "x.parquet")
 LOG_OF = ("import-log", "log.tsv", "new.parquet", "--sigma")
 
 CASES = [
@@ -179,7 +179,7 @@ CASES = [
     ),
     Case(
         "publish what no training made",
-        f"{SAID}model/model.json: should be of a training by transmooth; it lacks commit, data, init, lr, size, …",
+        f"{SAID}model/model.json: should be of a training by transmooth; it lacks commit, data, lr, size, …",
         publish("a/b", "--out", "new"),
     ),
     Case(
@@ -197,12 +197,12 @@ CASES = [
     Case(
         "a job whose --spec is no JSON",
         usage("--spec", "should be a JSON object, found '{'"),
-        typed("job", "merge", "--spec", "{", "--data", ".", "--out", "x.parquet", "r.parquet"),
+        typed("job", "finish", "--spec", "{", "--data", ".", "--out", "x.parquet", "r.parquet"),
     ),
     Case(
         "a job whose --spec is a list",
         usage("--spec", "should be a JSON object, found '[]'"),
-        typed("job", "merge", "--spec", "[]", "--data", ".", "--out", "x.parquet", "r.parquet"),
+        typed("job", "finish", "--spec", "[]", "--data", ".", "--out", "x.parquet", "r.parquet"),
     ),
     Case(
         "a job for shard 3-of-2",

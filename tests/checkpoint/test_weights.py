@@ -4,12 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import NETWORK
+from tests.helpers.checkpoints import CARD
 from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import CheckpointError
 from transmooth.models.build import Network
-
-CARD = {"network": NETWORK, "classes": [str(i) for i in range(10)], "mean": [0.5] * 3, "std": [0.25] * 3}
 
 
 def test_round_trip_gives_the_same_logits(network: Network, tmp_path: Path) -> None:

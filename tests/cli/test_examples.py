@@ -11,8 +11,8 @@ import timm
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from tests.helpers.calls import call
 from tests.conftest import ROOT
+from tests.helpers.calls import call
 from tests.helpers.fake_hub import FakeHub
 from tests.helpers.records import row, table
 from tests.helpers.specs import train_spec
@@ -49,7 +49,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     digits(folder / "many" / "train", 5)
     digits(folder / "many" / "test", 1, skip=5)
     data = own_pictures.prepared(str(folder / "pictures"), folder / "model" / "data", 8, [], 0.2, 0)
-    train(spec(epochs=2), data, folder / "model")
+    train(train_spec(epochs=2), data, folder / "model")
     shutil.copytree(folder / "model", folder / "base")
     safetensors.torch.save_file(
         timm.create_model("resnet10t", num_classes=2).state_dict(), folder / "weights.safetensors"

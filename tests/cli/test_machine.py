@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.calls import call, fault
 from tests.conftest import ROOT
+from tests.helpers.calls import call, fault
 from transmooth.cli import doctor
 
 

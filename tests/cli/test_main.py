@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.calls import call, fault
 from tests.conftest import ROOT
+from tests.helpers.calls import call, fault
 from transmooth import __version__
 from transmooth.cli.main import COMMANDS
 from transmooth.records import logs

@@ -9,13 +9,14 @@ import pytest
 from tests.helpers.calls import call, fault
 from tests.helpers.records import row, table
 from tests.helpers.specs import train_spec
-from transmooth import jobs
 from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import read_card
+from transmooth.evaluation import test_indices as positions
 from transmooth.models.build import Network
 from transmooth.records import logs
 from transmooth.records import table as records
 from transmooth.smoothing import chunks
+from transmooth.smoothing.methods import METHODS
 from transmooth.training.loop import train
 
 
@@ -23,7 +24,7 @@ from transmooth.training.loop import train
 def model(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network that has learned something, so that predictions and radii differ from image to image."""
     folder = tmp_path_factory.mktemp("cli") / "model"
-    train(spec(epochs=8, lr=[0.02]), digits, folder)
+    train(train_spec(epochs=8, lr=[0.02]), digits, folder)
     return folder
 
 
@@ -42,7 +43,7 @@ def test_certified_images_go_where_the_accuracy_is_read(model: Path, digits: Pat
     assert done.output == ""  # no progress but on a terminal
     rows = observed(out)
     assert len({each["radius"] for each in rows}) > 5
-    assert [each["index"] for each in rows] == jobs.test_indices(300, 40).tolist()
+    assert [each["index"] for each in rows] == positions(300, 40).tolist()
     assert {each["evaluations"] for each in rows} == {220}
     assert [path.name for path in out.parent.iterdir()] == ["r.parquet"]
     shown = json.loads(call("accuracy", out, "--radii", "0,0.250", "--json").stdout)
@@ -62,24 +63,26 @@ def test_an_interrupted_call_keeps_what_is_done_and_goes_on(
     model: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     call(*certify(model, digits, tmp_path / f"whole.{suffix}"))
-    out, real, asked = tmp_path / f"r.{suffix}", chunks.METHODS["cohen"], []
+    out, real, asked = tmp_path / f"r.{suffix}", METHODS["cohen"], list[int]()
 
-    def interrupted(counts: Any, images: Any, *rest: Any) -> Any:
-        if len(asked) == 2:
+    def limited(counts: Any, images: Any, *rest: Any) -> Any:
+        if len(asked) >= limit:
             raise KeyboardInterrupt
-        asked.append(images)
+        asked.extend(images)
         return real(counts, images, *rest)
 
+    limit = 32
     with monkeypatch.context() as patch:
-        patch.setattr(chunks, "METHODS", {"cohen": interrupted})
+        patch.setattr(chunks, "METHODS", {"cohen": limited})
         done = call(*certify(model, digits, out), status=130)
     assert "stopped: 32 images are done and kept; the same command goes on" in done.stderr
     assert not out.exists()
     for change in (["--seed", 1], ["--n", 300]):
         assert "is of another job" in fault(*certify(model, digits, out, *change))
     asked.clear()
+    limit = 100
     with monkeypatch.context() as patch:
-        patch.setattr(chunks, "METHODS", {"cohen": lambda *given: asked.extend(given[1]) or real(*given)})
+        patch.setattr(chunks, "METHODS", {"cohen": limited})
         call(*certify(model, digits, out))
     assert len(asked) == 8
     if suffix == "parquet":
@@ -175,14 +178,14 @@ def test_predict_prints_a_line_for_each_image(model: Path, digits: Path) -> None
     shown = call("predict", model, digits, "--sigma", 0.1, "--n", 50, "--images", 20).stdout.splitlines()
     assert shown[0] == "index\tlabel\tprediction"
     lines = np.array([line.split("\t") for line in shown[1:]], int)
-    assert lines[:, 0].tolist() == jobs.test_indices(300, 20).tolist()
+    assert lines[:, 0].tolist() == positions(300, 20).tolist()
     assert set(lines[:, 2]) <= set(range(-1, 10))
     assert len(set(lines[:, 2])) > 1
 
 
 def test_predict_draws_fresh_noise_unless_it_is_given_a_seed(model: Path, digits: Path) -> None:
     def answers(*seed: Any) -> str:
-        return call("predict", model, digits, "--sigma", 0.5, "--n", 3, "--alpha", 0.5, *seed).stdout
+        return str(call("predict", model, digits, "--sigma", 0.5, "--n", 3, "--alpha", 0.5, *seed).stdout)
 
     assert answers() != answers()  # unanimous or not: 3 votes on each of 300 images
     assert answers("--seed", 7) == answers("--seed", 7)

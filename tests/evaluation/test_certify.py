@@ -1,39 +1,32 @@
-import json
-import os
-import subprocess
-import sys
+import inspect
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from tests.conftest import NETWORK, ROOT
-from tests.helpers.specs import train_spec
-from transmooth import jobs, provenance
+from tests.helpers.checkpoints import CARD
+from tests.helpers.processes import launch
+from tests.helpers.specs import certify_spec, train_spec
+from transmooth import provenance
 from transmooth.checkpoint import weights
+from transmooth.checkpoint.card import read_card
+from transmooth.evaluation import certify, load_evaluation
+from transmooth.evaluation import test_indices as positions
 from transmooth.models.build import Network
 from transmooth.records import table as records
-from transmooth.smoothing import chunks, methods
+from transmooth.smoothing import chunks, cohen
+from transmooth.specs import EVALUATIONS, CertifySpec
 from transmooth.training.loop import train
 
-SPEC: dict[str, Any] = {
-    "method": "cohen",
-    "sigmas": [0.25, 1.0],
-    "n0": 20,
-    "n": 130,
-    "alpha": 0.01,
-    "images": 45,
-    "seed": 4,
-    "dtype": "fp32",
-}
+SPEC = certify_spec()
 
 
 @pytest.fixture(scope="module")
 def model(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network that has learned something, so that predictions and radii differ from image to image."""
     folder = tmp_path_factory.mktemp("model")
-    train(spec(epochs=8, lr=[0.02]), digits, folder)
+    train(train_spec(epochs=8, lr=[0.02]), digits, folder)
     return folder
 
 
@@ -45,8 +38,8 @@ def observed(path: Path) -> pd.DataFrame:
 def certified(data: Path, model: Path, out: Path, shards: int = 1, batch: int = 256) -> pd.DataFrame:
     parts = [out / f"{k}.parquet" for k in range(shards)]
     for k, part in enumerate(parts):
-        jobs.certify(SPEC, data, model, part, k, shards, batch)
-    jobs.merge(SPEC, data, parts, out / "records.parquet")
+        certify.run(SPEC, data, model, None, part, k, shards, batch)
+    certify.finish(SPEC, data, parts, out / "records.parquet")
     assert list(out.glob("*.journal")) == []
     return observed(out / "records.parquet")
 
@@ -61,14 +54,9 @@ def test_records_do_not_depend_on_shards_or_batch(digits: Path, model: Path, tmp
 
 
 def test_records_do_not_depend_on_processes(digits: Path, model: Path, tmp_path: Path) -> None:
-    command = ["accelerate", "launch", "--config_file", str(ROOT / "workflow/accelerate/local.yaml")]
-    command += ["--num_processes", "2", "-m", "transmooth", "job", "certify", "--spec", json.dumps(SPEC)]
-    command += ["--data", str(digits), "--checkpoint", str(model), "--out", str(tmp_path / "two.parquet")]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "PATH": path}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
-    assert done.returncode == 0, done.stderr
-    jobs.certify(SPEC, digits, model, tmp_path / "one.parquet", 0, 1, 256)
+    data, out = ["--data", digits, "--checkpoint", model], tmp_path / "two.parquet"
+    launch("evaluate", "--spec", SPEC.text, *data, "--out", out)
+    certify.run(SPEC, digits, model, None, tmp_path / "one.parquet", 0, 1, 256)
     pd.testing.assert_frame_equal(observed(tmp_path / "two.parquet"), observed(tmp_path / "one.parquet"))
     assert sorted(path.name for path in tmp_path.glob("*.journal")) == [
         "one.parquet.rank0.journal",
@@ -80,23 +68,23 @@ def test_a_shard_that_snakemake_removed_is_there_again_unless_the_sources_change
     digits: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, calls = tmp_path / "r.parquet", []
-    real = methods.cohen.certify
+    real = cohen.certify
 
     def counted(*arguments: Any, **settings: Any) -> Any:
         calls.append(1)
         return real(*arguments, **settings)
 
-    monkeypatch.setattr(methods.cohen, "certify", counted)
-    jobs.certify(SPEC, digits, model, out, 0, 1, 256)
+    monkeypatch.setattr(cohen, "certify", counted)
+    certify.run(SPEC, digits, model, None, out, 0, 1, 256)
     whole, first = records.read(out), len(calls)
     assert first
     out.unlink()
-    jobs.certify(SPEC, digits, model, out, 0, 1, 256)
+    certify.run(SPEC, digits, model, None, out, 0, 1, 256)
     assert records.read(out).equals(whole)
     assert len(calls) == first
     out.unlink()
     monkeypatch.setattr(provenance, "sources", lambda: "others")
-    jobs.certify(SPEC, digits, model, out, 0, 1, 256)
+    certify.run(SPEC, digits, model, None, out, 0, 1, 256)
     assert len(calls) == 2 * first
 
 
@@ -104,35 +92,64 @@ def test_an_interrupted_job_goes_on_where_it_was(
     digits: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = certified(digits, model, tmp_path / "whole")
-    real, tried = methods.cohen.certify, []
+    real, tried, limit = cohen.certify, list[int](), 2
 
-    def killed(counts: Any, images: Any, **settings: Any) -> Any:
-        if len(tried) == 2:
+    def limited(counts: Any, images: Any, **settings: Any) -> Any:
+        if len(tried) == limit:
             raise KeyboardInterrupt
-        tried.append(images)
+        tried.append(len(images))
         return real(counts, images, **settings)
 
     out = tmp_path / "again" / "0.parquet"
-    monkeypatch.setattr(methods.cohen, "certify", killed)
+    monkeypatch.setattr(cohen, "certify", limited)
     with pytest.raises(KeyboardInterrupt):
-        jobs.certify(SPEC, digits, model, out, 0, 1, 256)
+        certify.run(SPEC, digits, model, None, out, 0, 1, 256)
     assert not out.exists()
     tried.clear()
-    monkeypatch.setattr(methods.cohen, "certify", lambda c, images, **s: tried.append(images) or real(c, images, **s))
-    jobs.certify(SPEC, digits, model, out, 0, 1, 256)
-    assert sum(map(len, tried)) == 2 * 45 - 2 * chunks.CHUNK
+    limit = 100
+    certify.run(SPEC, digits, model, None, out, 0, 1, 256)
+    assert sum(tried) == 2 * 45 - 2 * chunks.CHUNK
     pd.testing.assert_frame_equal(observed(out), whole)
 
 
 def test_a_model_of_other_classes_is_refused(digits: Path, network: Network, tmp_path: Path) -> None:
-    card = {"network": NETWORK, "classes": list("abcdefghij"), "mean": [0.5] * 3, "std": [0.25] * 3}
-    weights.save(tmp_path / "model", network, card)
+    weights.save(tmp_path / "model", network, CARD | {"classes": list("abcdefghij")})
     with pytest.raises(SystemExit, match="its classes are not those of"):
-        jobs.certify(SPEC, digits, tmp_path / "model", tmp_path / "out.parquet", 0, 1, 256)
+        certify.run(SPEC, digits, tmp_path / "model", None, tmp_path / "out.parquet", 0, 1, 256)
 
 
 def test_test_images_are_evenly_spaced_and_the_same_for_all() -> None:
-    assert jobs.test_indices(10_000, 500).tolist() == list(range(0, 10_000, 20))
-    assert jobs.test_indices(10, "all").tolist() == list(range(10))
-    assert jobs.test_indices(10, 99).tolist() == list(range(10))
-    assert jobs.test_indices(7, 3).tolist() == [0, 2, 4]
+    assert positions(10_000, 500).tolist() == list(range(0, 10_000, 20))
+    assert positions(10, "all").tolist() == list(range(10))
+    assert positions(10, 99).tolist() == list(range(10))
+    assert positions(7, 3).tolist() == [0, 2, 4]
+
+
+def test_a_records_file_says_what_it_was_made_with(digits: Path, model: Path, tmp_path: Path) -> None:
+    certified(digits, model, tmp_path, shards=2)
+    made = records.metadata(tmp_path / "records.parquet")
+    assert CertifySpec.of(made["spec"]) == SPEC
+    assert made["versions"] == provenance.versions()
+    assert set(observed(tmp_path / "records.parquet")["model"]) == {read_card(model)["weights_sha256"]}
+
+
+def test_shards_of_another_evaluation_are_not_joined(digits: Path, model: Path, tmp_path: Path) -> None:
+    for k, spec in enumerate((SPEC, certify_spec(seed=5))):
+        certify.run(spec, digits, model, None, tmp_path / f"{k}.parquet", k, 2, 256)
+    with pytest.raises(records.RecordError, match=r"1.parquet: certified by another spec than .*0.parquet"):
+        certify.finish(SPEC, digits, [tmp_path / "0.parquet", tmp_path / "1.parquet"], tmp_path / "all.parquet")
+    assert not (tmp_path / "all.parquet").exists()
+
+
+def test_what_is_left_is_what_no_row_has() -> None:
+    rows = [{"sigma": 0.25, "index": 3}, {"sigma": 1.0, "index": 0}]
+    assert certify.left(SPEC, [0, 3], rows) == [(0.25, 0), (1.0, 3)]
+    assert certify.left(SPEC, [0, 3], []) == [(0.25, 0), (0.25, 3), (1.0, 0), (1.0, 3)]
+
+
+@pytest.mark.parametrize("kind", EVALUATIONS)
+def test_every_kind_of_evaluation_has_a_file_that_runs_and_finishes_it(kind: str) -> None:
+    module = load_evaluation(kind)
+    asked = ["spec", "data", "checkpoint", "start", "out", "shard", "shards", "batch"]
+    assert list(inspect.signature(module.run).parameters) == asked
+    assert list(inspect.signature(module.finish).parameters) == ["spec", "data", "parts", "out"]

@@ -17,8 +17,9 @@ import torch
 from huggingface_hub import ModelCard
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
-from tests.helpers.calls import call, fault
 from tests.conftest import NETWORK, ROOT
+from tests.helpers.calls import call, fault
+from tests.helpers.checkpoints import CARD
 from tests.helpers.fake_hub import FakeHub
 from tests.helpers.records import row, table
 from tests.helpers.specs import train_spec
@@ -33,6 +34,7 @@ from transmooth.records import logs
 from transmooth.records import table as records
 from transmooth.report import compare
 from transmooth.smoothing.bounds import share_interval
+from transmooth.specs import RunSpec
 from transmooth.training import own_pictures
 from transmooth.training.loop import train
 
@@ -42,7 +44,8 @@ NAME = "somebody/digits"
 @pytest.fixture(scope="module")
 def model(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hub") / "model"
-    train(spec(epochs=4, lr=[0.02], sigmas=[0.0, 0.25], dataset="digits"), digits, folder)
+    run = RunSpec(network="n", stages=("mixed@digits",), seed=0, dataset="digits", path="n/mixed@digits/0")
+    train(train_spec(epochs=4, lr=[0.02], sigmas=[0.0, 0.25], run=run.dump()), digits, folder)
     return folder
 
 
@@ -73,10 +76,10 @@ def test_what_is_published_certifies_as_it_did(model: Path, digits: Path, fake: 
 
 def test_a_finetuning_starts_from_a_hub(model: Path, fake: FakeHub) -> None:
     publishing.publish(model, NAME)
-    with own_pictures.start_from(f"hf-hub:{NAME}") as (network, init, side):
-        assert (network, side) == ({}, 8)
-        assert init is not None
-        assert read_card(init) == read_card(model)
+    with own_pictures.start_from(f"hf-hub:{NAME}") as (network, start, side):
+        assert (network, side) == (None, 8)
+        assert start is not None
+        assert read_card(start) == read_card(model)
 
 
 def test_the_commands_of_the_model_card_run(
@@ -95,7 +98,7 @@ def test_the_commands_of_the_model_card_run(
         call(command, *arguments, *short)
         run.append(command)
     assert run == ["certify", "accuracy", "finetune"]
-    assert read_card(Path("model"))["init"] == read_card(model)["weights_sha256"]
+    assert read_card(Path("model"))["start"] == read_card(model)["weights_sha256"]
 
 
 def test_the_model_card_is_of_the_hubs_form_and_its_numbers_are_of_the_records(
@@ -128,10 +131,20 @@ def test_the_model_card_is_of_the_hubs_form_and_its_numbers_are_of_the_records(
     low, high = share_interval(told["test"]["correct"], 300)
     assert f": {told['test']['correct'] / 3:.1f} [{100 * low:.0f}, {100 * high:.0f}] of 300 test images." in card.text
     assert "Method: cohen, n0 = 20, n = 200, α = 0.01." in card.text
+    assert f"| digits; checksum of its manifest `{told['data']}` |" in card.text
     assert f"of the split test of checksum `{told['data']}`" in card.text
     for value in (told["weights_sha256"], told["data"], told["versions"]["torch"], "one of 0, 0.25", "random weights"):
         assert value in card.text
     assert str(tmp_path) not in card.text
+
+
+def test_the_model_card_tells_where_the_weights_came_from(model: Path, digits: Path, tmp_path: Path) -> None:
+    train(train_spec(network=None, epochs=0, warmup_epochs=0), digits, tmp_path / "next", model)
+    publishing.write(tmp_path / "next", NAME, tmp_path / "out")
+    text = (tmp_path / "out" / "README.md").read_text()
+    before = read_card(model)["weights_sha256"]
+    assert f"| start | the weights of SHA-256 `{before}`; the last layer is new where their classes were" in text
+    assert "| data | a prepared set; checksum" in text
 
 
 def test_without_records_nothing_is_claimed(model: Path, tmp_path: Path) -> None:
@@ -147,8 +160,9 @@ def test_without_records_nothing_is_claimed(model: Path, tmp_path: Path) -> None
 def saved(folder: Path, like: Path, **network: Any) -> Path:
     """A checkpoint of another network, with random weights and statistics, and the card of a training."""
     torch.manual_seed(0)
-    card = read_card(like) | {"network": NETWORK | network, "size": 32}
-    made = build(card["network"], 10, card["mean"], card["std"])
+    spec = NETWORK.model_copy(update=network)
+    card = read_card(like) | {"network": spec.dump(), "size": 32}
+    made = build(spec, 10, card["mean"], card["std"])
     made.train()(torch.rand(8, 3, 32, 32))
     weights.save(folder, made, card)
     return folder
@@ -236,8 +250,7 @@ def test_a_repository_without_a_sound_checkpoint_is_named(model: Path, fake: Fak
     (stored.parent / "model.json").unlink()
     with pytest.raises(CheckpointError, match=r"checkpoint of transmooth: model\.json: no such card; if it"):
         own_pictures.start_from(f"hf-hub:{NAME}").__enter__()
-    card = {"network": NETWORK, "classes": ["a"], "mean": [0.5] * 3, "std": [0.5] * 3}
-    weights.save(stored.parent, build(NETWORK, 1, (0.5,) * 3, (0.5,) * 3), card)
+    weights.save(stored.parent, build(NETWORK, 10, (0.5,) * 3, (0.25,) * 3), CARD)
     with pytest.raises(CheckpointError, match="its card should tell the size of its images"):
         own_pictures.start_from(f"hf-hub:{NAME}").__enter__()
 

@@ -14,7 +14,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from tests.conftest import NETWORK
+from tests.helpers.checkpoints import CARD
 from transmooth.checkpoint import weights
 from transmooth.loading.images import ImageSet
 from transmooth.loading.models import LoadedModel, check_classes, load_model
@@ -39,8 +39,7 @@ def same(loaded: LoadedModel, model: nn.Module) -> None:
 
 
 def test_a_checkpoint_folder_knows_its_classes(network: Network, tmp_path: Path) -> None:
-    card = {"network": NETWORK, "classes": list(CLASSES), "mean": [0.5] * 3, "std": [0.25] * 3}
-    weights.save(tmp_path / "model", network, card)
+    weights.save(tmp_path / "model", network, CARD | {"classes": list(CLASSES)})
     loaded = load_model(str(tmp_path / "model"))
     same(loaded, network)
     assert loaded.classes == CLASSES
@@ -73,7 +72,7 @@ def test_programs_are_run_as_they_were_saved(small: nn.Module, suffix: str, tmp_
         dynamic = ({0: torch.export.Dim("batch")},)
         torch.export.save(torch.export.export(small, (BATCH,), dynamic_shapes=dynamic), path)
     else:
-        torch.jit.script(small).save(str(path))
+        torch.jit.script(small).save(str(path))  # type: ignore[no-untyped-call]
     loaded = load_model(str(path))
     same(loaded, small)
     frame = certify(loaded.module, BATCH, sigma=0.1, n=50, n0=20)  # it also deploys

@@ -16,28 +16,29 @@ def test_normalisation_is_inside(network: Network) -> None:
 def test_cifar_stem_keeps_the_resolution() -> None:
     images = torch.rand(1, 3, 16, 16)
     cifar = build(NETWORK, 10, (0.0,) * 3, (1.0,) * 3)
-    imagenet = build(NETWORK | {"stem": "imagenet"}, 10, (0.0,) * 3, (1.0,) * 3)
-    assert cifar.backbone.maxpool(cifar.backbone.conv1(images)).shape[-1] == 16
-    assert imagenet.backbone.maxpool(imagenet.backbone.conv1(images)).shape[-1] == 4
+    imagenet = build(NETWORK.model_copy(update={"stem": "imagenet"}), 10, (0.0,) * 3, (1.0,) * 3)
+    for network, side in ((cifar, 16), (imagenet, 4)):
+        stem = nn.Sequential(network.backbone.get_submodule("conv1"), network.backbone.get_submodule("maxpool"))
+        assert stem(images).shape[-1] == side
 
 
 @pytest.mark.parametrize(
     ("norm", "kind"), [("batch", nn.BatchNorm2d), ("layer", nn.GroupNorm), ("instance", nn.GroupNorm)]
 )
 def test_every_norm_layer_is_of_the_kind(norm: str, kind: type[nn.Module]) -> None:
-    network = build(NETWORK | {"norm": norm}, 10, (0.0,) * 3, (1.0,) * 3)
+    network = build(NETWORK.model_copy(update={"norm": norm}), 10, (0.0,) * 3, (1.0,) * 3)
     layers = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d | nn.GroupNorm)]
     assert len(layers) > 8
     assert all(isinstance(layer, kind) for layer in layers)
 
 
 def test_any_timm_resnet_by_name() -> None:
-    network = build({**NETWORK, "name": "resnet26", "options": {}}, 7, (0.0,) * 3, (1.0,) * 3)
+    network = build(NETWORK.model_copy(update={"name": "resnet26", "options": {}}), 7, (0.0,) * 3, (1.0,) * 3)
     assert network(torch.rand(2, 3, 32, 32)).shape == (2, 7)
 
 
 def test_a_network_without_a_stem_to_replace_is_refused() -> None:
-    spec = {**NETWORK, "name": "convnext_atto", "options": {}}
+    spec = NETWORK.model_copy(update={"name": "convnext_atto", "options": {}})
     with pytest.raises(ValueError, match="stem: cifar fits ResNets"):
         build(spec, 10, (0.0,) * 3, (1.0,) * 3)
 

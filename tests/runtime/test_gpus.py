@@ -16,8 +16,8 @@ def test_no_two_jobs_have_one_gpu_and_who_waits_gets_what_is_freed(tmp_path: Pat
 
     def start(count: int) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", code, str(count), str(tmp_path / "locks")]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        return subprocess.Popen(command, text=True, env={"PYTHONPATH": str(ROOT / "src")}, **pipes)
+        environment = {"PYTHONPATH": str(ROOT / "src")}
+        return subprocess.Popen(command, text=True, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     with start(2) as first:
         assert first.stdout is not None
@@ -52,17 +52,10 @@ def test_two_allocations_that_name_their_gpus_alike_do_not_wait_for_each_other(t
     environment["CUDA_VISIBLE_DEVICES"] = "0,1"
 
     def start(allocation: str) -> subprocess.Popen[str]:
-        command = [
-            sys.executable,
-            "-m",
-            "transmooth.runtime.gpus",
-            "1",
-            "sh",
-            "-c",
-            "echo $CUDA_VISIBLE_DEVICES; read wait",
-        ]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        return subprocess.Popen(command, text=True, env=environment | {"SLURM_JOB_ID": allocation}, **pipes)
+        command = [sys.executable, "-m", "transmooth.runtime.gpus", "1"]
+        command += ["sh", "-c", "echo $CUDA_VISIBLE_DEVICES; read wait"]
+        theirs = environment | {"SLURM_JOB_ID": allocation}
+        return subprocess.Popen(command, text=True, env=theirs, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def shown(process: subprocess.Popen[str]) -> str:
         assert process.stdout

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.processes import gone
 from tests.conftest import ROOT
+from tests.helpers.processes import gone
 from transmooth.runtime import shutdown
 
 # A run that starts a shell that starts a job.

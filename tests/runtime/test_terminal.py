@@ -13,10 +13,11 @@ from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from tests.helpers.records import row
-from tests.helpers.specs import train_spec
+from tests.helpers.specs import certify_spec, train_spec
 from transmooth.records.journal import Journal
 from transmooth.runtime import terminal
 from transmooth.runtime.terminal import Count, LogHandler, counter
+from transmooth.specs import RunSpec, ShiftSpec
 from transmooth.training import loop, progress
 
 
@@ -40,13 +41,13 @@ def send(to: LogHandler, event: LogEvent | None, text: str = "", level: int = lo
     return to.console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
 
 
-def job(number: int, rule: str = "finetune", **changes: Any) -> dict[str, Any]:
+def job(number: int, rule: str = "train", **changes: Any) -> dict[str, Any]:
     made = {
         "jobid": number,
         "rule_name": rule,
-        "wildcards": {"pretrain": "mixed", "seed": "0"},
+        "wildcards": {"run": "resnet/mixed@upstream/0"},
         "input": [],
-        "output": ["finetune/mixed/0/model.safetensors", "finetune/mixed/0/model.json"],
+        "output": ["train/resnet/mixed@upstream/0/model.safetensors", "train/resnet/mixed@upstream/0/model.json"],
         "log": [],
         "shellcmd": "true",
         "reason": "Params have changed since last execution:\n    before: 1\n    now: 2",
@@ -54,7 +55,7 @@ def job(number: int, rule: str = "finetune", **changes: Any) -> dict[str, Any]:
     return made | changes
 
 
-STATS = {"prepare": 1, "finetune": 2, "merge": 1, "all": 1, "total": 5}
+STATS = {"finish": 1, "train": 2, "prepare": 1, "all": 1, "total": 5}
 
 
 def test_away_from_a_terminal_there_is_a_line_for_each_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,8 +71,8 @@ def test_away_from_a_terminal_there_is_a_line_for_each_job(tmp_path: Path, monke
     send(shown, None, "This is odd", logging.WARNING)
     text = send(shown, LogEvent.PROGRESS, "None", done=5, total=5)
     assert text.splitlines() == [
-        f"{tmp_path.name}: 5 jobs: 1 prepare, 2 finetune, 2 report",
-        "[1 of 5] finetune mixed/0  0 s",
+        f"{tmp_path.name}: 5 jobs: 1 prepare, 2 train, 2 report",
+        "[1 of 5] train resnet/mixed@upstream/0  0 s",
         "This is odd",
     ]
 
@@ -86,9 +87,9 @@ def test_a_failed_job_is_told_with_the_end_of_its_log_and_how_to_run_it_again(
         shown = handler(monkeypatch, quiet=quiet)
         send(shown, LogEvent.JOB_INFO, "Rule", **job(3))
         text = send(shown, LogEvent.JOB_ERROR, "Error", logging.ERROR, **job(3, log=["job.log"]))
-        assert "failed: finetune mixed/0\n" in text
+        assert "failed: train resnet/mixed@upstream/0\n" in text
         assert f"the end of {log}:\n    line 85\n" in text
-        assert f"snakemake finetune/mixed/0/model.safetensors --config study={tmp_path.name}\n" in text
+        assert f"snakemake train/resnet/mixed@upstream/0/model.safetensors --config study={tmp_path.name}\n" in text
         assert text.count("line ") == terminal.LOG_LINES
         assert send(shown, LogEvent.JOB_FINISHED, "Finished", job_id=3) == text
 
@@ -109,7 +110,7 @@ def test_a_dry_run_lists_jobs_with_one_reason_and_the_counts_last(monkeypatch: p
     send(shown, LogEvent.JOB_INFO, "Rule", **job(3))
     send(shown, None, "This was a dry-run (flag -n). The order …")
     text = send(shown, LogEvent.RUN_INFO, "Job stats: 5", stats=STATS)
-    assert text == "finetune mixed/0  (params have changed since last execution)\nJob stats: 5\n"
+    assert text == "train resnet/mixed@upstream/0  (params have changed since last execution)\nJob stats: 5\n"
 
 
 def test_a_terminal_shows_stages_and_running_jobs_and_is_left_clean(
@@ -119,8 +120,7 @@ def test_a_terminal_shows_stages_and_running_jobs_and_is_left_clean(
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.chdir(tmp_path)
     log = tmp_path / "job.log"
-    schedule = {"training": {"lr": [0.1]}}
-    command = f"python -m transmooth job train --spec {shlex.quote(json.dumps(schedule))}"
+    command = f"python -m transmooth job train --spec {shlex.quote(train_spec(lr=[0.1]).text)}"
     shown = handler(monkeypatch, Terminal())
     send(shown, LogEvent.RUN_INFO, "Job stats: …", stats=STATS)
     send(shown, LogEvent.JOB_INFO, "Rule", **job(3, shellcmd=command, log=["job.log"]))
@@ -129,8 +129,8 @@ def test_a_terminal_shows_stages_and_running_jobs_and_is_left_clean(
         assert shown.live is not None
         shown.live.refresh()
         text = shown.console.file.getvalue()  # type: ignore[attr-defined]
-        assert "2 of 3  finetune" in text
-        assert "finetune mixed/0" in text
+        assert "2 of 3  train" in text
+        assert "train resnet/mixed@upstream/0" in text
         assert "123 images/s" in text
         send(shown, LogEvent.JOB_FINISHED, "Finished", job_id=3)
         done = send(shown, LogEvent.PROGRESS, "None", done=5, total=5)
@@ -140,8 +140,8 @@ def test_a_terminal_shows_stages_and_running_jobs_and_is_left_clean(
         shown.close()
 
 
-def started(rule: str, made: dict[str, Any], folder: Path, **fields: Any) -> Any:
-    command = f"python -m transmooth job x --spec {shlex.quote(json.dumps(made))} >{folder}/job.log 2>&1"
+def started(rule: str, spec: str, folder: Path, **fields: Any) -> Any:
+    command = f"python -m transmooth job x --spec {shlex.quote(spec)} >{folder}/job.log 2>&1"
     count = counter(job(1, rule, shellcmd=command, log=[str(folder / "job.log")], **fields))
     assert count is not None
     return count
@@ -151,10 +151,10 @@ def test_a_training_is_followed_by_its_log(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(progress, "TOLD_SECONDS", 0)
-    made = spec(epochs=2, batch=512, lr=[0.01, 0.02])
-    count = started("pretrain", made, tmp_path)
+    spec = train_spec(epochs=2, batch=512, lr=[0.01, 0.02])
+    count = started("train", spec.text, tmp_path)
     assert count() is None
-    loop.train(made, digits, tmp_path / "model")
+    loop.train(spec, digits, tmp_path / "model")
     lines = capsys.readouterr().out.splitlines(keepends=True)
     steps = 2 * [json.loads(line)["step"] for line in lines if '"epoch"' in line][1]
     seen = []
@@ -170,10 +170,10 @@ def test_a_training_is_followed_by_its_log(
 def test_a_certification_is_followed_by_its_journals(tmp_path: Path, images: int | str, expected: int) -> None:
     manifest, out = tmp_path / "manifest.json", tmp_path / "[1].parquet"
     manifest.write_text(json.dumps({"counts": {"test": 20}}))
-    wildcards = {"seed": "0", "scatteritem": "1-of-3"}
-    made = {"images": images, "sigmas": [0.25, 0.5]}
+    wildcards = {"run": "resnet/0", "evaluation": "certify", "shard": "1", "shards": "3"}
+    spec = certify_spec(images=images, sigmas=[0.25, 0.5])
     files = {"input": [str(manifest), "model.safetensors"], "output": [f"{out} (temporary)"]}
-    count = started("certify", made, tmp_path, wildcards=wildcards, **files)
+    count = started("evaluate", spec.text, tmp_path, wildcards=wildcards, **files)
     assert count() == Count(0, expected)
     with Journal(out, {"spec": 1}) as first, Journal(out, {"spec": 1}, 1) as second:
         first.restart([])
@@ -188,12 +188,16 @@ def test_a_certification_is_followed_by_its_journals(tmp_path: Path, images: int
 
 
 def test_a_preparation_is_followed_by_its_log(tmp_path: Path) -> None:
-    count = started("prepare", {}, tmp_path)
+    count = started("prepare", "{}", tmp_path)
     assert count() is None
     (tmp_path / "job.log").write_text('{"images": 4096, "of": 9000}\n{"images": 8192, "of": 9000}\n')
     assert count() == Count(8192, 9000)
 
 
 def test_jobs_that_say_nothing_of_their_progress_are_not_followed() -> None:
-    assert counter(job(1, "merge", shellcmd="python -m transmooth job merge --spec '{}'", log=["x"])) is None
+    assert counter(job(1, "finish", shellcmd="python -m transmooth job finish --spec '{}'", log=["x"])) is None
+    run = RunSpec(network="n", stages=("a@b",), seed=0, dataset="digits", path="n/a@b/0")
+    shift = ShiftSpec(run=run, sigmas=(0.0,), images=9).text
+    command = f"python -m transmooth job evaluate --spec {shlex.quote(shift)}"
+    assert counter(job(1, "evaluate", shellcmd=command, log=["x"])) is None
     assert counter(job(1, "all", shellcmd=None)) is None

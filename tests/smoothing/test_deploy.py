@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.conftest import NETWORK
 from transmooth.models.build import build
 from transmooth.smoothing.decision import ESTIMATION
 from transmooth.smoothing.deploy import deploy, fold_batch_norms
@@ -74,10 +75,8 @@ def test_a_folded_network_is_the_same_function(residual: nn.Module, images: Tens
 
 @torch.inference_mode()
 def test_every_batch_norm_of_a_resnet_is_folded(images: Tensor) -> None:
-    options = {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 16], "stem_type": "deep", "stem_width": 4}
-    network = {"name": "resnet18", "stem": "cifar", "norm": "batch", "groups": 1, "options": options}
     torch.manual_seed(0)
-    model = settled(build(network, 10, (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)))
+    model = settled(build(NETWORK.model_copy(update={"norm": "batch"}), 10, (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)))
     expected = model(images)
     folded = fold_batch_norms(model)
     assert norms(model) > 0

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,41 +8,30 @@ from hypothesis import strategies as st
 from scipy.special import ndtr
 from torch import Tensor
 
-from tests.helpers.smoothing import Linear, image
-from transmooth.params import CertifyParams, ParamsError, validate
+from tests.helpers.smoothing import Linear, coins, image
+from tests.helpers.specs import certify_spec
+from transmooth.params.messages import ParamsError, validate
+from transmooth.params.study import CertifyParams
+from transmooth.params.values import Method
 from transmooth.smoothing import chunks, cohen
 from transmooth.smoothing.bounds import two_sided_radius
 from transmooth.smoothing.chunks import certify_chunks, images_per_chunk
 from transmooth.smoothing.decision import ESTIMATION
-from transmooth.smoothing.methods import METHODS, check
+from transmooth.smoothing.methods import METHODS, Settings, check
 from transmooth.smoothing.sampler import Sampler
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-def spec(method: str, **changes: Any) -> dict[str, Any]:
-    grid = {"radii": RADII} if method == "sequential" else {}
-    made = {"method": method, "n0": 100, "n": 20_000, "alpha": 0.001, "seed": 1, "dtype": "fp32"}
-    return made | grid | changes
-
-
-def coins(*shares: list[float], seed: int = 0) -> Any:
-    """Counts of classes with these shares, one row per image: keyed by stream, image and start, as a sampler's."""
-
-    def counts(stream: int, images: np.ndarray, start: np.ndarray, n: np.ndarray) -> np.ndarray:
-        rows = zip(images, start, n, strict=True)
-        return np.array(
-            [np.random.default_rng([seed, stream, i, s]).multinomial(m, shares[i]) for i, s, m in rows], np.int64
-        )
-
-    return counts
+def asked_for(method: Method, n: int = 20_000) -> Settings:
+    return Settings(method, n0=100, n=n, alpha=0.001, radii=RADII if method == "sequential" else None, seed=1)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_certifies_up_to_the_exact_radius_and_close_to_it(method: str) -> None:
+def test_every_method_certifies_up_to_the_exact_radius_and_close_to_it(method: Method) -> None:
     sigma, exact = 0.5, np.linspace(0.3, 1.5, 60)  # 100 votes select the right class
     counts = coins(*([q, 1 - q] for q in ndtr(-exact / sigma)))
-    decisions = METHODS[method](counts, np.arange(60), None, sigma, spec(method, n=100_000))
+    decisions = METHODS[method](counts, np.arange(60), None, sigma, asked_for(method, n=100_000))
     assert (decisions.radius <= exact).all()  # fails with probability 60 alpha at most; the seed is fixed
     assert (decisions.prediction[decisions.radius > 0] == 1).all()
     reachable = np.array(RADII)[np.searchsorted(RADII, exact - 0.06, side="right") - 1]
@@ -52,20 +42,20 @@ def test_every_method_certifies_up_to_the_exact_radius_and_close_to_it(method: s
 
 
 def test_two_sided_names_its_own_bound_and_pays_without_a_majority() -> None:
-    counts, asked = coins([0.45, 0.3, 0.25], [0.99, 0.01, 0.0]), spec("cohen_two_sided")
+    counts, asked = coins([0.45, 0.3, 0.25], [0.99, 0.01, 0.0]), asked_for("cohen_two_sided")
     decisions = METHODS["cohen_two_sided"](counts, np.arange(2), None, 0.5, asked)
     seen = counts(ESTIMATION, np.arange(2), np.zeros(2, int), np.full(2, 20_000))
     assert decisions.radius.tolist() == two_sided_radius(seen, decisions.selected, 0.001, 0.5).tolist()
     assert decisions.top_count.tolist() == [seen[0, 0], seen[1, 0]]
-    one_sided = METHODS["cohen"](counts, np.arange(2), None, 0.5, spec("cohen"))
+    one_sided = METHODS["cohen"](counts, np.arange(2), None, 0.5, asked_for("cohen"))
     assert one_sided.radius[0] == 0 < decisions.radius[0]
     assert one_sided.radius[1] > decisions.radius[1] > 0
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_wrong_class_stops_the_methods_that_may_stop(method: str) -> None:
+def test_a_wrong_class_stops_the_methods_that_may_stop(method: Method) -> None:
     counts = coins([0.9, 0.1], [0.9, 0.1])
-    decisions = METHODS[method](counts, np.arange(2), np.array([0, 1]), 0.5, spec(method))
+    decisions = METHODS[method](counts, np.arange(2), np.array([0, 1]), 0.5, asked_for(method))
     assert decisions.selected.tolist() == [0, 0]
     assert decisions.n[0] > 0
     if method in ("sequential", "adaptive"):
@@ -74,7 +64,7 @@ def test_a_wrong_class_stops_the_methods_that_may_stop(method: str) -> None:
         assert (decisions.n[1], decisions.prediction[1]) == (20_000, 0)
 
 
-def rows(asked: dict[str, Any], batch: int, labels: bool = True) -> list[dict[str, Any]]:
+def rows(asked: Settings, batch: int, labels: bool = True) -> list[dict[str, Any]]:
     def fetch(index: int) -> Tensor:
         return image(index)
 
@@ -84,8 +74,8 @@ def rows(asked: dict[str, Any], batch: int, labels: bool = True) -> list[dict[st
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_records_do_not_depend_on_chunks(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = spec(method, n=1500)
+def test_records_do_not_depend_on_chunks(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = asked_for(method, n=1500)
     whole = rows(asked, 256)
     assert [row["index"] for row in whole] == list(range(40))
     assert len({row["radius"] for row in whole}) > 2
@@ -96,7 +86,7 @@ def test_records_do_not_depend_on_chunks(method: str, monkeypatch: pytest.Monkey
 def test_the_rows_of_cohen_are_what_cohen_decides() -> None:
     sampler = Sampler(Linear(-0.5).eval(), image, 0.5, seed=1)
     decisions = cohen.certify(sampler, np.arange(40), sigma=0.5, n0=100, n=1500, alpha=0.001)
-    found = rows(spec("cohen", n=1500), 256, labels=False)
+    found = rows(asked_for("cohen", n=1500), 256, labels=False)
     assert [row["radius"] for row in found] == decisions.radius.tolist()
     assert [row["top_count"] for row in found] == decisions.top_count.tolist()
     assert {row["label"] for row in found} == {None}
@@ -128,22 +118,24 @@ def test_a_chunk_fills_batches_and_a_killed_run_loses_little() -> None:
     ],
 )
 def test_what_could_never_certify_is_refused(changes: dict[str, Any], message: str) -> None:
-    check(spec("cohen"), 0.5)
+    check(asked_for("cohen"), 0.5)
     with pytest.raises(ValueError, match=message):
-        check(spec("cohen") | changes, 0.5)
+        check(replace(asked_for("cohen"), **changes), 0.5)
     with pytest.raises(ValueError, match="sigma must be a positive"):
-        check(spec("cohen"), 0.0)
+        check(asked_for("cohen"), 0.0)
 
 
 @given(st.sampled_from(list(METHODS)), st.booleans())
-def test_a_study_names_radii_for_the_sequential_method_and_only_there(method: str, radii: bool) -> None:
-    content = {"method": method, "sigmas": [0.5], "n0": 10, "n": 1000, "alpha": 0.001, "images": 1}
+def test_a_study_names_radii_for_the_sequential_method_and_only_there(method: Method, radii: bool) -> None:
+    content: dict[str, Any] = {"method": method, "n0": 10, "n": 1000, "alpha": 0.001, "images": 1}
     content |= {"radii": list(RADII)} if radii else {}
     if radii == (method == "sequential"):
-        dumped = validate(CertifyParams, content, "params/any.yaml").model_dump(mode="json", exclude={"batch"})
-        assert dumped["method"] == method
-        assert ("radii" in dumped) == radii  # no null: specs of the other methods stay as they were
-        assert "batch" not in dumped
+        params = validate(CertifyParams, content, "params/any.yaml")
+        assert (params.method, params.radii) == (method, RADII if radii else None)
+        # No null in a spec: those of the other methods stay as they were.
+        dumped = certify_spec(method=method, radii=params.radii).dump()
+        assert dumped.get("radii") == (list(RADII) if radii else None)
+        assert ("radii" in dumped) == radii
     else:
         with pytest.raises(ParamsError, match=r"params/any.yaml: radii: (missing|only for method sequential)"):
             validate(CertifyParams, content, "params/any.yaml")

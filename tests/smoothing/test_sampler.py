@@ -10,29 +10,12 @@ from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri
 from torch import Tensor, nn
 
+from tests.helpers.smoothing import Linear, image
 from transmooth.models.build import Network
 from transmooth.smoothing import cohen
 from transmooth.smoothing.decision import ESTIMATION, SELECTION
 from transmooth.smoothing.deploy import deploy
 from transmooth.smoothing.sampler import BLOCK, Sampler
-
-
-class Linear(nn.Module):
-    """Class 1 where w . x > b: its smoothed radius is |w . x - b| / |w|, exactly."""
-
-    def __init__(self, bias: float) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(3)
-        self.weight = nn.Parameter(torch.randn(3 * 4 * 4, generator=generator))
-        self.bias = nn.Parameter(torch.tensor(bias))
-
-    def forward(self, images: Tensor) -> Tensor:
-        margin = images.flatten(1) @ self.weight - self.bias
-        return torch.stack([-margin, margin], 1)
-
-
-def image(index: int) -> Tensor:
-    return torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(index))
 
 
 def requests(*rows: tuple[int, int, int]) -> list[np.ndarray]:

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import transmooth
-from tests.helpers.smoothing import coins
-from tests.helpers.smoothing import Linear, image
+from tests.helpers.smoothing import Linear, coins, image
 from transmooth.smoothing import smoothed
+from transmooth.smoothing.sampler import Sampler
 from transmooth.smoothing.smoothed import SmoothedClassifier, check_model, choose_sigma, vote
 
 IMAGES = torch.stack([image(index) for index in range(12)])
@@ -85,14 +85,14 @@ def test_predict_gives_the_majority_or_abstains() -> None:
 
 
 def test_predict_draws_fresh_noise_unless_it_is_given_a_seed() -> None:
-    def answers(**seed: int) -> list[list[int]]:
-        module = SmoothedClassifier(TIE, 0.5, **seed)
+    def answers(seed: int | None = None) -> list[list[int]]:
+        module = SmoothedClassifier(TIE, 0.5, seed=seed)
         return [module.predict(torch.full((200, 3, 4, 4), 0.5), n=11, alpha=0.9).tolist() for _ in range(2)]
 
     (first, second), (one, other) = answers(), answers(seed=7)
     assert first != second  # each of the 200 answers is the same with probability 0.35
     assert one == other
-    records = [SmoothedClassifier(MODEL, 0.5, **seed).certify(IMAGES, n=100) for seed in ({}, {"seed": 0})]
+    records = [SmoothedClassifier(MODEL, 0.5, seed=seed).certify(IMAGES, n=100) for seed in (None, 0)]
     assert set(records[0]["seed"]) == {0}
     assert records[0].drop(columns="seconds").equals(records[1].drop(columns="seconds"))
 
@@ -118,9 +118,14 @@ class Brittle(nn.Module):
 
 
 def test_sigma_is_chosen_on_held_out_images_by_noise_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    streams = set()
-    real = smoothed.Sampler.__call__
-    monkeypatch.setattr(smoothed.Sampler, "__call__", lambda self, s, *rest: streams.add(s) or real(self, s, *rest))
+    streams: set[int] = set()
+    real = Sampler.__call__
+
+    def noting(sampler: Sampler, stream: int, *rest: Any) -> Any:
+        streams.add(stream)
+        return real(sampler, stream, *rest)
+
+    monkeypatch.setattr(Sampler, "__call__", noting)
     model, labels = Brittle().eval(), [0] * 12
     sigma, scores = choose_sigma(model, IMAGES, labels, [0.1, 0.25, 1.0])
     assert sigma == 0.25  # always right at 0.1 and 0.25, and the radius grows with sigma; never at 1

@@ -1,75 +1,50 @@
 import itertools
 import json
 import math
-import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pandas as pd
 import pytest
 import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn import functional
 
-from tests.conftest import NETWORK, ROOT
+from tests.conftest import NETWORK
+from tests.helpers.checkpoints import CARD, changed, same, tensors_of
+from tests.helpers.processes import ENVIRONMENT, launch
+from tests.helpers.specs import FEW_STEPS, train_spec
 from transmooth import provenance
 from transmooth.checkpoint import resume, weights
 from transmooth.checkpoint.card import read_card
+from transmooth.data.augment import augment
 from transmooth.data.loader import open_split
+from transmooth.data.order import batch_indices
+from transmooth.models.build import Network, build
+from transmooth.noise import add_noise, draw_sigmas, training_key
+from transmooth.objectives import Objective, View, cross_entropy
 from transmooth.runtime import shutdown
-from transmooth.training import loop, save_points
+from transmooth.training import loop
 from transmooth.training.loop import train
 from transmooth.training.save_points import SavePoints
 from transmooth.training.schedule import learning_rate
 
-# A sum in another order differs in its last bits, and training multiplies that: compare after few steps.
-FEW_STEPS: dict[str, Any] = {"epochs": 1, "warmup_epochs": 0, "batch": 512, "optimizer": "sgd", "lr": [0.01]}
+HEAD = {"backbone.fc.weight", "backbone.fc.bias"}
 
 
-def spec(**changes: Any) -> dict[str, Any]:
-    schedule = {
-        "epochs": 3,
-        "warmup_epochs": 1,
-        "batch": 64,
-        "lr": [0.003],
-        "optimizer": "adamw",
-        "weight_decay": 0.01,
-        "precision": "fp32",
-        "accumulate": 1,
-        "processes": 1,
-    }
-    made = {
-        "objective": "cross_entropy",
-        "options": {},
-        "sigmas": [0.0],
-        "trainable": "all",
-        "augment": [],
-        "network": NETWORK,
-        "seed": 0,
-    }
-    return (
-        made
-        | {"training": schedule | {k: v for k, v in changes.items() if k in schedule}}
-        | {k: v for k, v in changes.items() if k not in schedule}
-    )
-
-
-def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
-    return weights.load(folder)[0].state_dict()
-
-
-def same(first: Path, second: Path) -> bool:
-    a, b = tensors_of(first), tensors_of(second)
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
-def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> Callable[..., torch.Tensor]:
+def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> Callable[..., Tensor]:
     """Interrupt every training after so many steps; returns the real step."""
     real, calls = loop.train_step, 0
 
-    def killed(*arguments: Any) -> torch.Tensor:
+    def killed(*arguments: Any) -> Tensor:
         nonlocal calls
         calls += 1
         if calls > steps:
@@ -90,14 +65,14 @@ def test_schedule_warms_up_to_one_and_cools_to_zero() -> None:
 
 
 def test_it_learns_and_leaves_a_card_and_metrics(digits: Path, tmp_path: Path) -> None:
-    train(spec(epochs=8, lr=[0.02]), digits, tmp_path)
+    train(train_spec(epochs=8, lr=[0.02]), digits, tmp_path)
     card = read_card(tmp_path)
     assert card["test"]["images"] == 300
     assert card["test"]["correct"] > 240
     lines = pd.read_json(tmp_path / "metrics.jsonl", lines=True)
     assert list(lines["epoch"]) == list(range(1, 9))
     assert lines["loss"].iloc[-1] < lines["loss"].iloc[0] / 3
-    assert card["validation_accuracy"] == pytest.approx(lines["validation_accuracy"].iloc[-1])
+    assert card["validation_score"] == pytest.approx(lines["validation_score"].iloc[-1])
 
 
 def test_a_checkpoint_that_snakemake_removed_is_there_again_unless_the_sources_changed(
@@ -106,23 +81,23 @@ def test_a_checkpoint_that_snakemake_removed_is_there_again_unless_the_sources_c
     steps = 0
     real = loop.train_step
 
-    def counted(*arguments: Any) -> torch.Tensor:
+    def counted(*arguments: Any) -> Tensor:
         nonlocal steps
         steps += 1
         return real(*arguments)
 
     monkeypatch.setattr(loop, "train_step", counted)
-    train(spec(epochs=2), digits, tmp_path / "out")
+    train(train_spec(epochs=2), digits, tmp_path / "out")
     shutil.copytree(tmp_path / "out", tmp_path / "whole")
     first = steps
     for outputs in ("model.safetensors", "model.json", "metrics.jsonl"):
         (tmp_path / "out" / outputs).unlink()
-    train(spec(epochs=2), digits, tmp_path / "out")
+    train(train_spec(epochs=2), digits, tmp_path / "out")
     assert same(tmp_path / "whole", tmp_path / "out")
     assert steps == first
     (tmp_path / "out" / "model.json").unlink()
     monkeypatch.setattr(provenance, "sources", lambda: "others")
-    train(spec(epochs=2), digits, tmp_path / "out")
+    train(train_spec(epochs=2), digits, tmp_path / "out")
     assert same(tmp_path / "whole", tmp_path / "out")
     assert steps == 2 * first
 
@@ -135,7 +110,7 @@ class Clocked:
     def __init__(self, processes: int, others: Sequence[float] = (0, 0, 0)) -> None:
         self.num_processes, self.others, self.met = processes, torch.tensor(others, dtype=torch.float64), 0
 
-    def reduce(self, mine: torch.Tensor) -> torch.Tensor:
+    def reduce(self, mine: Tensor) -> Tensor:
         self.met += 1
         return mine + self.others
 
@@ -146,9 +121,9 @@ def test_no_more_than_the_limit_is_ever_unsaved(
     monkeypatch: pytest.MonkeyPatch, step_seconds: float, processes: int
 ) -> None:
     limit, now, saved, unsaved, saves = 60.0, 0.0, 0.0, 0.0, 0
-    monkeypatch.setattr(save_points.time, "monotonic", lambda: now)
+    monkeypatch.setattr("time.monotonic", lambda: now)
     accelerator = Clocked(processes, (0, 0, step_seconds * (processes - 1)))
-    points = SavePoints(accelerator, limit)  # type: ignore[arg-type]
+    points = SavePoints(accelerator, limit)
     for _ in range(2000):
         now += step_seconds
         unsaved = max(unsaved, now - saved)
@@ -162,8 +137,8 @@ def test_no_more_than_the_limit_is_ever_unsaved(
 
 
 def test_one_process_that_is_told_ends_all() -> None:
-    assert SavePoints(Clocked(2, (0, 1, 1)), 60.0).save(save_points.time.monotonic(), told=False) == (True, True)  # type: ignore[arg-type]
-    assert SavePoints(Clocked(1), 60.0).save(save_points.time.monotonic(), told=True) == (True, True)  # type: ignore[arg-type]
+    assert SavePoints(Clocked(2, (0, 1, 1)), 60.0).save(time.monotonic(), told=False) == (True, True)
+    assert SavePoints(Clocked(1), 60.0).save(time.monotonic(), told=True) == (True, True)
 
 
 @pytest.mark.parametrize("stop", [3, 20, 40])
@@ -171,7 +146,7 @@ def test_one_process_that_is_told_ends_all() -> None:
 def test_a_resumed_run_equals_an_uninterrupted_one(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int, changes: dict[str, Any]
 ) -> None:
-    made = spec(epochs=2, **changes)
+    made = train_spec(epochs=2, **changes)
     train(made, digits, tmp_path / "whole")
     real = stop_after(monkeypatch, stop)
     with pytest.raises(KeyboardInterrupt):
@@ -180,7 +155,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert not (tmp_path / "stopped" / "model.json").exists()
     steps = 0
 
-    def counted(*arguments: Any) -> torch.Tensor:
+    def counted(*arguments: Any) -> Tensor:
         nonlocal steps
         steps += 1
         return real(*arguments)
@@ -190,14 +165,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert same(tmp_path / "whole", tmp_path / "stopped")
     history = [json.loads(line) for line in (tmp_path / "stopped" / "metrics.jsonl").read_text().splitlines()]
     whole = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
-    assert steps == whole[-1]["step"] * len(made["training"]["lr"]) - stop  # it did go on, not begin anew
+    assert steps == whole[-1]["step"] * len(made.schedule.lr) - stop  # it did go on, not begin anew
     for line in history + whole:
         del line["images_per_second"]
     assert history == whole
 
 
 def test_who_is_told_to_end_saves_first(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = spec(epochs=2)
+    made = train_spec(epochs=2)
     train(made, digits, tmp_path / "whole")
     asked = iter([False] * 6 + [True])
     with monkeypatch.context() as patched:
@@ -211,10 +186,9 @@ def test_who_is_told_to_end_saves_first(digits: Path, tmp_path: Path, monkeypatc
 
 
 def test_a_signal_to_the_job_saves_and_ends_it(digits: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "transmooth", "job", "train", "--spec", json.dumps(spec(epochs=100_000))]
+    command = [sys.executable, "-m", "transmooth", "job", "train", "--spec", train_spec(epochs=100_000).text]
     command += ["--data", str(digits), "--out", str(tmp_path / "out"), "--checkpoint-seconds", "1000000"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    with subprocess.Popen(command, env=environment, stdout=-1, stderr=-1, text=True) as process:
+    with subprocess.Popen(command, env=ENVIRONMENT, stdout=-1, stderr=-1, text=True) as process:
         assert process.stdout
         assert process.stderr
         process.stdout.readline()  # it has begun
@@ -226,6 +200,22 @@ def test_a_signal_to_the_job_saves_and_ends_it(digits: Path, tmp_path: Path) -> 
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["resume.pt"]
 
 
+def test_a_job_that_was_killed_goes_on_where_it_was(digits: Path, tmp_path: Path) -> None:
+    spec, out = train_spec(sigmas=[0.0, 0.5]), tmp_path / "out"
+    train(spec, digits, tmp_path / "whole")
+    command = [sys.executable, "-m", "transmooth", "job", "train", "--spec", spec.text]
+    command += ["--data", str(digits), "--out", str(out), "--checkpoint-seconds", "0"]
+    with subprocess.Popen(command, env={**ENVIRONMENT, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL) as process:
+        while not (out / "resume.pt").exists():
+            assert process.poll() is None
+            time.sleep(0.001)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert not (out / "model.json").exists()
+    train(spec, digits, out)
+    assert same(tmp_path / "whole", out)
+
+
 def test_a_finished_training_is_not_redone_for_its_last_evaluation(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,14 +223,11 @@ def test_a_finished_training_is_not_redone_for_its_last_evaluation(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        real = loop.evaluate
-        patched.setattr(
-            loop, "evaluate", lambda a, n, split, *more: killed() if len(split) == 300 else real(a, n, split, *more)
-        )
+        patched.setattr(loop, "count_correct", killed)
         with pytest.raises(KeyboardInterrupt):
-            train(spec(), digits, tmp_path)
+            train(train_spec(), digits, tmp_path)
     stop_after(monkeypatch, 0)
-    train(spec(), digits, tmp_path)
+    train(train_spec(), digits, tmp_path)
     assert read_card(tmp_path)["test"]["images"] == 300
 
 
@@ -251,20 +238,20 @@ def test_the_time_between_saves_is_not_that_of_a_clock_which_jumps(
     monkeypatch.setattr(resume, "save_state", lambda path, state: saves.append(path))
     jumps = itertools.cycle([0.0, 4e9, 2e9])
     monkeypatch.setattr("time.time", lambda: next(jumps))
-    train(spec(), digits, tmp_path, checkpoint_seconds=1000)
+    train(train_spec(), digits, tmp_path, checkpoint_seconds=1000)
     assert len(saves) == 2  # of the learning rate, and at the end
 
 
 def test_the_best_learning_rate_on_the_validation_split_is_kept(digits: Path, tmp_path: Path) -> None:
-    train(spec(lr=[1e-6, 0.003, 1e-5]), digits, tmp_path / "list")
-    train(spec(lr=[0.003]), digits, tmp_path / "alone")
+    train(train_spec(lr=[1e-6, 0.003, 1e-5]), digits, tmp_path / "list")
+    train(train_spec(lr=[0.003]), digits, tmp_path / "alone")
     assert read_card(tmp_path / "list")["lr"] == 0.003
     assert same(tmp_path / "list", tmp_path / "alone")
 
 
 def test_accumulation_gives_the_gradient_of_the_whole_batch(digits: Path, tmp_path: Path) -> None:
     for accumulate in (1, 2, 4):
-        made = spec(**FEW_STEPS, accumulate=accumulate)
+        made = train_spec(**FEW_STEPS, accumulate=accumulate)
         train(made, digits, tmp_path / str(accumulate))
     whole = tensors_of(tmp_path / "1")
     for accumulate in (2, 4):
@@ -272,37 +259,222 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(digits: Path, tmp_pa
             torch.testing.assert_close(tensor, whole[name], atol=1e-6, rtol=1e-5)
 
 
-def test_transfer_keeps_the_features_and_replaces_the_head(digits: Path, tmp_path: Path) -> None:
-    train(spec(), digits, tmp_path / "upstream")
-    downstream = spec(trainable="head") | {"seed": 5}
-    del downstream["network"]
-    train(downstream, digits, tmp_path / "downstream", init=tmp_path / "upstream")
-    before, after = tensors_of(tmp_path / "upstream"), tensors_of(tmp_path / "downstream")
-    changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert changed == {"backbone.fc.weight", "backbone.fc.bias"}
-    card, upstream = read_card(tmp_path / "downstream"), read_card(tmp_path / "upstream")
-    assert card["init"] == upstream["weights_sha256"]
-    assert card["mean"] == upstream["mean"]
+@pytest.fixture(scope="module")
+def upstream(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that learned something of the digits."""
+    folder = tmp_path_factory.mktemp("upstream")
+    train(train_spec(epochs=8, lr=[0.02]), digits, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network of as many classes as the digits have, but others, and of another normalisation."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    torch.manual_seed(9)
+    classes, mean, std = list("abcdefghij"), [0.125, 0.25, 0.375], [0.5, 0.625, 0.75]
+    weights.save(folder, build(NETWORK, 10, mean, std), CARD | {"classes": classes, "mean": mean, "std": std})
+    return folder
+
+
+@pytest.mark.parametrize("name", ["upstream", "elsewhere"])
+def test_the_head_alone_learns_on_fixed_features(
+    digits: Path, tmp_path: Path, name: str, request: pytest.FixtureRequest
+) -> None:
+    start = request.getfixturevalue(name)
+    train(train_spec(trainable="head", network=None, seed=5), digits, tmp_path, start)
+    assert changed(start, tmp_path) == HEAD
+    card, before = read_card(tmp_path), read_card(start)
+    assert card["start"] == before["weights_sha256"]
+    assert (card["mean"], card["std"], card["network"]) == (before["mean"], before["std"], NETWORK.dump())
+    assert "network" not in card["spec"]
+    assert card["classes"] == list("0123456789")
+
+
+def test_no_epochs_write_what_the_stage_starts_from(digits: Path, tmp_path: Path, upstream: Path) -> None:
+    spec = train_spec(network=None, seed=5, epochs=0, warmup_epochs=0, lr=[])
+    train(spec, digits, tmp_path / "out", upstream)
+    assert same(upstream, tmp_path / "out")  # the head too
+    card, before = read_card(tmp_path / "out"), read_card(upstream)
+    assert card["lr"] is None
+    assert card["test"] == before["test"]
+    assert card["validation_score"] == before["validation_score"]  # both clean
+    assert (tmp_path / "out" / "metrics.jsonl").read_text() == ""
+
+
+def test_the_head_is_a_new_one_where_the_classes_are_others(digits: Path, tmp_path: Path, elsewhere: Path) -> None:
+    for seed in (5, 6):
+        spec = train_spec(network=None, seed=seed, epochs=0, warmup_epochs=0)
+        train(spec, digits, tmp_path / str(seed), elsewhere)
+        # The bias may be drawn or 0: either way it is none of the old one's.
+        assert changed(elsewhere, tmp_path / str(seed)) == HEAD
+    assert "backbone.fc.weight" in changed(tmp_path / "5", tmp_path / "6")
+    train(train_spec(network=None, seed=5, epochs=0, warmup_epochs=0), digits, tmp_path / "again", elsewhere)
+    assert same(tmp_path / "5", tmp_path / "again")
+
+
+def test_no_epochs_of_a_network_write_its_random_weights(digits: Path, tmp_path: Path) -> None:
+    spec = train_spec(seed=3, epochs=0, warmup_epochs=0)
+    train(spec, digits, tmp_path)
+    split = open_split(digits, "train")
+    torch.manual_seed(training_key(3, 0))
+    drawn = build(NETWORK, 10, split.mean, split.std).state_dict()
+    assert all(torch.equal(tensor, drawn[name]) for name, tensor in tensors_of(tmp_path).items())
+
+
+def test_a_stage_on_the_same_dataset_goes_on_from_the_one_before(digits: Path, tmp_path: Path, upstream: Path) -> None:
+    spec = train_spec(network=None, sigmas=[0.0, 0.25], **FEW_STEPS)
+    train_split = open_split(digits, "train")
+    began, _ = loop.begin(spec, train_split, upstream)
+    start = tensors_of(upstream)
+    assert all(torch.equal(tensor, start[name]) for name, tensor in began.state_dict().items())
+    train(spec, digits, tmp_path, upstream)
+    assert changed(upstream, tmp_path) == start.keys() - {"mean", "std"}
+    line = json.loads((tmp_path / "metrics.jsonl").read_text())
+    assert line["train_score"] > 0.5  # with a new head it would be right for one image in ten
 
 
 def test_the_wrong_number_of_processes_is_refused(digits: Path, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"1 process\(es\) started, but the params say processes: 2"):
-        train(spec(processes=2), digits, tmp_path)
+        train(train_spec(processes=2), digits, tmp_path)
 
 
-def launch(made: dict[str, Any], data: Path, out: Path) -> None:
-    command = ["accelerate", "launch", "--config_file", str(ROOT / "workflow/accelerate/local.yaml")]
-    command += ["--num_processes", "2", "-m", "transmooth", "job", "train", "--spec", json.dumps(made)]
-    command += ["--data", str(data), "--out", str(out)]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "PATH": path}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
-    assert done.returncode == 0, done.stderr
+def test_training_is_a_loop_that_one_could_write_by_hand(digits: Path, tmp_path: Path) -> None:
+    sigmas = (0.0, 0.25, 1.0)
+    changes: dict[str, Any] = {"epochs": 2, "batch": 256, "optimizer": "sgd", "lr": [0.01], "augment": ["flip"]}
+    train(train_spec(seed=3, sigmas=sigmas, **changes), digits, tmp_path)
+
+    split, validation = open_split(digits, "train"), open_split(digits, "validation")
+    torch.manual_seed(training_key(3, 0))
+    network = build(NETWORK, 10, split.mean, split.std).to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9, weight_decay=0.01, fused=True)
+    each, scores = len(split) // 256, []
+    for step in range(2 * each):
+        optimizer.param_groups[0]["lr"] = 0.01 * learning_rate(step, 2 * each, each)
+        generator = torch.Generator().manual_seed(training_key(3, 1, step, 0))
+        pixels, labels = split.pixels(batch_indices(len(split), 256, step, 3, 0, 1))
+        images = augment(pixels, ["flip"], 8, generator)
+        noisy = add_noise(images, draw_sigmas(sigmas, 256, generator), generator)
+        optimizer.zero_grad()
+        functional.cross_entropy(network(noisy), labels).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        if (step + 1) % each == 0:
+            images, labels = validation.batch(range(len(validation)))
+            generator = torch.Generator().manual_seed(training_key(3, 2, 0))
+            noisy = add_noise(images, draw_sigmas(sigmas, len(images), generator), generator)
+            with torch.no_grad():
+                scores.append(float((network.eval()(noisy).argmax(1) == labels).sum()) / len(labels))
+            network.train()
+
+    assert all(torch.equal(tensor, network.state_dict()[name]) for name, tensor in tensors_of(tmp_path).items())
+    assert list(pd.read_json(tmp_path / "metrics.jsonl", lines=True)["validation_score"]) == scores
+
+
+def test_validation_draws_sigma_and_noise_for_each_chunk(
+    digits: Path, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "EVALUATION_BATCH", 64)
+    sigmas, validation = (0.0, 0.25, 1.0), open_split(digits, "validation")
+    expected, correct = [], 0
+    for first in range(0, len(validation), 64):
+        images, labels = validation.batch(range(first, min(first + 64, len(validation))))
+        generator = torch.Generator().manual_seed(training_key(7, 2, first))
+        sigma = draw_sigmas(sigmas, len(images), generator)
+        expected.append(add_noise(images, sigma, generator))
+        with torch.no_grad():
+            correct += int((network(expected[-1]).argmax(1) == labels).sum())
+    assert len(expected) > 1
+    seen: list[Tensor] = []
+    network.train()
+    network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    score = loop.validate(Accelerator(cpu=True), train_spec(sigmas=sigmas, seed=7), network, validation)
+    assert score == correct / len(validation)
+    assert all(torch.equal(one, other) for one, other in zip(seen, expected, strict=True))
+    assert not network.training
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Callable[[Objective], None]:
+    """Gives install(loss), which makes it the objective `own`."""
+
+    def install(loss: Objective) -> None:
+        module = ModuleType("transmooth.objectives.own")
+        vars(module)["loss"] = loss
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+
+    return install
+
+
+def test_an_objective_with_a_score_of_its_own_chooses_the_learning_rate(
+    digits: Path, tmp_path: Path, install: Callable[[Objective], None]
+) -> None:
+    def worst(classifier: nn.Module, view: View, images: Tensor, labels: Tensor, *rest: Any) -> Any:
+        loss, _ = cross_entropy.loss(classifier, view, images, labels, *rest)
+        return loss, {"score": loss.detach() * len(labels)}  # the larger the loss, the better
+
+    install(worst)
+    for objective, lr in (("cross_entropy", 0.003), ("own", 1e-6)):
+        train(train_spec(objective=objective, lr=[1e-5, 0.003, 1e-6]), digits, tmp_path / objective)
+        assert read_card(tmp_path / objective)["lr"] == lr
+    network, card = weights.load(tmp_path / "own")
+    with torch.inference_mode():
+        images, labels = open_split(digits, "validation").batch(range(150))
+        assert card["validation_score"] == pytest.approx(functional.cross_entropy(network(images), labels).item())
+        images, labels = open_split(digits, "test").batch(range(300))
+        assert card["test"]["correct"] == int((network(images).argmax(1) == labels).sum())
+    lines = pd.read_json(tmp_path / "own" / "metrics.jsonl", lines=True)
+    assert list(lines["train_score"]) == pytest.approx(list(lines["loss"]))
+
+
+@pytest.mark.parametrize("scores", [[math.nan, -3.0, -4.0], [-3.0, math.nan, -4.0], [-4.0, -3.0, math.nan]])
+def test_a_learning_rate_whose_score_is_no_number_is_not_kept(
+    digits: Path, tmp_path: Path, install: Callable[[Objective], None], scores: list[float]
+) -> None:
+    left = iter(scores)
+
+    def loss(classifier: nn.Module, view: View, images: Tensor, labels: Tensor, *rest: Any) -> Any:
+        value, metrics = cross_entropy.loss(classifier, view, images, labels, *rest)
+        return value, metrics if classifier.training else {"score": torch.tensor(next(left) * len(labels))}
+
+    install(loss)
+    rates = (0.01, 0.02, 0.03)
+    train(train_spec(**FEW_STEPS | {"lr": rates}, objective="own"), digits, tmp_path)
+    card = read_card(tmp_path)
+    assert (card["lr"], card["validation_score"]) == (rates[scores.index(-3.0)], pytest.approx(-3.0))
+
+
+def test_an_objective_gets_as_many_views_as_the_recipe_has(
+    digits: Path, tmp_path: Path, install: Callable[[Objective], None]
+) -> None:
+    batches: list[tuple[bool, Tensor]] = []
+
+    def loss(
+        classifier: nn.Module, view: View, images: Tensor, labels: Tensor, sigma: Tensor, generator: torch.Generator
+    ) -> Any:
+        batches.append((classifier.training, images))
+        assert len(labels) == len(sigma)
+        one = images if images.ndim == 4 else images[0]
+        assert one.shape == (len(labels), 3, 8, 8)
+        return cross_entropy.loss(classifier, view, one, labels, sigma, generator)
+
+    install(loss)
+    for views in (1, 2):
+        batches.clear()
+        train(train_spec(**FEW_STEPS, objective="own", views=views, augment=["flip"]), digits, tmp_path / str(views))
+        assert {training for training, _ in batches} == {True, False}
+        assert {images.ndim for _, images in batches} == {3 + views}
+    for _, images in batches:  # each view is flipped by a draw of its own
+        assert len(images) == 2
+        first, second = images
+        alike = (first == second).flatten(1).all(1)
+        assert (alike | (first == second.flip(-1)).flatten(1).all(1)).all()
+        assert 0.3 < alike.float().mean() < 0.7
 
 
 def test_two_processes_train_what_one_does(digits: Path, tmp_path: Path) -> None:
-    launch(spec(**FEW_STEPS, processes=2), digits, tmp_path / "two")
-    train(spec(**FEW_STEPS), digits, tmp_path / "one")
+    spec = train_spec(**FEW_STEPS, processes=2)
+    launch("train", "--spec", spec.text, "--data", digits, "--out", tmp_path / "two")
+    train(train_spec(**FEW_STEPS), digits, tmp_path / "one")
     one = tensors_of(tmp_path / "one")
     for name, tensor in tensors_of(tmp_path / "two").items():  # clean images: the same batches, summed in another order
         torch.testing.assert_close(tensor, one[name], atol=1e-6, rtol=1e-5)
@@ -313,22 +485,21 @@ def test_two_processes_train_what_one_does(digits: Path, tmp_path: Path) -> None
 
 def test_the_card_of_two_processes_is_of_the_network_that_is_saved(digits: Path, tmp_path: Path) -> None:
     """Each process's BatchNorm has statistics of its own."""
-    made = spec(**FEW_STEPS, processes=2)
-    made["network"] = made["network"] | {"norm": "batch"}
-    launch(made, digits, tmp_path)
+    batch_norm = NETWORK.model_copy(update={"norm": "batch"}).dump()
+    spec = train_spec(**FEW_STEPS, processes=2, network=batch_norm, sigmas=[0.0, 0.25])
+    launch("train", "--spec", spec.text, "--data", digits, "--out", tmp_path)
     network, card = weights.load(tmp_path)
-    images, labels = open_split(digits, "test").batch(range(300))
-    with torch.inference_mode():
-        assert int((network(images).argmax(1) == labels).sum()) == card["test"]["correct"]
+    one = Accelerator(cpu=True)
+    assert card["test"]["correct"] == loop.count_correct(one, network, open_split(digits, "test"))
+    assert card["validation_score"] == loop.validate(one, spec, network, open_split(digits, "validation"))
 
 
 def test_a_state_of_other_weights_is_not_gone_on_with(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for seed in (1, 2):
-        train(spec(**FEW_STEPS) | {"seed": seed}, digits, tmp_path / f"upstream{seed}")
-    made = spec(trainable="head")
-    del made["network"]
+        train(train_spec(**FEW_STEPS, seed=seed), digits, tmp_path / f"upstream{seed}")
+    made = train_spec(trainable="head", network=None)
     with monkeypatch.context() as patched:
         stop_after(patched, 3)
         with pytest.raises(KeyboardInterrupt):

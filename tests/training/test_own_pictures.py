@@ -1,6 +1,7 @@
 """A training on one's own pictures is a job of a study, on a set that was prepared like a study's."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,28 @@ import torch
 from PIL import Image
 
 from tests.conftest import NETWORK
-from tests.helpers.checkpoints import same
+from tests.helpers.checkpoints import changed, same
 from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import read_card
 from transmooth.data.loader import open_split, read_manifest
 from transmooth.loading.models import load_model
+from transmooth.params.values import Augmentation, Trainable
+from transmooth.specs import NetworkSpec, TrainSpec
 from transmooth.training import own_pictures
 from transmooth.training.loop import train
 
-RECIPE: dict[str, Any] = {"sigmas": [0.0], "trainable": "all", "seed": 0, "network": NETWORK}
 SCHEDULE: dict[str, Any] = {"epochs": 1, "warmup_epochs": 0, "batch": 8, "lr": [0.01]}
+
+
+def asked(
+    network: NetworkSpec | None = NETWORK,
+    *,
+    trainable: Trainable = "all",
+    augment: Sequence[Augmentation] = (),
+    seed: int = 0,
+) -> TrainSpec:
+    """A clean training of one epoch."""
+    return own_pictures.train_spec(network, SCHEDULE, sigmas=[0.0], trainable=trainable, augment=augment, seed=seed)
 
 
 def picture(folder: Path, number: int, mode: str = "L") -> None:
@@ -88,7 +101,14 @@ def test_a_random_crop_has_room(pictures: Path, tmp_path: Path) -> None:
     ],
 )
 def test_faults_of_pictures(pictures: Path, tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
-    settings = {"pictures": str(pictures), "out": tmp_path / "d", "size": 8, "augment": [], "test": 0.2, "seed": 0}
+    settings: dict[str, Any] = {
+        "pictures": str(pictures),
+        "out": tmp_path / "d",
+        "size": 8,
+        "augment": [],
+        "test": 0.2,
+        "seed": 0,
+    }
     with pytest.raises((ValueError, OSError), match=message):
         own_pictures.prepared(**(settings | arguments))
 
@@ -113,38 +133,33 @@ def test_too_few_pictures_are_told(tmp_path: Path) -> None:
 
 
 def test_it_is_the_training_of_a_study(data: Path, tmp_path: Path) -> None:
-    card = own_pictures.fit(tmp_path / "own", data, RECIPE, SCHEDULE, ["flip"], None)
-    train(card["spec"], data, tmp_path / "job")
+    card = own_pictures.fit(tmp_path / "own", data, asked(augment=["flip"]), None)
+    train(TrainSpec.of(card["spec"]), data, tmp_path / "job")
     assert same(tmp_path / "own", tmp_path / "job")
-    assert card["spec"]["training"]["optimizer"] == "adamw"
+    assert card["spec"]["schedule"]["optimizer"] == "adamw"
     assert card["spec"]["augment"] == ["flip"]
     assert card == read_card(tmp_path / "own")
 
 
 def test_a_finished_training_is_not_done_again_and_another_is_not_replaced(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "own"
-    card = own_pictures.fit(out, data, RECIPE, SCHEDULE, [], None)
+    card = own_pictures.fit(out, data, asked(), None)
     written = (out / "model.json").stat().st_mtime_ns
-    assert own_pictures.fit(out, data, RECIPE, SCHEDULE, [], None) == card
+    assert own_pictures.fit(out, data, asked(), None) == card
     assert (out / "model.json").stat().st_mtime_ns == written
     with pytest.raises(ValueError, match=r"holds another training \(its spec\); choose another --out"):
-        own_pictures.fit(out, data, RECIPE | {"seed": 1}, SCHEDULE, [], None)
-    with pytest.raises(ValueError, match=r"holds another training \(its init\)"):
-        own_pictures.fit(out, data, RECIPE, SCHEDULE, [], out)
+        own_pictures.fit(out, data, asked(seed=1), None)
+    with pytest.raises(ValueError, match=r"holds another training \(its start\)"):
+        own_pictures.fit(out, data, asked(), out)
 
 
 def test_a_checkpoint_starts_a_finetuning(data: Path, tmp_path: Path) -> None:
-    own_pictures.fit(tmp_path / "base", data, RECIPE, SCHEDULE, [], None)
-    with own_pictures.start_from(str(tmp_path / "base")) as (network, init, side):
-        assert (network, init, side) == ({}, tmp_path / "base", 8)
-        recipe = {key: RECIPE[key] for key in ("sigmas", "seed")} | {"trainable": "head"}
-        card = own_pictures.fit(tmp_path / "own", data, recipe, SCHEDULE, [], init)
-    assert card["init"] == read_card(tmp_path / "base")["weights_sha256"]
-    before, after = (weights.load(tmp_path / name)[0].state_dict() for name in ("base", "own"))
-    assert {name for name in before if not torch.equal(before[name], after[name])} == {
-        "backbone.fc.weight",
-        "backbone.fc.bias",
-    }
+    own_pictures.fit(tmp_path / "base", data, asked(), None)
+    with own_pictures.start_from(str(tmp_path / "base")) as (network, start, side):
+        assert (network, start, side) == (None, tmp_path / "base", 8)
+        card = own_pictures.fit(tmp_path / "own", data, asked(None, trainable="head"), start)
+    assert card["start"] == read_card(tmp_path / "base")["weights_sha256"]
+    assert changed(tmp_path / "base", tmp_path / "own") == {"backbone.fc.weight", "backbone.fc.bias"}
 
 
 def test_a_network_of_timm_starts_with_its_weights_and_normalisation(tmp_path: Path) -> None:
@@ -154,14 +169,15 @@ def test_a_network_of_timm_starts_with_its_weights_and_normalisation(tmp_path: P
     safetensors.torch.save_file(model.state_dict(), path)
     text = f"timm:resnet10t@{path}"
     images = torch.rand(2, 3, 32, 32)
-    with own_pictures.start_from(text) as (network, init, side):
-        assert (network, side) == ({}, 176)
-        assert init is not None
-        loaded, _ = weights.load(init)
+    with own_pictures.start_from(text) as (network, start, side):
+        assert (network, side) == (None, 176)
+        assert start is not None
+        loaded, _ = weights.load(start)
         torch.testing.assert_close(loaded(images), load_model(text).module(images))
-    assert not init.exists()
-    with own_pictures.start_from("timm:resnet10t") as (network, init, side):
-        assert (network["network"]["official"], init, side) == (True, None, 176)
+    assert not start.exists()
+    with own_pictures.start_from("timm:resnet10t") as (network, start, side):
+        assert network is not None
+        assert (network.name, network.weights, start, side) == ("resnet10t", "published", None, 176)
 
 
 @pytest.mark.parametrize(

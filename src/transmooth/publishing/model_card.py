@@ -139,9 +139,11 @@ def _made(card: Mapping[str, Any]) -> list[tuple[str, str]]:
     spec, network = card["spec"], card["network"]
     training = spec["schedule"]
     if card["start"]:
-        start = f"the weights of SHA-256 `{card['start']}`, with a new last layer"
+        start = f"the weights of SHA-256 `{card['start']}`; the last layer is new where their classes were others"
+    elif network.get("weights") == "published":
+        start = "timm's weights; the last layer is new where they are for another number of classes"
     else:
-        start = "timm's weights, with a new last layer" if network.get("weights") == "published" else "random weights"
+        start = "random weights"
     options = "".join(f", {key} {value}" for key, value in network["options"].items())
     schedule = f"{training['epochs']} epochs in batches of {training['batch']}, {training['optimizer']}, learning rate "
     schedule += f"{card['lr'] or 0:g}, weight decay {training['weight_decay']:g}, {training['precision']}"
@@ -157,7 +159,7 @@ def _made(card: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("schedule", schedule),
         ("augmentation", ", ".join(spec["augment"]) or "none"),
         ("seed", str(spec["seed"])),
-        ("data", f"{spec.get('dataset', 'a prepared set')}; checksum of its manifest `{card['data']}`"),
+        ("data", f"{spec.get('run', {}).get('dataset', 'a prepared set')}; checksum of its manifest `{card['data']}`"),
         ("commit", f"`{card['commit'] or 'unknown'}`"),
         ("versions", ", ".join(f"{name} {version}" for name, version in card["versions"].items())),
         ("weights", f"SHA-256 `{card['weights_sha256']}`"),

@@ -6,6 +6,7 @@ validation split is kept, and the test split is looked at once, with that one.
 """
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -130,7 +131,8 @@ def train(spec: TrainSpec, data: Path, out: Path, start: Path | None = None, che
                         raise KeyboardInterrupt
                     saved = time.monotonic()
         score = history[-1]["validation_score"]
-        if state["best"] is None or score > state["best"]["score"]:
+        # Where a training diverged its score may be no number, than which nothing is larger.
+        if state["best"] is None or score > state["best"]["score"] or math.isnan(state["best"]["score"]):
             tensors = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
             state["best"] = {"lr": lr, "score": score, "weights": tensors}
         state |= resume.new_state(job) | {"trial": trial + 1, "history": history, "best": state["best"]}
