@@ -29,6 +29,7 @@ from transmooth.models.build import Network
 from transmooth.models.check import check
 from transmooth.noise import add_noise
 from transmooth.params.load import load, studies
+from transmooth.plan import Plan
 from transmooth.specs import NetworkSpec
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -130,6 +131,15 @@ def test_commands_of_snakemake_have_their_options_studies_and_targets() -> None:
                     assert word in settings, arguments
                 elif not word.startswith("-") and not before.startswith("--"):
                     assert word in targets, arguments
+
+
+def test_runs_that_pages_name_are_runs_of_a_study() -> None:
+    planned = {run for study in studies(ROOT) for run in Plan(load(study, ROOT)).runs}
+    for page in PAGES:
+        for run in re.findall(
+            r"\b(?:train|evaluate)/([a-z_0-9]+(?:/[a-z_0-9]+@[a-z_0-9]+)+(?:/\d+)?)", page.read_text()
+        ):
+            assert run in planned or f"{run}/0" in planned, (name(page), run)
 
 
 def picture_script() -> SimpleNamespace:
