@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from transmooth.data.loader import read_manifest
+from transmooth.data.manifest import read_manifest
 from transmooth.loading.images import load_images
 
 

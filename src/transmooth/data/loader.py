@@ -1,6 +1,5 @@
 """Prepared sets as tensors."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .augment import centre_crop, to_unit
+from .manifest import read_manifest
 
 Indices = npt.NDArray[np.integer] | Sequence[int]
 
@@ -48,15 +48,6 @@ class Split:
         chosen = np.asarray(indices, np.int64)
         images = torch.from_numpy(self.images[chosen]).permute(0, 3, 1, 2)
         return images, torch.from_numpy(self.labels[chosen])
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a prepared set: classes, counts, transform, checksum.  Raises FileNotFoundError."""
-    if not (folder / "manifest.json").is_file():
-        there = ", ".join(sorted(path.name for path in folder.iterdir())) if folder.is_dir() else "no such folder"
-        raise FileNotFoundError(f"no prepared set in {folder} (no manifest.json; there is: {there or 'nothing'})")
-    manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_bytes())
-    return manifest
 
 
 def open_split(folder: Path, split: str) -> Split:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from transmooth import files
 
-from .loader import read_manifest
+from .manifest import read_manifest
 from .picture import TRANSFORM, to_rgb, to_square
 from .sources import Images, open_source
 from .split import stratified

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from transmooth import provenance
 from transmooth.checkpoint import weights
-from transmooth.data.loader import open_split, read_manifest
+from transmooth.data.loader import open_split
+from transmooth.data.manifest import read_manifest
 from transmooth.evaluation import test_indices
 from transmooth.records import table as records
 from transmooth.records.journal import Journal

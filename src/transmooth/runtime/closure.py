@@ -13,7 +13,7 @@ from pathlib import Path
 PACKAGE = "transmooth"
 SOURCES = Path(__file__).parents[1]
 # What carries jobs out and changes no result: the specs that these make are params of their own.
-PLUMBING = ("files", "memory", "provenance", "specs", "cli", "params", "runtime")
+PLUMBING = ("files", "provenance", "specs", "cli", "params", "runtime")
 
 
 def digest(*entries: str) -> str:
@@ -25,11 +25,14 @@ def digest(*entries: str) -> str:
 def sources(*entries: str) -> list[Path]:
     """Return the files of the entries and of all that they import from this package, plumbing apart, sorted."""
     found = {SOURCES / entry for entry in entries if "/" in entry}
-    waiting = [_file(f"{PACKAGE}.{entry}") for entry in entries if "/" not in entry]
+    waiting = list[Path]()
+    for entry in entries:
+        if "/" not in entry:
+            if _file(f"{PACKAGE}.{entry}") is None:
+                raise ValueError(f"no such module: {PACKAGE}.{entry}")
+            waiting.extend(_around(f"{PACKAGE}.{entry}"))
     while waiting:
         path = waiting.pop()
-        if path is None:
-            raise ValueError(f"no such module: one of {', '.join(entries)}")
         if path not in found:
             found.add(path)
             waiting.extend(_imported(path))
@@ -45,10 +48,15 @@ def _imported(path: Path) -> tuple[Path, ...]:
         parts = name.split(".")
         if parts[0] != PACKAGE or (parts[1:2] and parts[1] in PLUMBING):
             continue
-        # `from package import name`: a module of that name, or something in the package.
-        around = [_file(".".join(parts[:count])) for count in range(2, len(parts) + 1)]
-        found.update(file for file in around if file is not None)
+        found.update(_around(name))
     return tuple(found)
+
+
+def _around(name: str) -> Iterator[Path]:
+    """The packages that a name is in, and its module: `from package import name` may name one, or what is in it."""
+    parts = name.split(".")
+    files = (_file(".".join(parts[:count])) for count in range(2, len(parts) + 1))
+    return (file for file in files if file is not None)
 
 
 def _names(tree: ast.Module, here: list[str]) -> Iterator[str]:

@@ -23,7 +23,8 @@ from transmooth import files, provenance
 from transmooth.checkpoint import resume, weights
 from transmooth.checkpoint.card import read_card
 from transmooth.data.augment import augment
-from transmooth.data.loader import Split, open_split, read_manifest
+from transmooth.data.loader import Split, open_split
+from transmooth.data.manifest import read_manifest
 from transmooth.data.order import batch_indices
 from transmooth.models.build import Network, build, reset_head
 from transmooth.models.trainable import TRAINABLE, set_train_mode

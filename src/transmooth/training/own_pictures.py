@@ -14,7 +14,7 @@ import timm
 
 from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import CheckpointError, read_card
-from transmooth.data.loader import read_manifest
+from transmooth.data.manifest import read_manifest
 from transmooth.data.prepare import prepare, verify
 from transmooth.loading import hub
 from transmooth.loading.models import load_model

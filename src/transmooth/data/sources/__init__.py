@@ -1,39 +1,25 @@
-"""Where raw images come from: a file for each kind of source, named like it, with a function from spec to `Source`."""
+"""Where raw images come from, one file a kind.  The file's name is the registry: a dataset's `kind` names it.
 
-from collections.abc import Callable, Mapping
+source(spec, base) → Source     relative roots start at `base`; each says what else it raises
+"""
+
+from importlib import import_module
 from pathlib import Path
 
-from .arrays import arrays
-from .characters import characters
-from .digits import digits
-from .imagefolder import image_folder
-from .onefolder import one_folder
-from .parquet import parquet
 from .source import Images, Source, Spec
-from .textures import textures
-from .torchvision import torchvision_set
 
-SOURCES: Mapping[str, Callable[[Spec, Path], Source]] = {
-    "torchvision": torchvision_set,
-    "imagefolder": image_folder,
-    "onefolder": one_folder,
-    "arrays": arrays,
-    "parquet": parquet,
-    "characters": characters,
-    "digits": digits,
-    "textures": textures,
-}
+SOURCES = ("torchvision", "imagefolder", "onefolder", "arrays", "parquet", "characters", "digits", "textures")
 
 
 def open_source(spec: Spec, base: Path) -> Source:
-    """The source that `spec["kind"]` names; relative roots start at `base`.
+    """Return the source that `spec["kind"]` names.
 
-    Raises ValueError for an unknown kind, fewer than two classes, or the name of a class that cannot be printed; each
-    kind's function lists what else it raises.
+    Raises ValueError for an unknown kind, fewer than two classes, or the name of a class that cannot be printed, and
+    what the kind raises.
     """
     if spec["kind"] not in SOURCES:
         raise ValueError(f"unknown kind of source {spec['kind']!r}; there are {', '.join(SOURCES)}")
-    source = SOURCES[spec["kind"]](spec, base)
+    source: Source = import_module(f"{__name__}.{spec['kind']}").source(spec, base)
     where = spec.get("root", spec["kind"])
     if len(source.classes) < 2:
         raise ValueError(f"{where}: needs at least two classes, found {', '.join(source.classes) or 'none'}")

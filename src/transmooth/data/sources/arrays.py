@@ -11,7 +11,7 @@ from PIL import Image
 from .source import Images, Source, Spec, resolve
 
 
-def arrays(spec: Spec, base: Path) -> Source:
+def source(spec: Spec, base: Path) -> Source:
     """`{"kind": "arrays", "root": "path", "splits": {"train": ["train_data_batch_*.npz"], "test": ["val_data.npz"]}}`.
 
     Each file holds `data`, uint8 [N, 3·H·H] with the red, green and blue planes one after the other, and `labels`,

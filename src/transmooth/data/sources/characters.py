@@ -30,7 +30,7 @@ CONTRAST = 160  # least difference in luminance between character and background
 LUMINANCE = np.array([0.299, 0.587, 0.114])
 
 
-def characters(spec: Spec, base: Path) -> Source:
+def source(spec: Spec, base: Path) -> Source:
     """`{"kind": "characters", "seed": 0, "train": 12000, "test": 1240}`: 62 classes, 0-9 A-Z a-z.
 
     Image i of a split shows class i mod 62 in a random font, pose and pair of colours, all drawn from

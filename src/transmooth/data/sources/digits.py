@@ -10,7 +10,7 @@ from ..split import stratified
 from .source import Images, Source, Spec
 
 
-def digits(spec: Spec, base: Path) -> Source:
+def source(spec: Spec, base: Path) -> Source:
     """`{"kind": "digits", "seed": 0, "test": 500}`: 1797 grey 8×8 digits, `test` of them drawn per class.
 
     Raises ValueError if `test` leaves nothing to train on.

@@ -12,7 +12,7 @@ from .source import Images, Source, Spec, decode, resolve
 SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 
 
-def image_folder(spec: Spec, base: Path) -> Source:
+def source(spec: Spec, base: Path) -> Source:
     """`{"kind": "imagefolder", "root": "path", "splits": {"train": ["train"], "test": ["test"]}}`.
 
     Files are root/<split>/<class>/**/<file> with one of SUFFIXES; classes and, in a class, files are in sorted

@@ -6,17 +6,17 @@ import numpy as np
 import numpy.typing as npt
 
 from ..split import stratified
-from .imagefolder import image_folder
+from . import imagefolder
 from .source import Images, Source, Spec
 
 
-def one_folder(spec: Spec, base: Path) -> Source:
-    """`{"kind": "onefolder", "root": "path", "test": 0.2, "seed": 0}`: root/<class>/**/<file>, as in `image_folder`.
+def source(spec: Spec, base: Path) -> Source:
+    """`{"kind": "onefolder", "root": "path", "test": 0.2, "seed": 0}`: root/<class>/**/<file>, as in imagefolder.py.
 
-    `test` is the share of the images set aside to test with, drawn per class by `seed`. Raises what `image_folder`
+    `test` is the share of the images set aside to test with, drawn per class by `seed`. Raises what that one
     does, and ValueError if the share leaves nothing to test or to train with.
     """
-    whole = image_folder({"root": spec["root"], "splits": {"train": ["."], "test": ["."]}}, base)
+    whole = imagefolder.source({"root": spec["root"], "splits": {"train": ["."], "test": ["."]}}, base)
     images = whole.splits["train"]
     count = round(spec["test"] * len(images.labels))
     if not 0 < count < len(images.labels):

@@ -11,7 +11,7 @@ from PIL import Image
 from .source import Images, Source, Spec, decode, resolve
 
 
-def parquet(spec: Spec, base: Path) -> Source:
+def source(spec: Spec, base: Path) -> Source:
     """`{"kind": "parquet", "root": "path", "splits": {"train": ["train-*"], "test": ["validation-*"]}}`.
 
     Each file has a column `image`, encoded pictures as bytes or as {bytes, path}, and an integer column `label` in

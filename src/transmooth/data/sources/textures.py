@@ -26,7 +26,7 @@ PICTURES = {
 SCALE = (0.12, 0.25)  # side of a patch over the shorter side of its picture
 
 
-def textures(spec: Spec, base: Path) -> Source:
+def source(spec: Spec, base: Path) -> Source:
     """`{"kind": "textures", "seed": 0, "train": 3000, "test": 600}`: from which of 12 pictures is this patch?
 
     Image i of a split is a square from picture i mod 12, its size and place drawn from (seed, split, i). Training

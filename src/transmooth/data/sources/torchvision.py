@@ -22,7 +22,7 @@ SPLITS: Mapping[str, Mapping[str, Sequence[str]]] = {
 }
 
 
-def torchvision_set(spec: Spec, base: Path) -> Source:
+def source(spec: Spec, base: Path) -> Source:
     """`{"kind": "torchvision", "name": "CIFAR10", "root": "~/datasets", "download": false}`.
 
     The signature tells how the class names its splits: `train=True/False`, or `split=...`, where the default
