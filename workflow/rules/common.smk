@@ -51,6 +51,14 @@ def weights(run):
     return f"train/{run.path}/model.safetensors" if run else []
 
 
+def records_of(report):
+    return [PLAN.records(run, evaluation) for run, evaluation in PLAN.evaluations_of(report)]
+
+
+def cards_of(report):
+    return [f"train/{run.path}/model.json" for run in PLAN.runs_of(report)]
+
+
 def folder(option, path):
     """An option that names the folder of a file, or nothing where there is no file."""
     return f"{option} {os.path.dirname(str(path))}" if path else ""

@@ -1,11 +1,3 @@
-def records_of(report):
-    return [PLAN.records(run, evaluation) for run, evaluation in PLAN.evaluations_of(report)]
-
-
-def cards_of(report):
-    return [f"train/{run.path}/model.json" for run in PLAN.runs_of(report)]
-
-
 rule table:
     input:
         records=lambda wildcards: records_of(wildcards.table),

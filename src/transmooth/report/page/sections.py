@@ -81,6 +81,11 @@ def curve_table(
     )
 
 
+def row_chart(title: str, row: RowResult) -> dict[str, Any]:
+    """Return the curves of one row in one panel: one for each sigma, and the oracle."""
+    return _curves(title, [("", curves([row], _grid([row])), row.images)])
+
+
 def _panels(rows: Sequence[RowResult]) -> list[tuple[str, pd.DataFrame, int]]:
     """The other way round than a figure: a panel for each sigma and the oracle, a curve for each row."""
     grid, panels = _grid(rows), []

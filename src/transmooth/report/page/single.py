@@ -13,7 +13,7 @@ from transmooth.report.cells import cells
 from transmooth.report.page.galleries import pictures
 from transmooth.report.page.page import Page, render
 from transmooth.report.page.provenance import Certification, duration, parameters, read_certification, versions
-from transmooth.report.page.sections import curve_table
+from transmooth.report.page.sections import curve_table, row_chart
 from transmooth.report.page.study import certify_stage, sigmas
 from transmooth.report.tables import methods
 from transmooth.specs import ColumnSpec, TableSpec
@@ -45,7 +45,8 @@ def write_single(paths: Sequence[Path], radii: Sequence[float], out: Path, image
         rows=(),
     )
     lines = cells([row], spec.columns)
-    section = replace(curve_table(spec, [row], lines), notes=methods(lines))
+    chart = row_chart("Certified accuracy of this network", row)
+    section = replace(curve_table(spec, [row], lines), notes=methods(lines), chart=chart)
     identity = {key: dict(whole.made.get(key) or {}) for key in ("model", "data")}
     network = str(identity["model"].get("model") or whole.frame["model"].iloc[0] or "unknown weights")
     page = Page(

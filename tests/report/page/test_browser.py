@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.report.test_html import IMAGES, LABELS, study  # noqa: F401  (a fixture)
+from tests.helpers.page import IMAGES, LABELS
+from tests.report.page.conftest import Made
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 # Asked for by name: on a busy machine a browser waits for minutes, and nothing else in the tests needs one.
@@ -26,7 +27,7 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module", params=["light", "dark"])
-def opened(request: pytest.FixtureRequest, browser: Any, study: Path) -> Iterator[Any]:  # noqa: F811
+def opened(request: pytest.FixtureRequest, browser: Any, made: Made) -> Iterator[Any]:
     """The drawn page, with `.faults` and `.asked`: what its console said and which addresses it asked for."""
     page = browser.new_page(color_scheme=request.param, viewport={"width": 1200, "height": 900})
     page.set_default_timeout(TIMEOUT)
@@ -34,7 +35,7 @@ def opened(request: pytest.FixtureRequest, browser: Any, study: Path) -> Iterato
     page.on("console", lambda message: message.type in ("error", "warning") and page.faults.append(message.text))
     page.on("pageerror", lambda error: page.faults.append(str(error)))
     page.on("request", lambda request: page.asked.append(request.url))
-    page.goto((study / "report.html").as_uri())
+    page.goto((made.results / "report.html").as_uri())
     page.wait_for_selector("html[data-drawn]")
     yield page
     page.close()
@@ -113,10 +114,10 @@ def test_no_rule_of_accessibility_is_broken(opened: Any) -> None:
     assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found] == []
 
 
-def test_a_phone_scrolls_down_only(browser: Any, study: Path) -> None:  # noqa: F811
+def test_a_phone_scrolls_down_only(browser: Any, made: Made) -> None:
     page = browser.new_page(viewport={"width": 390, "height": 844})
     page.set_default_timeout(TIMEOUT)
-    page.goto((study / "report.html").as_uri())
+    page.goto((made.results / "report.html").as_uri())
     page.wait_for_selector("html[data-drawn]")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.keyboard.press("Tab")

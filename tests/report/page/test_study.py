@@ -1,0 +1,195 @@
+"""The page of a study that is written by hand: what a reader and a parser find in it."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.page import (
+    IMAGES,
+    LABELS,
+    PUBLISHED,
+    RUNS,
+    SIGMAS,
+    charts_of,
+    read_page,
+    rows_of,
+    write_curves,
+    write_training_of,
+)
+from tests.helpers.records import table
+from tests.helpers.report import evaluated, row_spec, run_spec, table_spec, write_records
+from tests.report.page.conftest import Made
+from transmooth.records import table as records
+from transmooth.report.page.study import write_report
+from transmooth.report.tables import write_table
+from transmooth.specs import PageSpec
+
+
+def test_every_part_of_the_study_is_there(made: Made) -> None:
+    parsed = made.page
+    assert parsed.text_of("h1") == ["Study small"]
+    assert parsed.text_of("h2") == ["Summary", "Tables", "Figures", "Example images", "Training", "Provenance"]
+    assert {"Comparison", "Curves", "Moved", "digits"} <= set(parsed.text_of("h3"))
+    assert "2026-11-21 11:58 to 12:00 UTC" in parsed.text_of("dd")
+    captions = parsed.text_of("caption")
+    assert len(captions) == len(parsed.attributes("table")) == 5
+    assert "The largest over σ at each ε (an oracle), beside the paper's Table 3, CIFAR-10" in captions
+    assert list(charts_of(parsed)) == ["chart-table3", "chart-figure2", "chart-moved", "chart-training"]
+    assert "method=ours" not in " ".join(text for _, text in parsed.texts)
+    # The paper's own rows without one of ours, and ours with what it says there.
+    assert {"MACER 2020", "scratch", LABELS["mixed"]} <= set(parsed.text_of("th"))
+    assert "80.1" in parsed.text_of("strong")  # the paper's best at 0.25
+    assert "3 trainings of resnet18; 2 networks were certified on digits, each on 20 test images at" in " ".join(
+        parsed.text_of("p")
+    )
+
+
+def test_numbers_are_those_of_the_records(made: Made) -> None:
+    parsed = made.page
+    frame = records.read(made.results / f"evaluate/{RUNS['mixed'].path}/certify/records.parquet").to_pandas()
+    right = (frame["prediction"] == frame["label"]) & (frame["radius"] >= 0.25)
+    by_sigma = {sigma: right[frame["sigma"] == sigma].mean() for sigma in SIGMAS}
+    assert by_sigma[0.5] > by_sigma[0.25] > 0
+    assert f"{100 * by_sigma[0.5]:.1f}" in parsed.text_of("strong")
+    drawn = {(curve["panel"], curve["curve"]): curve for curve in charts_of(parsed)["chart-table3"]["data"]["values"]}
+    assert len(drawn) == 3 * 2 + 3
+    theirs = drawn["Recomputed from logs of others, σ = 0.25", "theirs"]
+    assert {round(share, 4) for share in theirs["certified accuracy"]} == {0.6667, 0.3333, 0.0}
+    for panel, sigma in (("σ = 0.25", 0.25), ("σ = 0.5", 0.5), ("oracle over σ", 0.5)):
+        curve = drawn[panel, LABELS["mixed"]]
+        at = curve["radius ε"].index(0.25)
+        assert curve["certified accuracy"][at] == pytest.approx(by_sigma[sigma])
+        assert curve["low"][at] < by_sigma[sigma] < curve["high"][at]
+        assert curve["test images"] == IMAGES
+        assert curve["oracle"] == panel.startswith("oracle")
+        assert curve["certified accuracy"][-1] == 0
+    assert "At ε = 0.25, mixed → <i>clean</i> & more reaches" in " ".join(parsed.text_of("li"))
+
+
+def test_trainings_stand_beside_those_that_started_alike(made: Made) -> None:
+    drawn = charts_of(made.page)["chart-training"]["data"]["values"]
+    assert {(curve["panel"], curve["curve"]): curve["validation score"] for curve in drawn} == {
+        ("from the network itself", "layer_norm, mixed@upstream"): [0.45, 0.9],
+        ("from layer_norm, mixed@upstream", "clean@downstream"): [0.4483, 0.8967],
+        ("from the network itself", "layer_norm, clean@downstream"): [0.4467, 0.8933],
+    }
+    assert [text for text in made.page.text_of("th") if text.startswith(("training, stage", "certify"))] == [
+        "training, stage 1",
+        "training, stage 2",
+        "certify",
+    ]
+
+
+def test_it_loads_nothing(made: Made) -> None:
+    parsed = made.page
+    policy = next(tag["content"] for tag in parsed.attributes("meta") if "http-equiv" in tag)
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    assert not {"link", "iframe", "object", "embed", "base"} & {tag for tag, _ in parsed.tags}
+    for _, attributes in parsed.tags:
+        assert attributes.get("src", "data:").startswith("data:")
+        assert "srcset" not in attributes
+        assert not attributes.get("href", "").startswith(("http:", "https:", "//"))
+    (style,) = parsed.text_of("style")
+    assert "url(" not in style
+    assert "@import" not in style
+    there = {found["href"] for found in parsed.attributes("a") if found["href"].endswith((".parquet", ".csv", ".json"))}
+    assert len(there) > 6
+    for link in there - {"figures/figure2.csv"}:  # what the rule `figure` writes
+        assert (made.results / link).is_file(), link
+    assert (made.results / "report.html").stat().st_size < 5e6
+
+
+def test_it_can_be_read_by_ear(made: Made) -> None:
+    parsed = made.page
+    ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
+    assert len(set(ids)) == len(ids)
+    for _, attributes in parsed.tags:
+        assert attributes.get("aria-labelledby", ids[0]) in ids
+        if attributes.get("href", "").startswith("#"):
+            assert attributes["href"][1:] in ids
+    pictures = [found["alt"] for found in parsed.attributes("img")]
+    assert len(pictures) == 2 * 3 * (1 + len(SIGMAS))
+    assert all(pictures)
+    assert all("scope" in found for found in parsed.attributes("th"))
+    assert parsed.attributes("html") == [{"lang": "en"}]
+    assert {"header", "nav", "main", "footer"} <= {tag for tag, _ in parsed.tags}
+    levels = [int(tag[1]) for tag, _ in parsed.tags if tag in ("h1", "h2", "h3", "h4")]
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_provenance_names_versions_parameters_and_data(made: Made, digits: Path) -> None:
+    said = made.page.text_of("dd")
+    assert {"2.15.0", "c" * 40, "cohen"} <= set(said)
+    manifest = json.loads((digits / "manifest.json").read_text())
+    assert f"300 test, {manifest['counts']['train']:,} train, {manifest['counts']['validation']:,} validation" in said
+    assert f"{2 * len(SIGMAS) * IMAGES * 1100:,}" in said  # evaluations
+
+
+def test_records_of_other_images_are_refused(made: Made, digits: Path, tmp_path: Path) -> None:
+    spec = PageSpec(study="x", tables=(), figures=(), shifts=(), trainings=(), records=made.spec.records[:1])
+    wrong = [each | {"label": (each["label"] + 1) % 10} for each in rows_of(1.0, digits)]
+    write_records(tmp_path, evaluated(RUNS["mixed"], "certify"), wrong)
+    with pytest.raises(ValueError, match=r"records.parquet: is not of the images .*: their labels differ"):
+        write_report(spec, tmp_path, tmp_path, PUBLISHED, {"digits": digits}, tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_damaged_records_are_refused_by_name(made: Made, digits: Path, tmp_path: Path) -> None:
+    (each,) = made.spec.records[:1]
+    path = tmp_path / each.path
+    records.write(table(*rows_of(1.0, digits)), path)
+    path.write_bytes(path.read_bytes()[:-9])
+    spec = PageSpec(study="x", tables=(), figures=(), shifts=(), trainings=(), records=(each,))
+    with pytest.raises(ValueError, match=f"{each.path}: "):
+        write_report(spec, tmp_path, tmp_path, PUBLISHED, {"digits": digits}, tmp_path / "report.html")
+
+
+def test_a_study_that_trains_and_certifies_nothing_has_a_page(digits: Path, tmp_path: Path) -> None:
+    """A table of clean accuracy, of a network as published: no chart, no values by σ, no finding, no curves."""
+    run = run_spec("official/untrained@downstream")
+    write_curves(tmp_path, [write_training_of(tmp_path, run, 150, lr=None)])
+    clean = table_spec(["clean"], [row_spec("as published", [evaluated(run)])], name="clean")
+    write_table(
+        clean, tmp_path, tmp_path, PUBLISHED, tmp_path / "tables" / "clean", tmp_path / "metrics" / "clean.json"
+    )
+    spec = PageSpec(study="small", tables=(clean,), figures=(), shifts=(), trainings=(f"train/{run.path}",), records=())
+    write_report(spec, tmp_path, tmp_path, PUBLISHED, {"digits": digits}, tmp_path / "report.html")
+    parsed = read_page(tmp_path / "report.html")
+    assert parsed.text_of("h2") == ["Summary", "Tables", "Provenance"]
+    assert parsed.text_of("caption")[0] == "Title"  # no oracle
+    assert "50.0" in parsed.text_of("strong")
+    assert charts_of(parsed) == {}
+    assert "1 trainings of resnet18." in parsed.text_of("p")
+    assert "What it says" not in parsed.text_of("h3")
+
+
+def test_rows_of_several_tasks_stand_beside_the_papers_of_the_same_dataset(digits: Path, tmp_path: Path) -> None:
+    published = tmp_path / "published.csv"
+    head = "paper,table,block,row,dataset,metric,radius,sigma,value,unit,method,note\n"
+    lines = [f"p,T,,a,{task},clean_acc,,,{value},percent,," for task, value in (("Food", "70.1"), ("Cars", "60.2"))]
+    published.write_text(head + "\n".join([*lines, "p,T,,a,Birds,clean_acc,,,50.3,percent,,"]) + "\n")
+    rows, runs = [], []
+    for task, correct in (("cars", 60), ("food", 90)):
+        run = run_spec(f"net/clean@{task}", dataset=task)
+        write_training_of(tmp_path, run, correct)
+        runs.append(run)
+        rows.append(row_spec("a row", [evaluated(run)], block=task, dataset=task.title(), published="a"))
+    write_curves(tmp_path, [tmp_path / "train" / run.path for run in runs])
+    tasks = table_spec(["clean"], rows, name="tasks", paper="p", published="T")
+    write_table(
+        tasks, tmp_path, tmp_path, published, tmp_path / "tables" / "tasks", tmp_path / "metrics" / "tasks.json"
+    )
+    trainings = tuple(f"train/{run.path}" for run in runs)
+    spec = PageSpec(study="small", tables=(tasks,), figures=(), shifts=(), trainings=trainings, records=())
+    write_report(spec, tmp_path, tmp_path, published, {"digits": digits}, tmp_path / "report.html")
+    cells = [text for tag, text in read_page(tmp_path / "report.html").texts if tag in ("th", "td", "strong")]
+    at = cells.index("cars")
+    # Ours and the paper's of the same dataset; the best of each is bold, and Birds is in the paper only.
+    assert cells[at : at + 11] == [
+        *("cars", "a row", "20.0", "60.2"),
+        *("food", "a row", "30.0", "70.1"),
+        *("In the paper only", "Birds: a", "–"),
+    ]
+    assert cells[at + 11] == "50.3"

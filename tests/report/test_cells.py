@@ -1,0 +1,82 @@
+"""The tidy frame from which tables and pages are made."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.helpers.report import TWO, columns, result
+from transmooth.params.values import Measure
+from transmooth.report.cells import cells, shown
+from transmooth.report.measures import MEASURES
+
+
+def test_the_oracle_takes_the_best_sigma_of_each_column_and_brackets_its_own_curve() -> None:
+    lines = cells([TWO], columns("certified@0.25", "certified@0.75"))
+    oracle = lines[lines["oracle"]].set_index("column")
+    assert oracle.loc[["certified@0.25", "certified@0.75"], "sigma"].tolist() == [0.25, 1.0]
+    assert oracle.loc[["certified@0.25", "certified@0.75"], "value"].tolist() == [0.625, 0.5]
+    assert oracle.loc[["certified@0.25", "certified@0.75"], "natural"].tolist() == [0.625, 0.5]
+    assert oracle.loc["certified@0.25", "seed_sd"] == pytest.approx(np.std([0.75, 0.5], ddof=1))
+    assert oracle.loc["certified@0.25", "radius"] == 0.25
+    by_sigma = lines[~lines["oracle"] & (lines["measure"] == "certified")]
+    assert by_sigma.set_index(["column", "sigma"])["value"].to_dict() == {
+        ("certified@0.25", 0.25): 0.625,
+        ("certified@0.25", 1.0): 0.5,
+        ("certified@0.75", 0.25): 0.0,
+        ("certified@0.75", 1.0): 0.5,
+    }
+    assert set(lines["images"]) == {4}
+    assert set(lines["seeds"]) == {2}
+
+
+def test_the_acr_stands_beside_what_is_certified_whether_it_is_a_column_or_not() -> None:
+    for asked in (columns("certified@0.25"), columns("acr", "certified@0.25")):
+        acr = cells([TWO], asked).query("measure == 'acr'").set_index(["oracle", "sigma"])["value"]
+        assert acr.to_dict() == pytest.approx({(False, 0.25): 0.3125, (False, 1.0): 0.5, (True, 1.0): 0.5})
+    assert set(shown(cells([TWO], columns("certified@0.25")), columns("certified@0.25"))["column"]) == {
+        "certified@0.25"
+    }
+
+
+def test_what_has_no_sigma_has_one_line_over_its_own_images() -> None:
+    (line,) = cells([TWO], columns("clean")).to_dict("records")
+    assert line["value"] == pytest.approx(0.85)
+    assert line["seed_sd"] == pytest.approx(np.std([0.9, 0.8], ddof=1))
+    assert line["images"] == 400
+    assert not line["oracle"]
+    assert np.isnan([line["sigma"], line["low"], line["high"], line["natural"]]).all()
+
+
+def test_the_interval_is_clopper_pearson_over_the_images() -> None:
+    row = result({0.5: [[1.0] * 50 + [-np.inf] * 50]})
+    line = cells([row], columns("certified@0.5")).iloc[0]
+    assert (line["low"], line["high"]) == pytest.approx((0.39832, 0.60168), abs=1e-5)  # the textbook value
+
+
+def test_one_seed_has_no_spread() -> None:
+    assert cells([result({0.5: [[1.0]]})], columns("clean", "certified@0.5"))["seed_sd"].isna().all()
+
+
+def test_the_oracle_takes_the_smaller_of_equal_sigmas_and_the_least_where_less_is_better(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    equal = result({0.25: [[0.5, 0.5]], 0.5: [[0.5, 0.5]]})
+    assert cells([equal], columns("certified@0.25")).query("oracle")["sigma"].tolist() == [0.25, 0.25]
+    measure: Measure = "certified"
+    monkeypatch.setitem(MEASURES, measure, replace(MEASURES[measure], better="smaller"))
+    oracle = cells([TWO], columns("certified@0.75")).query("oracle and measure == 'certified'")
+    assert oracle[["sigma", "value"]].to_numpy().tolist() == [[0.25, 0.0]]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.permutations(["clean", "certified@0", "certified@0.25", "certified@0.75", "acr"]))
+def test_the_order_of_columns_changes_no_number(texts: list[str]) -> None:
+    keys = ["column", "oracle", "sigma"]
+    made = cells([TWO], columns(*texts))
+    assert list(dict.fromkeys(made["column"])) == texts
+    there = cells([TWO], columns(*sorted(texts)))
+    pd.testing.assert_frame_equal(made.sort_values(keys, ignore_index=True), there.sort_values(keys, ignore_index=True))
