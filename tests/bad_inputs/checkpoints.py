@@ -117,16 +117,39 @@ CASES = [
     ),
     Case(
         "a card of a network that timm has not",
-        f"{DESCRIBES}ValueError: network.name: timm has no 'resnot18'",
+        f"{DESCRIBES}name: timm has no 'resnot18'",
         described(name="resnot18"),
     ),
     Case(
         "a card that names a network on a hub",
-        f"{DESCRIBES}ValueError: network.name: timm has no 'hf-hub:a/b'",
+        f"{DESCRIBES}name: timm has no 'hf-hub:a/b'",
         described(name="hf-hub:a/b"),
     ),
-    Case("a card of official weights: they are here, none are fetched", "read: 10 classes", described(official=True)),
-    Case("a card of an unknown norm", f"{DESCRIBES}KeyError: 'weight'", described(norm="weight")),
+    Case(
+        "a card of published weights: they are here, none are fetched",
+        "read: 10 classes",
+        described(weights="published"),
+    ),
+    Case(
+        "a card of an unknown norm",
+        f"{DESCRIBES}network.norm: Input should be 'batch', 'instance', 'group' or 'layer'",
+        described(norm="weight"),
+    ),
+    Case(
+        "a card with a key that no network has",
+        f"{DESCRIBES}network.stems: Extra inputs are not permitted",
+        described(stems="cifar"),
+    ),
+    Case(
+        "a card of a billion layers, or of a network far larger than its weights",
+        f"{DESCRIBES}it has more than … parameters, or … values in them",
+        described(options={"layers": [10**9, 1, 1, 1]}),
+    ),
+    Case(
+        "a card that has timm load another file",
+        f"{DESCRIBES}options.checkpoint_path: is not of a network, but of how timm makes one",
+        described(options={"checkpoint_path": "w.pth"}),
+    ),
     Case("a card of another norm than the weights", f"{FITS}…backbone.bn1.running_mean…", described(norm="batch")),
     Case("a card of an unknown option", f"{DESCRIBES}TypeError: …'depth'", described(options={"depth": 3})),
     Case(
@@ -146,15 +169,19 @@ CASES = [
     ),
     Case(
         "a pickle with code in it, called model.safetensors",
-        f"{FITS}Error while deserializing header: …",
+        f"{WEIGHTS}: not weights: Error while deserializing header: …",
         other_weights(lambda: pickle.dumps(Code())),
     ),
     Case(
         "weights that are cut off",
-        f"{FITS}Error while deserializing header: …",
+        f"{WEIGHTS}: not weights: Error while deserializing header: …",
         other_weights(lambda: state(torch.clone)()[:-100]),
     ),
-    Case("weights of no bytes", f"{FITS}Error while deserializing header: …", other_weights(lambda: b"")),
+    Case(
+        "weights of no bytes",
+        f"{WEIGHTS}: not weights: Error while deserializing header: …",
+        other_weights(lambda: b""),
+    ),
     Case(
         "weights that are NaN",
         f"{WEIGHTS}: the weights are NaN (backbone.…): the training diverged",

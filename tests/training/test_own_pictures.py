@@ -16,7 +16,8 @@ from tests.conftest import NETWORK
 from tests.helpers.checkpoints import changed, same
 from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import read_card
-from transmooth.data.loader import open_split, read_manifest
+from transmooth.data.loader import open_split
+from transmooth.data.manifest import read_manifest
 from transmooth.loading.models import load_model
 from transmooth.params.values import Augmentation, Trainable
 from transmooth.specs import NetworkSpec, TrainSpec

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from transmooth import files
 from transmooth.checkpoint.card import CheckpointError, read_card, write_card
 from transmooth.models.build import Network, build
-from transmooth.models.check import planned
+from transmooth.models.check import FAULTS, planned
 from transmooth.specs import NetworkSpec
 
 
@@ -67,5 +67,7 @@ def _described(card: dict[str, Any], folder: Path) -> Network:
         detail = error.errors()[0]
         key = ".".join(map(str, ("network", *detail["loc"])))
         raise CheckpointError(f"{where}: {key}: {detail['msg']}") from error
-    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:  # timm passes on any of these
+    except ValueError as error:
+        raise CheckpointError(f"{where}: {error}") from error
+    except FAULTS as error:
         raise CheckpointError(f"{where}: {type(error).__name__}: {error}") from error

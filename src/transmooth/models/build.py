@@ -1,5 +1,6 @@
 """Build a base classifier: normalise -> timm backbone, with the paper's norm layer and stem."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -49,6 +50,9 @@ def build(network: NetworkSpec, classes: int, mean: Sequence[float], std: Sequen
     is a new one where `classes` are not as many as theirs).
     Seed torch before the call: initial weights come from the global generator.
     """
+    # Its own keywords say where weights come from: a card could have it open any file.
+    if own := network.options.keys() & inspect.signature(timm.create_model).parameters.keys():
+        raise ValueError(f"options.{min(own)}: is not of a network, but of how timm makes one")
     backbone: Any = timm.create_model(
         network.name,
         pretrained=network.weights == "published",

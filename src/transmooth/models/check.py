@@ -2,21 +2,25 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import timm
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from transmooth.models.build import Network, build
 from transmooth.specs import NetworkSpec
 
-MOST_TENSORS, MOST_VALUES = 20_000, 20_000_000_000  # no network of this field has as many
+MOST_TENSORS, MOST_VALUES = 5_000, 20_000_000_000  # no network of this field has as many
+# What timm and torch raise for arguments that mean nothing to them.
+FAULTS = (LookupError, TypeError, AttributeError, RuntimeError, ZeroDivisionError, AssertionError)
 
 
 def check(network: NetworkSpec) -> None:
-    """Raise ValueError, in one line, for a network that cannot be built or an option of it that means nothing."""
+    """Raise ValueError, in one line, for a network that cannot be built or run, or an option that means nothing."""
     built = planned(network, 10)
+    _run(built, 10)
     for name, value in network.options.items():
         if isinstance(value, str):
             others = {key: other for key, other in network.options.items() if key != name}
@@ -30,15 +34,30 @@ def planned(network: NetworkSpec, classes: int, tensors: int = MOST_TENSORS, val
     Raises ValueError, in one line, where it cannot be built or has more parameters than these: tensors, and values in
     all of them.
     """
+    # timm takes names of a hub and of local folders too, and would fetch what they name.
+    if not timm.is_model(network.name):
+        raise ValueError(f"name: timm has no {network.name!r}")
+    random = network.model_copy(update={"weights": "random"})
+    with _faults_in_one_line(), torch.device("meta"), _at_most(tensors, values):
+        return build(random, classes, (0.5,) * 3, (0.5,) * 3)
+
+
+def _run(network: Network, classes: int) -> None:
+    """Raise ValueError, in one line, unless a network on the meta device gives logits for an image."""
+    backbone: Any = network.backbone
+    with _faults_in_one_line(), torch.inference_mode():
+        logits = network.eval()(torch.empty(2, *backbone.pretrained_cfg["input_size"], device="meta"))
+        if not isinstance(logits, Tensor) or logits.shape != (2, classes):
+            raise ValueError("it gives no logits [images, classes]")
+
+
+@contextmanager
+def _faults_in_one_line() -> Iterator[None]:
     try:
-        # timm takes names of a hub and of local folders too, and would fetch what they name.
-        if not timm.is_model(network.name):
-            raise ValueError(f"name: timm has no {network.name!r}")
-        random = network.model_copy(update={"weights": "random"})
-        with torch.device("meta"), _at_most(tensors, values):
-            return build(random, classes, (0.5,) * 3, (0.5,) * 3)
-    # What timm and torch raise for such arguments.
-    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, ZeroDivisionError) as error:
+        yield
+    except ValueError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    except FAULTS as error:
         raise ValueError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
