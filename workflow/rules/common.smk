@@ -26,7 +26,8 @@ def plan():
         to_fetch = check_sources(made.params, made.datasets, ROOT)
     except ParamsError as error:
         raise WorkflowError(str(error))
-    if faults := session.check_networks({name: spec.text for name, spec in made.networks.items()}, ROOT):
+    networks = {name: spec.text for name, spec in made.networks.items()}
+    if faults := session.check_networks(networks, session.user_cache() / "networks"):
         raise WorkflowError("\n".join(f"params/studies/{made.params.name}.yaml: network {fault}" for fault in faults))
     return made, to_fetch
 
@@ -73,7 +74,7 @@ def launch(processes):
 
     def command(wildcards, resources):
         accelerate, count = "../../workflow/accelerate", processes(wildcards)
-        if (nodes := resources.get("nodes", 1)) > 1:
+        if (nodes := min(resources.get("nodes", 1), count)) > 1:
             return f"sh {accelerate}/nodes.sh {nodes} {count}"
         lease = f"python -m transmooth.runtime.gpus {count}" if GPUS else ""
         if count == 1:

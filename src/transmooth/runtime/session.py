@@ -21,6 +21,11 @@ from transmooth.runtime import fork_client, mirror, shutdown
 from transmooth.runtime.closure import digest
 
 
+def user_cache() -> Path:
+    """Return where this user's programs keep what they can find out again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "transmooth")
+
+
 def hold_folder(folder: Path, root: Path, outputs: Mapping[str, Sequence[str]], outside: Sequence[str]) -> IO[str]:
     """Keep a study's folder, and put it in order where no other Snakemake is at work in it.
 
@@ -101,14 +106,13 @@ def forget_finished_trainings(folders: Iterable[Path]) -> None:
                 (folder / "resume.pt").unlink(missing_ok=True)
 
 
-def check_networks(networks: Mapping[str, str], root: Path) -> list[str]:
+def check_networks(networks: Mapping[str, str], known: Path) -> list[str]:
     """Return a line for each network, a name and the canonical JSON of its spec, that cannot be built.
 
-    It takes torch and timm to know, seconds to import: so those that were found good are remembered below `root`, as
-    long as the versions of both and this project's way to build stay what they are.
+    It takes torch and timm to know, seconds to import: so those that were found good are remembered in the folder
+    `known`, as long as the versions of both and this project's way to build stay what they are.
     """
     made = [f"{name} {version(name)}" for name in ("torch", "timm")] + [digest("models.check")]
-    known = root / ".snakemake" / "networks"
     marks = {
         name: known / hashlib.sha256("\n".join([*made, spec]).encode()).hexdigest() for name, spec in networks.items()
     }
@@ -119,7 +123,8 @@ def check_networks(networks: Mapping[str, str], root: Path) -> list[str]:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         return (done.stdout or done.stderr).strip().splitlines()
-    known.mkdir(parents=True, exist_ok=True)
-    for name in unknown:
-        marks[name].touch()
+    with suppress(OSError):  # a folder that cannot be written forgets them
+        known.mkdir(parents=True, exist_ok=True)
+        for name in unknown:
+            marks[name].touch()
     return []
