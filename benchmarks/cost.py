@@ -12,14 +12,14 @@ import json
 from collections import defaultdict
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from transmooth.models.build import build
-from transmooth.params import load
+from transmooth.params.load import load
 from transmooth.plan import Plan
+from transmooth.specs import CertifySpec, NetworkSpec
 
 # Training and test images.
 SIZES = {
@@ -41,11 +41,14 @@ SIZES = {
 
 @cache
 def flops(network: str, size: int) -> tuple[float, float]:
-    """FLOP of a forward of one image (2 for a multiplication and an addition), and bytes of the weights."""
-    description = json.loads(network) | {"official": False}
-    # The name of official weights has a tag that builds the same network.
+    """FLOP of a forward of one image (2 for a multiplication and an addition), and bytes of the weights.
+
+    network: its spec as canonical JSON.
+    """
+    # A name with a tag, of published weights, builds the same network.
+    spec = NetworkSpec.of(json.loads(network)).model_copy(update={"weights": "random"})
     with torch.device("meta"):
-        model = build(description, 1000, (0.5,) * 3, (0.25,) * 3)
+        model = build(spec, 1000, (0.5,) * 3, (0.25,) * 3)
     with FlopCounterMode(display=False) as counter:
         model(torch.empty(1, 3, size, size, device="meta"))
     return float(counter.get_total_flops()), 4.0 * sum(p.numel() for p in model.parameters())
@@ -63,26 +66,22 @@ def cost(plan: Plan) -> dict[str, dict[str, float]]:
     for name in plan.datasets:
         side = datasets[name].stored or datasets[name].size
         add("prepare", 0, sum(SIZES[name]) * side * side * 3)
-
-    def training(spec: dict[str, Any], dataset: str, network: str) -> tuple[float, float]:
-        schedule, entry = spec["training"], datasets[dataset]
-        images = SIZES[dataset][0] * (1 - entry.validation) * schedule["epochs"] * len(schedule["lr"])
-        forward, weights = flops(network, entry.size)
-        return images * forward * (3 if spec["trainable"] == "all" else 1), weights
-
-    networks: dict[tuple[str, int], str] = {}
-    for recipe, seed in dict.fromkeys((run.pretrain, run.seed) for run in plan.runs if plan.pretrained(run)):
-        spec = json.loads(plan.pretrain(recipe, seed))
-        networks[recipe, seed] = json.dumps(spec["network"], sort_keys=True)
-        add("pretrain", *training(spec, plan.upstream(recipe), networks[recipe, seed]))
-    for run in plan.runs:
-        spec = json.loads(plan.finetune(run))
-        network = networks.get((run.pretrain, run.seed)) or json.dumps(spec["network"], sort_keys=True)
-        add("finetune", *training(spec, run.dataset, network))
-        certify = json.loads(plan.certify(run.dataset))
-        images = SIZES[run.dataset][1] if certify["images"] == "all" else min(certify["images"], SIZES[run.dataset][1])
-        samples = images * len(certify["sigmas"]) * (certify["n0"] + certify["n"])
-        add("certify", samples * flops(network, datasets[run.dataset].size)[0], images * len(certify["sigmas"]) * 100)
+    for run in plan.runs.values():
+        spec, dataset = plan.train_spec(run), plan.dataset(run)
+        images = SIZES[dataset][0] * (1 - datasets[dataset].validation) * spec.views
+        images *= spec.schedule.epochs * len(spec.schedule.lr)
+        forward, weights = flops(plan.network_spec(run.network).text, datasets[dataset].size)
+        stage = f"train, stage {len(run.stages)}"
+        add(stage, images * forward * (3 if spec.trainable == "all" else 1), weights)
+    for run, name in plan.evaluations:
+        evaluation, dataset = plan.evaluate_spec(run, name), plan.dataset(run)
+        forward, _ = flops(plan.network_spec(run.network).text, datasets[dataset].size)
+        images = SIZES[dataset][1] if evaluation.images == "all" else min(evaluation.images, SIZES[dataset][1])
+        if isinstance(evaluation, CertifySpec):
+            samples, rows = evaluation.n0 + evaluation.n, images * len(evaluation.sigmas)
+            add(name, rows * samples * forward, rows * 100)
+        else:  # of the run, of what it starts from, and of that with other statistics
+            add(name, images * len(evaluation.sigmas) * 3 * forward, 0)
     return dict(found)
 
 

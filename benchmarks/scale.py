@@ -3,7 +3,7 @@
     python benchmarks/scale.py --jobs 1000 10000 --images 50000
 
 Planning is `snakemake -n` on a copy of this checkout whose smoke study has Table 1, 8 shards and as many seeds as make
-that many jobs.  Merging is what the rule `merge` runs, on made-up records of 3 sigmas in 8 shards.  Both run in a
+that many jobs.  Merging is what the rule `finish` runs, on made-up records of 3 sigmas in 8 shards.  Both run in a
 process of their own: CPU seconds, seconds, and peak resident memory are those of that process; a first line with next
 to nothing to do says what starting costs.
 """
@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
-from transmooth import params
+from transmooth.params.load import load
 from transmooth.plan import Plan
 from transmooth.records import table as records
 
@@ -51,13 +51,13 @@ def study_of(jobs: int, folder: Path) -> int:
     for name in ("params", "profiles", "src", "workflow"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "Snakefile", folder)
-    path = folder / "params" / "smoke.yaml"
+    path = folder / "params" / "studies" / "smoke.yaml"
     study = yaml.safe_load(path.read_text()) | {"report": ["table1"]}
     study["certify"]["shards"] = SHARDS
 
     def planned(seeds: int) -> int:
         path.write_text(yaml.safe_dump(study | {"seeds": list(range(seeds))}))
-        return sum(Plan(params.load("smoke", folder)).jobs().values())
+        return sum(Plan(load("smoke", folder)).jobs().values())
 
     one, two = planned(1), planned(2)
     return planned(1 + max(0, -(-(jobs - one) // (two - one))))

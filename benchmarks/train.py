@@ -38,7 +38,9 @@ from transmooth.data.loader import Split
 from transmooth.data.order import batch_indices
 from transmooth.models.build import Network, build
 from transmooth.noise import draw_sigmas
+from transmooth.params.values import Norm
 from transmooth.runtime import memory
+from transmooth.specs import NetworkSpec, ScheduleSpec, TrainSpec
 from transmooth.training.loop import train_step
 from transmooth.training.schedule import OPTIMIZERS
 
@@ -75,11 +77,10 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         return self.transform(Image.fromarray(self.images[index])), int(self.labels[index])
 
 
-def network(name: str, norm: str, options: dict[str, Any], device: torch.device) -> Network:
+def network(name: str, norm: Norm, options: dict[str, Any], device: torch.device) -> Network:
     torch.manual_seed(0)
-    made = build(
-        {"name": name, "stem": "cifar", "norm": norm, "groups": 1, "options": options}, CLASSES, (0.5,) * 3, (0.25,) * 3
-    )
+    spec = NetworkSpec(name=name, stem="cifar", norm=norm, groups=1, options=options)
+    made = build(spec, CLASSES, (0.5,) * 3, (0.25,) * 3)
     return made.to(device, memory_format=torch.channels_last)
 
 
@@ -91,14 +92,28 @@ def ours(model: Network, split: Split, batch: int, device: torch.device) -> Step
     memory.keep()  # as the command line does
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="bf16")
     prepared, optimizer = accelerator.prepare(model.train(), sgd(model))
-    spec = {
-        "seed": 0,
-        "sigmas": SIGMAS,
-        "augment": ["flip", "crop"],
-        "objective": "cross_entropy",
-        "options": {},
-        "training": {"accumulate": 1},
-    }
+    schedule = ScheduleSpec(
+        epochs=1,
+        warmup_epochs=0,
+        batch=batch,
+        lr=(0.01,),
+        optimizer="sgd",
+        weight_decay=1e-4,
+        precision="bf16",
+        accumulate=1,
+        processes=1,
+    )
+    spec = TrainSpec(
+        seed=0,
+        objective="cross_entropy",
+        options={},
+        sigmas=tuple(SIGMAS),
+        noise="uniform",
+        views=1,
+        trainable="all",
+        schedule=schedule,
+        augment=("flip", "crop"),
+    )
     steps = iter(range(10**9))
     return lambda: train_step(accelerator, spec, prepared, optimizer, split, batch, next(steps))
 

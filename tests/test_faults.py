@@ -19,15 +19,15 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from tests.conftest import ROOT
-from tests.records.test_table import row
+from tests.helpers.records import row
+from tests.helpers.specs import certify_spec, train_spec
 from tests.test_files import full_disk
-from tests.test_jobs import SPEC
-from tests.training.test_loop import spec
-from transmooth import files, jobs
+from transmooth import files
 from transmooth.checkpoint import resume, weights
 from transmooth.checkpoint.card import read_card
 from transmooth.cli.main import app
 from transmooth.data.prepare import prepare, verify
+from transmooth.evaluation import certify
 from transmooth.records import table as records
 from transmooth.records.journal import Journal
 from transmooth.report.training import write_training
@@ -43,7 +43,7 @@ def made(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One of everything that is kept: data, a checkpoint, the state of a training, records, a journal."""
     folder = tmp_path_factory.mktemp("made")
     shutil.copytree(digits, folder / "data")
-    train(spec(epochs=1, warmup_epochs=0), digits, folder / "model")
+    train(train_spec(epochs=1, warmup_epochs=0), digits, folder / "model")
     state = resume.new_state({}) | {"network": weights.load(folder / "model")[0].state_dict()}
     resume.save_state(folder / "resume.pt", state)
     records.write(records.from_rows(ROWS, {"spec": {"alpha": 0.001}}), folder / "records.parquet")
@@ -155,16 +155,19 @@ def one_line(*arguments: Any) -> str:
 
 COMMANDS = {
     "train": "job train --spec {train} --data {made}/data --out {out}",
-    "certify job": "job certify --spec {certify} --data {made}/data --checkpoint {made}/model --out {out}",
+    "evaluate": "job evaluate --spec {certify} --data {made}/data --checkpoint {made}/model --out {out}",
     "certify": "certify {made}/model {made}/data --sigma 0.5 --n 100 --out {out}.parquet",
     "predict": "predict {made}/model {made}/data --sigma 0.5",
     "prepare": "job prepare --spec {nothing} --base . --out {out}",
-    "merge": "job merge --spec {certify} --data {made}/data --out {out} {made}/part",
+    "finish": "job finish --spec {certify} --data {made}/data --out {out} {made}/part",
     "table": "job table --spec {nothing} --results . --base . --published p --out {out} --metrics {out}.json",
-    "figure": "job figure --spec {nothing} --results . --out {out}",
+    "figure": "job figure --spec {nothing} --results . --base . --out {out}",
+    "shift": "job shift --spec {nothing} --results . --out {out} --figure {out}.svg",
     "training": "job training --out {out} {made}/model",
+    "report": "job report --spec {nothing} --results . --base . --published p --data {made}/data --out {out}",
 }
-SPECS = {"train": json.dumps(spec()), "certify": json.dumps(SPEC), "nothing": "{}"}
+SPECS = {"train": train_spec().text, "certify": certify_spec().text, "nothing": "{}"}
+WRITERS = ["train", "evaluate", "prepare", "finish", "table", "figure", "shift", "training", "report"]
 
 
 def command(name: str, made: Path, out: Path) -> list[str]:
@@ -173,9 +176,9 @@ def command(name: str, made: Path, out: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     ("name", "file"),
-    [(name, "data/test.npy") for name in ("train", "certify job", "certify", "predict")]
-    + [(name, "data/manifest.json") for name in ("train", "certify job", "certify", "predict", "merge")]
-    + [(name, "model/model.safetensors") for name in ("certify job", "certify", "predict")]
+    [(name, "data/test.npy") for name in ("train", "evaluate", "certify", "predict", "report")]
+    + [(name, "data/manifest.json") for name in ("train", "evaluate", "certify", "predict", "finish", "report")]
+    + [(name, "model/model.safetensors") for name in ("evaluate", "certify", "predict")]
     + [("training", "model/metrics.jsonl")],
 )
 def test_a_command_that_meets_damage_says_so_in_one_line(made: Path, tmp_path: Path, name: str, file: str) -> None:
@@ -189,7 +192,7 @@ def test_a_command_that_meets_damage_says_so_in_one_line(made: Path, tmp_path: P
     assert list(tmp_path.rglob("*.parquet")) == []
 
 
-@pytest.mark.parametrize("name", ["train", "certify job", "prepare", "merge", "table", "figure", "training"])
+@pytest.mark.parametrize("name", WRITERS)
 def test_a_job_whose_output_another_one_writes_is_refused(
     made: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,7 +201,7 @@ def test_a_job_whose_output_another_one_writes_is_refused(
         assert "out: another process is at work on it" in one_line(*command(name, made, tmp_path / "out"))
 
 
-@pytest.mark.parametrize("name", ["train", "certify job", "prepare", "merge", "table", "figure", "training"])
+@pytest.mark.parametrize("name", WRITERS)
 def test_a_job_whose_output_cannot_be_written_says_so(made: Path, name: str) -> None:
     assert "/proc/nowhere" in one_line(*command(name, made, Path("/proc/nowhere/out")))
 
@@ -233,13 +236,15 @@ def test_a_journal_that_a_full_disk_cut_off_is_gone_on_with(tmp_path: Path) -> N
 
 
 def test_what_a_job_redoes_after_damage_equals_what_it_was(made: Path, digits: Path, tmp_path: Path) -> None:
+    spec = certify_spec()
+
     def certified(out: Path) -> list[dict[str, Any]]:
-        jobs.certify(SPEC, digits, made / "model", out, 0, 1, 256)
+        certify.run(spec, digits, made / "model", None, out, 0, 1, 256)
         return [{k: v for k, v in each.items() if k != "seconds"} for each in records.read(out).to_pylist()]
 
     whole = certified(tmp_path / "whole.parquet")
     card = read_card(made / "model")
-    header = {"spec": SPEC, "model": card["weights_sha256"], "shard": 0, "shards": 1}
+    header = {"spec": spec.dump(), "model": card["weights_sha256"], "shard": 0, "shards": 1}
     journal = Journal(tmp_path / "out.parquet", header)
     journal.restart(records.read(tmp_path / "whole.parquet").to_pylist())
     journal.path.write_bytes(journal.path.read_bytes().replace(b'"top_count": 1', b'"top_count": 2'))

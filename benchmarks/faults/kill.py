@@ -28,18 +28,19 @@ from typing import Any
 
 import tiny
 
-STAGES = ("prepare", "pretrain", "finetune", "certify", "merge", "table", "figure", "training")
+STAGES = ("prepare", "train", "evaluate", "finish", "table", "figure", "shift", "training")
 # What a finished stage leaves.
 MADE = {
     "prepare": "data/*/manifest.json",
-    "pretrain": "results/*/pretrain/*/*/model.json",
-    "finetune": "results/*/finetune/*/*/*/*/model.json",
-    "certify": "results/*/certify/*/*/*/*/records.parquet",  # a shard is gone once it is merged
-    "merge": "results/*/certify/*/*/*/*/records.parquet",
-    "table": "results/*/tables/*.md",
-    "figure": "results/*/figures/*.svg",
+    "train": "results/*/train/**/model.json",
+    "evaluate": "results/*/evaluate/**/records.parquet",  # a shard is gone once its evaluation is finished
+    "finish": "results/*/evaluate/**/records.parquet",
+    "table": "results/*/tables/pair.md",
+    "figure": "results/*/figures/curves.svg",
+    "shift": "results/*/tables/moved.md",
     "training": "results/*/metrics/training.csv",
 }
+PIECES = ("train", "evaluate")  # stages whose work is saved piece by piece
 SIGNALS = (signal.SIGKILL,) * 4 + (signal.SIGTERM, signal.SIGINT)
 POLL = 0.1  # seconds: a look at all processes costs some 5 ms
 
@@ -110,7 +111,7 @@ VICTIMS: dict[str, Callable[[list[Process], int], list[Process]]] = {
     "group": lambda living, main: [p for p in living if p.pid == main],
     "snakemake": lambda living, main: [p for p in living if p.pid == main],
     "job": lambda living, main: [p for p in living if p.stage and "accelerate launch" not in p.command],
-    "rank": lambda living, main: [p for p in living if p.stage == "pretrain"],
+    "rank": lambda living, main: [p for p in living if p.log == f"train/{tiny.SPREAD}.log"],
     "server": lambda living, main: [
         p for p in living if p.parent == main and "transmooth.cli.fork_server" in p.command
     ],
@@ -182,7 +183,7 @@ class Harness:
         if not left:
             return False
         stage = self.random.choice(left[:2])
-        victim = "rank" if stage == "pretrain" and self.random.random() < 0.3 else self.random.choice(CHOICES)
+        victim = "rank" if stage == "train" and self.random.random() < 0.3 else self.random.choice(CHOICES)
         number = signal.SIGKILL if victim == "server" else self.random.choice(SIGNALS)
         if not self.wait(project, run, lambda living: any(process.stage == stage for process in living)):
             return False
@@ -236,7 +237,7 @@ class Harness:
         for kill in kills:
             for process, since in zip(kill.killed, kill.started, strict=True):
                 times = [since]
-                if process.stage in ("pretrain", "finetune", "certify"):
+                if process.stage in PIECES:
                     times = [
                         moment
                         for moments in begun[process.log].values()
@@ -281,7 +282,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for stage, (seconds, pieces) in harness.lost(project, harness.kills[first:]).items():
                 before = lost.get(stage, (0.0, 0))
                 lost[stage] = max(before[0], seconds), max(before[1], pieces)
-    trained = [seconds for stage, (seconds, _) in lost.items() if stage in ("pretrain", "finetune", "certify")]
+    trained = [seconds for stage, (seconds, _) in lost.items() if stage in PIECES]
     result: dict[str, Any] = {
         "kills": len(harness.kills),
         "different": len(different),

@@ -28,10 +28,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.test_versions import call, version  # noqa: E402  (the checkout's tests, wherever this is called)
-from tests.test_workflow import planned, snakemake, tiny  # noqa: E402
+from tests.helpers.workflow import planned, snakemake, tiny  # noqa: E402  (the checkout's, wherever this is called)
+from tests.test_dvc import call, store, version  # noqa: E402
 
 METRICS = Path("results/smoke/metrics/pair.json")
+STAGE = "minutes@smoke"
 PATIENCE = 900  # seconds for the experiments of a queue
 
 
@@ -141,7 +142,7 @@ def clone(project: Path, to: Path, remote: dict[str, str]) -> Path:
 def current(folder: Path) -> None:
     """Raise AssertionError unless neither Snakemake nor DVC finds anything to do."""
     assert (plan := planned(folder)) == {}, f"Snakemake plans {plan}"
-    status = call(folder, "dvc", "status").strip()
+    status = call(folder, "dvc", "status", STAGE).strip()
     assert status.endswith("up to date."), f"DVC says: {status}"
 
 
@@ -151,6 +152,7 @@ def prepare(project: Path) -> str:
     done = snakemake(tiny(project))
     assert done.returncode == 0, done.stdout + done.stderr
     version(project)
+    store(project)
     current(project)
     return f"{sum(path.is_file() for path in (project / 'results').rglob('*'))} files of results"
 
@@ -179,14 +181,15 @@ def run_experiments(project: Path, start: list[str], samples: list[int]) -> str:
     before = (project / METRICS).read_bytes()
     for name, n in zip(names, samples, strict=True):
         how = start[3:] if "--temp" in start else ["--queue"]
-        call(project, "dvc", "exp", "run", *how, "--name", name, "-S", f"params/smoke.yaml:certify.n={n}", "smoke")
+        change = f"params/studies/smoke.yaml:certify.n={n}"
+        call(project, "dvc", "exp", "run", *how, "-n", name, "-S", change, STAGE)
     if "--temp" not in start:
         call(project, *start)
         _wait_for_queue(project, names)
     assert (project / METRICS).read_bytes() == before, "the workspace changed"
     for name, n in zip(names, samples, strict=True):
         call(project, "dvc", "exp", "apply", name)
-        assert f"n: {n}" in (project / "params/smoke.yaml").read_text()
+        assert f"n: {n}" in (project / "params/studies/smoke.yaml").read_text()
         current(project)
         assert (project / METRICS).read_bytes() != before, f"{name} has the metrics of the study"
     restore(project)
@@ -209,7 +212,7 @@ def _wait_for_queue(project: Path, names: list[str]) -> None:
 def restore(project: Path) -> None:
     """What git and DVC have of the last commit."""
     call(project, "git", "checkout", "--quiet", "--force", "HEAD", "--", ".")
-    call(project, "dvc", "checkout", "--quiet", "--force")
+    call(project, "dvc", "checkout", "--quiet", STAGE)
     current(project)
 
 
@@ -219,7 +222,7 @@ def collect_garbage(project: Path) -> str:
     call(project, "dvc", "gc", "--workspace", "--force", "--quiet")
     after = len(objects(project))
     assert after < before, "nothing was removed"
-    shutil.rmtree(project / "results" / "smoke" / "tables")
+    shutil.rmtree(project / "results" / "smoke")
     restore(project)
     return f"{before} files in the cache before, {after} after; the study is still checked out whole"
 
@@ -268,13 +271,13 @@ def damage_cache(project: Path, temp: Path) -> str:
     remote = {"url": str(temp / "store")}
     copy = clone(project, temp / "damaged-cache", remote)
     call(copy, "dvc", "pull", "--quiet")
-    records = next(copy.glob("results/smoke/certify/**/records.parquet"))
+    records = next(copy.glob("results/smoke/dvc/evaluate/**/certify/records.parquet"))
     cache = copy / ".dvc" / "cache"
     path = flip_a_bit(cache, records)
     records.unlink()
     noticed = {
         "dvc checkout": bool(refusal(copy, "dvc", "checkout", "--force")),
-        "dvc status": not call(copy, "dvc", "status").strip().endswith("up to date."),
+        "dvc status": not call(copy, "dvc", "status", STAGE).strip().endswith("up to date."),
         "snakemake": planned(copy) != {},
         "md5 of the cache": damaged(cache) == [path],
     }
@@ -292,7 +295,7 @@ def damage_remote(project: Path, temp: Path) -> str:
     """A flipped bit in a remote: `verify` makes a pull compare contents."""
     store = temp / "damaged-store"
     shutil.copytree(temp / "store", store)
-    flip_a_bit(store, next(project.glob("results/smoke/certify/**/records.parquet")))
+    flip_a_bit(store, next(project.glob("results/smoke/evaluate/**/certify/records.parquet")))
     copy = clone(project, temp / "damaged-remote", {"url": str(store), "verify": "true"})
     said = refusal(copy, "dvc", "pull")
     assert said, "a pull with `verify` took it"

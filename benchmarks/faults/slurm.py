@@ -4,7 +4,7 @@
     python benchmarks/faults/slurm.py --json
 
 A small study runs twice in copies of this checkout: on this machine, and with `--workflow-profile slurm` on two nodes
-(two slurmd on one host, GPUs that exist in Slurm only).  The pretraining is spread over both nodes.  While it has
+(two slurmd on one host, GPUs that exist in Slurm only).  Trainings are spread over both nodes.  While the first one has
 something to lose, it is cancelled; while a certification has, its node dies with all that runs on it; then Snakemake
 itself is interrupted and the same command is given again.  In the end all weights, records and tables must be those of
 the run without a cluster, bit for bit (but for the seconds that a record took).
@@ -38,31 +38,29 @@ NODES = ("faults1", "faults2")
 SHARDS = 4
 NODE_TIMEOUT = 10  # seconds after which Slurm gives up a node that is silent
 
+SCHEDULE = {"warmup_epochs": 0, "batch": 64, "lr": [0.003], "weight_decay": 0.0, "processes": 2}
 STUDY = {
-    "roles": {"upstream": "characters", "downstream": "digits"},
+    "tables": "mixed_noise",
+    "roles": {
+        "upstream": {"dataset": "characters", "schedule": "pretrain"},
+        "downstream": {"dataset": "digits", "schedule": "finetune"},
+    },
     "seeds": [0],
     "network": {
+        "default": "layer_norm",
         "name": "resnet18",
         "stem": "cifar",
         "groups": 4,
         "options": {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 16], "stem_type": "deep", "stem_width": 4},
     },
-    "pretrain": {
-        "epochs": 3,
-        "warmup_epochs": 0,
-        "batch": 64,
-        "lr": [0.003],
-        "weight_decay": 0.0,
-        "processes": 2,
-        "checkpoint_seconds": 1,
-    },
-    "finetune": {"epochs": 1, "warmup_epochs": 0, "batch": 64, "lr": [0.003], "weight_decay": 0.0},
-    "certify": {"sigmas": [0.25, 0.5], "n0": 20, "n": 200, "alpha": 0.01, "images": 160, "shards": SHARDS},
+    "schedules": {"pretrain": SCHEDULE | {"epochs": 3, "checkpoint_seconds": 1}, "finetune": SCHEDULE | {"epochs": 1}},
+    "evaluate": ["certify"],
+    "certify": {"n0": 20, "n": 200, "alpha": 0.01, "images": 160, "shards": SHARDS},
     "report": ["table3"],
 }
 # Over both nodes: `mpi` tells the plugin that the rule calls srun by itself.
-SPREAD = ["pretrain:nodes=2", "pretrain:mpi=srun", "pretrain:tasks_per_node=2", "pretrain:cpus_per_task=1"]
-CLUSTER = ["--workflow-profile", "slurm", "--set-resources", *SPREAD, "certify:turn=1"]
+SPREAD = ["train:nodes=2", "train:mpi=srun", "train:tasks_per_node=2", "train:cpus_per_task=1"]
+CLUSTER = ["--workflow-profile", "slurm", "--set-resources", *SPREAD, "evaluate:turn=1"]
 # No accounting here, and no time to lose.
 CLUSTER += ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "3"]
 
@@ -212,7 +210,7 @@ def project(folder: Path) -> Path:
             folder.mkdir(exist_ok=True)
             shutil.copy(source, folder)
     params = folder / "params"
-    (params / "smoke.yaml").write_text(yaml.safe_dump(STUDY))
+    (params / "studies" / "smoke.yaml").write_text(yaml.safe_dump(STUDY))
     datasets = yaml.safe_load((params / "datasets.yaml").read_text())["datasets"]
     small = {name: datasets[name] | {"sha256": None} for name in ("characters", "digits")}
     small["characters"]["source"] |= {"train": 620, "test": 62}
@@ -227,7 +225,7 @@ def outcome(results: Path) -> dict[str, bytes]:
     found = {}
     for pattern in ("**/model.safetensors", "tables/*", "metrics/*.json"):
         found |= {str(path.relative_to(results)): path.read_bytes() for path in results.glob(pattern)}
-    for path in results.glob("certify/**/records.parquet"):
+    for path in results.glob("evaluate/**/records.parquet"):
         rows = pq.read_table(path).drop_columns("seconds").to_pylist()
         found[str(path.relative_to(results))] = json.dumps(rows).encode()
     return found
@@ -252,17 +250,17 @@ def accidents(made: Cluster, folder: Path, log: Path) -> dict[str, Any]:
 
     def rows() -> int:
         """Certified images in journals."""
-        journals = results.glob("certify/**/*.journal")
+        journals = results.glob("evaluate/**/*.journal")
         return sum(max(0, journal.read_text().count("\n") - 1) for journal in journals)
 
     snakemake = start(folder, log, *CLUSTER)
-    wait_for("a state of the pretraining", lambda: list(results.glob("pretrain/**/resume.pt")))
-    (job,) = made.running("rule_pretrain")
-    told["pretraining_nodes"] = int(run("squeue", "--noheader", "-j", job, "-o", "%D"))
+    wait_for("a state of a training", lambda: list(results.glob("train/**/resume.pt")))
+    (job,) = made.running("rule_train")
+    told["training_nodes"] = int(run("squeue", "--noheader", "-j", job, "-o", "%D"))
     run("scancel", job)
 
     wait_for("a certified image", rows)
-    (job,) = made.running("rule_certify")
+    (job,) = made.running("rule_evaluate")
     node = run("squeue", "--noheader", "-j", job, "-o", "%N").strip()
     told["processes_lost_with_node"] = made.crash(node)
     told["images_saved_at_crash"] = rows()
@@ -281,8 +279,8 @@ def accidents(made: Cluster, folder: Path, log: Path) -> dict[str, Any]:
 def allocations(made: Cluster, folder: Path, log: Path, together: int) -> float:
     """Seconds of allocations that certification takes, with so many shards in each."""
     before = set(run("squeue", "--noheader", "--states=all", "-o", "%i").split())
-    components = ["--group-components", f"certify={together}"]
-    finished(start(folder, log, *CLUSTER, *components, "--forcerun", "certify"), log)
+    components = ["--group-components", f"evaluate={together}"]
+    finished(start(folder, log, *CLUSTER, *components, "--forcerun", "evaluate"), log)
     lines = [line.split("|") for line in run("squeue", "--noheader", "--states=all", "-o", "%i|%S|%e").splitlines()]
     times = [
         (datetime.fromisoformat(began), datetime.fromisoformat(end)) for job, began, end in lines if job not in before

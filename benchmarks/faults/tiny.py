@@ -21,13 +21,36 @@ _SCHEDULE = {"warmup_epochs": 0, "batch": 64, "lr": [0.003], "weight_decay": 0.0
 _SCHEDULE |= {"checkpoint_seconds": CHECKPOINT_SECONDS}
 # What is small of the smoke study.
 SMALL: dict[str, Any] = {
-    "roles": {"upstream": "characters", "downstream": "digits"},
-    "pretrain": _SCHEDULE | {"epochs": 20, "processes": 2},
-    "finetune": _SCHEDULE | {"epochs": 12},
-    "certify": {"sigmas": [0.25, 0.5], "n0": 20, "n": 500, "alpha": 0.01, "images": 64, "shards": 2},
-    "report": ["pair", "curves"],
+    "tables": STUDY,
+    "roles": {
+        "upstream": {"dataset": "characters", "schedule": "pretrain"},
+        "downstream": {"dataset": "digits", "schedule": "finetune"},
+    },
+    "schedules": {
+        "pretrain": _SCHEDULE | {"epochs": 20, "processes": 2},
+        "finetune": _SCHEDULE | {"epochs": 12},
+    },
+    "certify": {"n0": 20, "n": 500, "alpha": 0.01, "images": 64, "shards": 2},
+    "report": ["pair", "curves", "moved"],
 }
-ROWS = [{"label": name, "pretrain": name, "finetune": "clean"} for name in ("scratch", "mixed")]
+SPREAD = "layer_norm/mixed@upstream/0"  # the training on several processes
+ROWS: list[dict[str, Any]] = [
+    {"label": "scratch", "train": ["clean@downstream"]},
+    {"label": "mixed", "train": ["mixed@upstream", "clean@downstream"]},
+]
+REPORTS = {
+    "tables": {
+        "pair": {"title": "Pair", "caption": "Two.", "columns": ["certified@0", "certified@0.25"], "rows": ROWS},
+    },
+    "figures": {
+        "curves": {
+            "title": "Curves",
+            "caption": "Two.",
+            "panels": [{"title": "One", "rows": ROWS[1:]}, {"title": "Two", "rows": ROWS}],
+        },
+    },
+    "shifts": {"moved": {"title": "Moved", "caption": "One.", "rows": [ROWS[1] | {"evaluate": ["shift"]}]}},
+}
 
 # Appended to the copy's modules.  Each piece of work that a kill can undo is noted when it begins, under the log that
 # its job writes to: that names the job for every process of it.
@@ -70,22 +93,18 @@ def copy(to: Path) -> Path:
         shutil.copytree(ROOT / folder, to / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "Snakefile", to)
     params = to / "params"
-    study = yaml.safe_load((params / "smoke.yaml").read_text()) | SMALL
+    study = yaml.safe_load((params / "studies" / "smoke.yaml").read_text()) | SMALL
     study["network"]["groups"] = 4
     study["network"]["options"] |= {"channels": [8, 8, 8, 16], "stem_width": 4}
-    _write(params / f"{STUDY}.yaml", study)
+    _write(params / "studies" / f"{STUDY}.yaml", study)
+    _write(params / "tables" / f"{STUDY}.yaml", REPORTS)
+    recipes = yaml.safe_load((params / "recipes.yaml").read_text())
+    recipes["evaluations"]["certify"]["sigmas"] = [0.25, 0.5]
+    _write(params / "recipes.yaml", recipes)
     datasets = yaml.safe_load((params / "datasets.yaml").read_text())
     datasets["datasets"]["characters"]["source"] |= {"train": 620, "test": 62}
     del datasets["datasets"]["characters"]["sha256"]
     _write(params / "datasets.yaml", datasets)
-    reports = yaml.safe_load((params / "tables.yaml").read_text())
-    reports["tables"]["pair"] = {"title": "Pair", "caption": "Two.", "radii": [0.0, 0.25], "rows": ROWS}
-    reports["figures"]["curves"] = {
-        "title": "Curves",
-        "caption": "Two.",
-        "panels": [{"title": "One", "rows": ROWS[1:]}, {"title": "Two", "rows": ROWS}],
-    }
-    _write(params / "tables.yaml", reports)
     for module, trace in _TRACES.items():
         with (to / "src" / "transmooth" / module).open("a") as file:
             file.write(_NOTE + trace)
@@ -107,8 +126,9 @@ def observed(path: Path) -> Any:
     checksums in the card that are of these.
     """
     if path.name.endswith(".parquet"):
-        table: pa.Table = records.read(path)
-        return table.drop_columns("seconds").to_pydict(), records.metadata(path)
+        table: pa.Table = records.unseal(path)
+        kept = [name for name in table.column_names if name != "seconds"]
+        return table.select(kept).to_pydict(), records.metadata(path)
     if path.name == "model.json":
         return _without("seconds", "finished", "checksum", "metrics_sha256")(json.loads(path.read_text()))
     if path.name == "metrics.jsonl":
@@ -117,7 +137,7 @@ def observed(path: Path) -> Any:
 
 
 def outputs(project: Path) -> dict[str, Path]:
-    """Every file that the study left, by its path in the project, but for logs and Snakemake's own.
+    """Every file that the study left, by its path in the project, but for logs, Snakemake's own and what DVC gets of both.
 
     The page report.html is left out too: it shows what is compared here, and when and for how long each stage ran.
     """
@@ -125,7 +145,7 @@ def outputs(project: Path) -> dict[str, Path]:
     for folder in ("data", f"results/{STUDY}"):
         for path in (project / folder).rglob("*"):
             name = path.relative_to(project)
-            if path.is_file() and not {"logs", ".snakemake", "report.html"} & set(name.parts):
+            if path.is_file() and not {"logs", ".snakemake", "dvc", "report.html"} & set(name.parts):
                 found[str(name)] = path
     return found
 
