@@ -71,7 +71,7 @@ def test_a_job_compares_a_run_with_what_it_starts_from(digits: Path, tmp_path: P
     spec = ShiftSpec(run=run, sigmas=(0.0, 0.25), images=30)
     networks = {"start": network("batch"), "end": network("batch")}
     with torch.no_grad():
-        networks["end"].backbone.get_parameter("conv1.0.weight").mul_(2)
+        networks["end"].backbone.get_parameter("conv1.weight").mul_(2)
     for name, made in networks.items():
         description = NETWORK.model_copy(update={"norm": "batch", "groups": 2}).dump()
         weights.save(tmp_path / name, made, CARD | {"network": description})

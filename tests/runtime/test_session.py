@@ -72,6 +72,13 @@ def test_what_was_found_good_is_asked_again_with_other_versions_and_sources(
     assert len(asked) == 1
 
 
+def test_where_nothing_can_be_written_nothing_is_remembered(tmp_path: Path, asked: list[list[str]]) -> None:
+    (tmp_path / "file").touch()
+    for _ in range(2):
+        assert session.check_networks({"small": GOOD}, tmp_path / "file" / "known") == []
+    assert len(asked) == 2
+
+
 def test_a_state_that_brings_outputs_back_is_forgotten_once_snakemake_has_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
