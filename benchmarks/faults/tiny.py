@@ -137,7 +137,7 @@ def observed(path: Path) -> Any:
 
 
 def outputs(project: Path) -> dict[str, Path]:
-    """Every file that the study left, by its path in the project, but for logs, Snakemake's own and what DVC gets of both.
+    """Every file that the study left, by its path in the project, but for logs, Snakemake's own and DVC's copies.
 
     The page report.html is left out too: it shows what is compared here, and when and for how long each stage ran.
     """
