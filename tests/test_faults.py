@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from tests.conftest import ROOT
+from tests.helpers.disk import full_disk
 from tests.helpers.records import row
 from tests.helpers.specs import certify_spec, train_spec
-from tests.test_files import full_disk
 from transmooth import files
 from transmooth.checkpoint import resume, weights
 from transmooth.checkpoint.card import read_card

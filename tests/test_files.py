@@ -1,24 +1,11 @@
 import errno
 import fcntl
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.disk import full_disk
 from transmooth import files
-
-
-@contextmanager
-def full_disk(size: int) -> Iterator[None]:
-    """Writes beyond `size` bytes of a file fail, as on a disk that is full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_full_disk_is_told_with_the_file_and_leaves_the_old_one(tmp_path: Path) -> None:
@@ -59,11 +46,12 @@ def test_a_lock_that_its_holder_removes_meanwhile_is_taken_anew(
 ) -> None:
     """Who locks the removed file would be alone with it: the next one makes a new file."""
     monkeypatch.setattr(files, "PATIENCE", 0.2)
-    flock, removed = fcntl.flock, []
+    flock, removed = fcntl.flock, list[Path]()
 
     def after_removal(descriptor: int, operation: int) -> None:
         if not removed:
-            removed.append((tmp_path / ".run.lock").unlink())
+            removed.append(tmp_path / ".run.lock")
+            removed[0].unlink()
         flock(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", after_removal)

@@ -1,7 +1,9 @@
-"""Rows and tables of records."""
+"""Rows and tables of records, and what a log reads as."""
 
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from transmooth.records.table import SCHEMA
@@ -33,3 +35,11 @@ def row(index: int, sigma: float = 0.5, **changes: Any) -> dict[str, Any]:
 def table(*rows: dict[str, Any]) -> pa.Table:
     """Rows as a table of records."""
     return pa.Table.from_pylist(list(rows), SCHEMA)
+
+
+def frame(radii: list[float], right: list[bool] | None = None) -> pd.DataFrame:
+    """A log of images of class 1 with these radii; `right`: which of them are classified so, else all."""
+    n = len(radii)
+    prediction = np.where(np.ones(n, bool) if right is None else right, 1, 0)
+    columns = {"index": range(n), "label": 1, "prediction": prediction, "radius": radii, "seconds": 0.5}
+    return pd.DataFrame(columns).assign(correct=prediction == 1)

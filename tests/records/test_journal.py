@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.records.test_table import row
+from tests.helpers.records import row
 from transmooth import files
 from transmooth.records.journal import Journal
 

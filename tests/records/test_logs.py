@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.helpers.records import frame
 from transmooth.records import logs
 from transmooth.report import compare
 
@@ -20,13 +21,6 @@ def log(tmp_path: Path, *lines: str, newline: str = "\n", end: str = "\n") -> Pa
     path = tmp_path / "log.tsv"
     path.write_bytes((newline.join(lines) + end).encode())
     return path
-
-
-def frame(radii: list[float], right: list[bool] | None = None) -> pd.DataFrame:
-    n = len(radii)
-    prediction = np.where(np.ones(n, bool) if right is None else right, 1, 0)
-    columns = {"index": range(n), "label": 1, "prediction": prediction, "radius": radii, "seconds": 0.5}
-    return pd.DataFrame(columns).assign(correct=prediction == 1)
 
 
 def test_read(tmp_path: Path) -> None:

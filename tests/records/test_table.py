@@ -1,39 +1,13 @@
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.helpers.records import row, table
 from transmooth.records import table as records
 from transmooth.records.table import RecordError
-
-
-def row(index: int, sigma: float = 0.5, **changes: Any) -> dict[str, Any]:
-    made = {
-        "index": index,
-        "label": 3,
-        "prediction": 3,
-        "radius": 0.1 + index / 3,
-        "selected": 3,
-        "method": "cohen",
-        "sigma": sigma,
-        "alpha": 0.001,
-        "n0": 100,
-        "n": 1000,
-        "top_count": 900,
-        "evaluations": 1100,
-        "seed": 0,
-        "dtype": "fp32",
-        "model": "abc",
-        "seconds": 0.5,
-    }
-    return made | changes
-
-
-def table(*rows: dict[str, Any]) -> pa.Table:
-    return pa.Table.from_pylist(list(rows), records.SCHEMA)
 
 
 def test_round_trip_keeps_every_digit_and_sorts(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from tests.records.test_logs import frame
+from tests.helpers.records import frame
 from transmooth.report import compare
 
 
