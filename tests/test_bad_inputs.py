@@ -14,14 +14,16 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests import test_params
 from tests.bad_inputs import Case, checkpoints, commands, images, params, records
 from tests.conftest import ROOT
+from tests.helpers.params import anything, places
+from tests.helpers.records import row, table
+from tests.helpers.workflow import copy, snakemake
+from tests.params import test_load, test_tables
 from tests.records import test_logs
-from tests.records.test_table import row, table
-from tests.test_workflow import copy, snakemake
 from transmooth import files
-from transmooth.params import ParamsError, load
+from transmooth.params.load import load
+from transmooth.params.messages import ParamsError
 from transmooth.plan import Plan
 from transmooth.records.table import RecordError, read, write
 
@@ -59,8 +61,8 @@ def elsewhere() -> Iterator[tuple[str, str]]:
     def plain(pattern: str) -> str:
         return re.sub(r"\\(.)", r"\1", pattern.replace(r"\d+", "…").replace(".*", "…"))
 
-    (mark,) = test_params.test_a_fault_is_told_with_file_and_key.pytestmark
-    for file, key, value, message in mark.args[1]:
+    in_tables = [("tables/mixed_noise", *fault) for fault in test_tables.FAULTS]
+    for file, key, value, message in [*test_load.FAULTS, *in_tables]:
         shown = "without it" if value is ... else json.dumps(value, ensure_ascii=False)
         yield f"params/{file}.yaml: {key}: {shown}", f"…{plain(message)}…"
     (mark,) = test_logs.test_what_would_make_numbers_doubtful_is_refused.pytestmark
@@ -95,15 +97,7 @@ def test_the_page_is_up_to_date() -> None:
 
 
 # ------------------------------------------------------------------------------------------- any mutation of params
-def places(part: Any) -> Iterator[tuple[Any, ...]]:
-    """The path of every key and element below a mapping or list."""
-    for key, value in part.items() if isinstance(part, dict) else enumerate(part):
-        yield (key,)
-        if isinstance(value, dict | list):
-            yield from ((key, *rest) for rest in places(value))
-
-
-values = test_params.json | st.sampled_from(["digits", "mixed", "1e3"])
+values = anything | st.sampled_from(["digits", "mixed", "mixed@upstream", "task", "clean@task", "certify", "1e3"])
 
 
 def loads_or_says_why(folder: Path) -> None:
@@ -119,13 +113,9 @@ def loads_or_says_why(folder: Path) -> None:
 
 
 def _make_specs(plan: Plan) -> None:
-    for run in plan.runs:
-        specs = [plan.finetune(run), plan.certify(run.dataset), plan.prepare(run.dataset)]
-        specs += [plan.pretrain(run.pretrain, run.seed)] if plan.pretrained(run) else []
-        assert all(isinstance(json.loads(spec), dict) for spec in specs)
-        " ".join(specs).encode()  # as an argument of a command
-    for name in plan.tables:
-        json.loads(plan.table(name))
+    for spec in params.specs(plan):
+        assert isinstance(json.loads(spec), dict)
+        spec.encode()  # as an argument of a command
 
 
 @pytest.fixture(scope="module")

@@ -12,21 +12,31 @@ import yaml
 
 from tests.bad_inputs import Case
 from tests.conftest import ROOT
-from tests.test_workflow import TINY
-from transmooth import params
+from tests.helpers.workflow import TABLES, TINY
+from transmooth.params.load import load as load_params
+from transmooth.params.present import check_sources
 from transmooth.plan import Plan
 
 STAGE = Path("params")
 NAME = "String should match pattern '^[a-z0-9][a-z0-9_]*$'"
-ROWS = [{"label": name, "pretrain": name, "finetune": "clean"} for name in ("scratch", "mixed")]
 PICTURES = {"kind": "imagefolder", "root": "pictures", "splits": {"train": ["train"], "test": ["test"]}}
 # Small, so that it is read fast.
 SOUND: dict[str, dict[str, Any]] = {
     "recipes": {
+        "networks": {
+            "layer_norm": {"norm": "layer"},
+            "wide": {"name": "resnet50", "options": {"zero_init_last": False}},
+        },
         "recipes": {
-            "pretrain": {"scratch": {"start": "random"}, "mixed": {"sigmas": [0.0, 0.5]}},
-            "finetune": {"clean": {"sigmas": [0.0], "epochs": 1}},
-        }
+            "mixed": {"sigmas": [0.0, 0.5]},
+            "clean": {"sigmas": [0.0], "epochs": 1},
+            "denoised": {"denoiser": "wide/mixed@upstream", "epochs": 0},
+        },
+        "evaluations": {
+            "certify": {"kind": "certify", "sigmas": [0.25, 0.5]},
+            "shift": {"kind": "shift", "sigmas": [0.5], "images": 2},
+            "one": {"kind": "certify", "sigmas": [0.5]},
+        },
     },
     "datasets": {
         "datasets": {
@@ -35,12 +45,23 @@ SOUND: dict[str, dict[str, Any]] = {
             "mine": {"source": PICTURES, "size": 16},
         }
     },
-    "tables": {
-        "tables": {"table3": {"title": "T", "caption": "C", "radii": [0.0, 0.5], "rows": ROWS}},
-        "figures": {"figure1": {"title": "F", "caption": "C", "panels": [{"title": "P", "rows": ROWS}]}},
-        "gaps": {"pair": {"title": "G", "caption": "C", "sigmas": [0.5], "images": 2, "rows": ROWS[1:]}},
+    "tables/tiny": TABLES
+    | {
+        "tables": TABLES["tables"]
+        | {
+            "cleaned": {
+                "title": "Cleaned",
+                "caption": "Of a task.",
+                "columns": ["acr"],
+                "tasks": ["downstream"],
+                "rows": [
+                    {"label": "x", "runs": [{"train": ["clean@task", "denoised@task"], "evaluate": ["one"]}]},
+                    {"label": "theirs", "files": [{"sigma": 0.5, "file": "theirs.tsv"}]},
+                ],
+            }
+        }
     },
-    "smoke": TINY,
+    "studies/smoke": TINY | {"report": [*TINY["report"], "cleaned"]},
 }
 
 
@@ -49,16 +70,31 @@ def stage(folder: Path) -> None:
     folder.mkdir()
     shutil.copy(ROOT / "params" / "published.csv", folder)
     for file, content in SOUND.items():
-        (folder / f"{file}.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(content)), sort_keys=False))
+        path = folder / f"{file}.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(yaml.safe_dump(json.loads(json.dumps(content)), sort_keys=False))
+
+
+def specs(plan: Plan) -> list[str]:
+    """Every spec of a plan, as its jobs get them."""
+    made = [plan.train_spec(run).text for run in plan.runs.values()]
+    made += [plan.evaluate_spec(run, name).text for run, name in plan.evaluations]
+    made += [plan.prepare_spec(name) for name in plan.datasets]
+    made += [spec.text for spec in plan.networks.values()]
+    reports = [
+        *map(plan.table_spec, plan.tables),
+        *map(plan.figure_spec, plan.figures),
+        *map(plan.shift_spec, plan.shifts),
+    ]
+    return [*made, *(spec.text for spec in reports), plan.page_spec().text]
 
 
 def load() -> str:
     """Load ./params and make every spec of the smoke study."""
-    loaded = params.load("smoke", Path())
+    loaded = load_params("smoke", Path())
     plan = Plan(loaded)
-    params.check_sources(loaded, plan.datasets, Path())
-    specs = [plan.finetune(run) for run in plan.runs] + [plan.prepare(name) for name in plan.datasets]
-    return f"{len(specs)} specs"
+    check_sources(loaded, plan.datasets, Path())
+    return f"{len(specs(plan))} specs"
 
 
 def edited(*edits: tuple[str, str, str]) -> str:
@@ -72,11 +108,11 @@ def edited(*edits: tuple[str, str, str]) -> str:
     return load()
 
 
-def changed(old: str, new: str, file: str = "smoke.yaml") -> Callable[[], str]:
+def changed(old: str, new: str, file: str = "studies/smoke.yaml") -> Callable[[], str]:
     return lambda: edited((file, old, new))
 
 
-def written(content: bytes, file: str = "smoke.yaml", *, before: bool = False) -> Callable[[], str]:
+def written(content: bytes, file: str = "studies/smoke.yaml", *, before: bool = False) -> Callable[[], str]:
     """In place of a file, or before what it holds."""
 
     def use() -> str:
@@ -88,7 +124,7 @@ def written(content: bytes, file: str = "smoke.yaml", *, before: bool = False) -
     return use
 
 
-def replaced(how: Callable[[Path], object], file: str = "smoke.yaml") -> Callable[[], str]:
+def replaced(how: Callable[[Path], object], file: str = "studies/smoke.yaml") -> Callable[[], str]:
     def use() -> str:
         stage(STAGE)
         (STAGE / file).unlink()
@@ -114,7 +150,7 @@ def nobody() -> Iterator[None]:
 def unreadable() -> str:
     stage(STAGE)
     Path().chmod(0o755)
-    (STAGE / "smoke.yaml").chmod(0)
+    (STAGE / "studies" / "smoke.yaml").chmod(0)
     with nobody():
         return load()
 
@@ -126,7 +162,7 @@ def pictures(root: str, make: Callable[[Path], object]) -> Callable[[], str]:
         make(Path(root))
         return edited(
             ("datasets.yaml", "root: pictures", f"root: {yaml.safe_dump(root, width=1000).splitlines()[0]}"),
-            ("smoke.yaml", "downstream: digits", "downstream: mine"),
+            ("studies/smoke.yaml", "dataset: digits", "dataset: mine"),
         )
 
     return use
@@ -138,8 +174,11 @@ def folders(root: Path) -> None:
 
 
 BOMB = "bomb:\n- &a0 [1, 1]\n" + "".join(f"- &a{k + 1} [*a{k}, *a{k}]\n" for k in range(20))
-SMOKE = "params/smoke.yaml"
+SMOKE = "params/studies/smoke.yaml"
 DATASETS = "params/datasets.yaml"
+TABLES_FILE = "params/tables/tiny.yaml"
+STAGE_NAME = "String should match pattern '^[a-z0-9][a-z0-9_]*@[a-z0-9][a-z0-9_]*$'"
+RUN_NAME = "String should match pattern '^[a-z0-9][a-z0-9_]*(/[a-z0-9][a-z0-9_]*@[a-z0-9][a-z0-9_]*)+$'"
 WORD = "    stem_type: deep"
 VALUE = f"{SMOKE}: network.options.stem_type: should be text, a number, a list or a mapping, found "
 ENDLESS = f"{SMOKE}: holds more than 100000 values: an alias (*name) that holds itself, or too many of them"
@@ -148,7 +187,7 @@ CASES = [
     Case(
         "a tab that indents",
         f"{SMOKE}: line …: while scanning for the next token, found character '\\t' that cannot start any token",
-        changed("  epochs: 1", "\tepochs: 1"),
+        changed("    epochs: 1", "\tepochs: 1"),
     ),
     Case(
         "two YAML documents in a file",
@@ -180,7 +219,7 @@ CASES = [
     Case("lists in lists, 3000 deep", f"{SMOKE}: nested too deeply", written(b"a: " + b"[" * 3000 + b"]" * 3000)),
     Case("aliases that double, twenty times", ENDLESS, written(BOMB.encode())),
     Case("an alias that holds itself", ENDLESS, changed(WORD, "    stem_type: &a [*a]")),
-    Case("a merge key, `<<: *alias`", "read: … specs", changed("finetune:", "finetune:\n  <<: {}")),
+    Case("a merge key, `<<: *alias`", "read: … specs", changed("finetune:\n", "finetune:\n    <<: {}\n")),
     Case("an empty key", f"{SMOKE}: line …: a key should be a word, found None", changed("roles:", "~: 1\nroles:")),
     Case(
         "a list as a key",
@@ -211,7 +250,7 @@ CASES = [
     Case("bytes in options", f"{VALUE}b'hi'", changed(WORD, "    stem_type: !!binary aGk=")),
     Case(
         "NaN",
-        f"{SMOKE}: pretrain.weight_decay: should be greater than or equal to 0, found nan",
+        f"{SMOKE}: schedules.pretrain.weight_decay: should be greater than or equal to 0, found nan",
         changed("weight_decay: 0.0", "weight_decay: .nan"),
     ),
     Case(
@@ -219,7 +258,7 @@ CASES = [
         f"{SMOKE}: certify.alpha: should be less than 0.5, found inf",
         changed("alpha: 0.01", "alpha: 1.0e+400"),
     ),
-    Case("a number as text, `1e-3` to YAML", "read: … specs", changed("lr:\n  - 0.003", "lr:\n  - 1e-3")),
+    Case("a number as text, `1e-3` to YAML", "read: … specs", changed("lr:\n    - 0.003", "lr:\n    - 1e-3")),
     Case("a folder in place of the file", f"{SMOKE}: cannot be read: Is a directory", replaced(Path.mkdir)),
     Case(
         "a link to itself in place of the file",
@@ -237,13 +276,41 @@ CASES = [
     ),
     Case(
         "a recipe called `clean && touch ran`",
-        f"params/recipes.yaml: recipes.finetune.clean && touch ran: {NAME}, found 'clean && touch ran'",
-        changed("    clean:", "    clean && touch ran:", "recipes.yaml"),
+        f"params/recipes.yaml: recipes.clean && touch ran: {NAME}, found 'clean && touch ran'",
+        changed("  clean:", "  clean && touch ran:", "recipes.yaml"),
+    ),
+    *(
+        Case(
+            f"a stage `{text}`",
+            f"{TABLES_FILE}: tables.table3.rows[0].train[0]: {STAGE_NAME}, found {text!r}",
+            changed("mixed@upstream", json.dumps(text), "tables/tiny.yaml"),
+        )
+        for text in ("mixed@upstream/../../x", "mixed@$(touch ran)", "mixed@upstream\n", "mixed", "../mixed@upstream")
+    ),
+    Case(
+        "a denoiser `../wide/mixed@upstream`",
+        f"params/recipes.yaml: recipes.denoised.denoiser: {RUN_NAME}, found '../wide/mixed@upstream'",
+        changed("wide/mixed@upstream", "../wide/mixed@upstream", "recipes.yaml"),
+    ),
+    Case(
+        "an objective `../training/loop`",
+        f"params/recipes.yaml: recipes.clean.objective: {NAME}, found '../training/loop'",
+        changed("  clean:", "  clean:\n    objective: ../training/loop", "recipes.yaml"),
+    ),
+    Case(
+        "a kind of evaluation that has no file",
+        "params/recipes.yaml: evaluations.one.kind: should be one of 'certify', 'shift', found '../shift'",
+        changed("  one:\n    kind: certify", "  one:\n    kind: ../shift", "recipes.yaml"),
+    ),
+    Case(
+        "tables `../recipes`",
+        f"{SMOKE}: tables: {NAME}, found '../recipes'",
+        changed("tables: tiny", "tables: ../recipes"),
     ),
     Case(
         "a role whose name ends in a line break",
         f"{SMOKE}: roles.'downstream\\n': {NAME}, found 'downstream\\n'",
-        changed("downstream: digits", '"downstream\\n": digits'),
+        changed("  downstream:", '  "downstream\\n":'),
     ),
     Case(
         "the same images for train and for test",

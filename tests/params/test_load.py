@@ -267,12 +267,22 @@ FAULTS: list[tuple[str, str, Any, str]] = [
     ("recipes", "evaluations.certify.sigmas", [0.25, float("nan")], rf"{RECIPES}: evaluations.certify.sigmas\[1\]"),
     ("recipes", "evaluations.certify.sigmas", ..., f"{RECIPES}: evaluations.certify.sigmas: missing"),
     ("recipes", "evaluations.certify.n", 100, f"{RECIPES}: evaluations.certify.n: unknown key"),  # it is the study's
-    ("recipes", "evaluations.certify.kind", "guess", f"{RECIPES}: evaluations.certify: .*'certify'"),
-    ("recipes", "evaluations.shift.kind", ..., f"{RECIPES}: evaluations.shift: .*'kind'"),
+    (
+        "recipes",
+        "evaluations.certify.kind",
+        "guess",
+        f"{RECIPES}: evaluations.certify.kind: should be one of 'certify', .*found 'guess'",
+    ),
+    ("recipes", "evaluations.shift.kind", ..., f"{RECIPES}: evaluations.shift.kind: missing"),
     ("recipes", "evaluations.shift.images", "all", f"{RECIPES}: evaluations.shift.images: .*integer.*found 'all'"),
     ("recipes", "evaluations.Bad Name", {"kind": "certify", "sigmas": [1]}, "evaluations.Bad Name: .*match pattern"),
     # ------------------------------------------------------------------------------------------------------ datasets
-    ("datasets", "datasets.digits.source.kind", "cifar", f"{DATASETS}: datasets.digits.source: .*'cifar'"),
+    (
+        "datasets",
+        "datasets.digits.source.kind",
+        "cifar",
+        f"{DATASETS}: datasets.digits.source.kind: should be one of .*'digits'.*found 'cifar'",
+    ),
     ("datasets", "datasets.digits.source.root", "/x", f"{DATASETS}: datasets.digits.source.root: unknown key"),
     ("datasets", "datasets.digits.size", 0, f"{DATASETS}: datasets.digits.size: .*found 0"),
     ("datasets", "datasets.digits.stored", 8, r"stored: should be at least size \(16\), found 8"),

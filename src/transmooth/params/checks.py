@@ -8,6 +8,7 @@ from typing import Any
 from transmooth.params.messages import ParamsError
 from transmooth.params.study import Params
 from transmooth.params.tables import KINDS, TASK, Evaluated, Row, Table, parse_column
+from transmooth.params.values import Measure
 
 RECIPES = "params/recipes.yaml"
 # `snakemake NAME` makes a report, or is one of these.
@@ -261,14 +262,16 @@ def _kinds(params: Params, row: Row) -> set[str]:
     return set[str].intersection(*kinds) if kinds else set()
 
 
-def _lacking(params: Params, row: Row, measure: str) -> str:
+def _lacking(params: Params, row: Row, measure: Measure) -> str:
     """What a row lacks for a measure; empty where it lacks nothing."""
-    kind = KINDS[measure]
+    kinds = KINDS[measure]
     if row.files is not None:
         return ""
-    if kind is None:
+    if not kinds:
         return "" if len(row.evaluated) == 1 else f"{measure} is of one run, and this row pools {len(row.evaluated)}"
-    return "" if kind in _kinds(params, row) else f"should be evaluated by one of kind {kind}, which its runs are not"
+    if _kinds(params, row) & {*kinds}:
+        return ""
+    return f"should be evaluated by one of kind {' or '.join(kinds)}, which its runs are not"
 
 
 def _curves(params: Params) -> Iterator[str]:

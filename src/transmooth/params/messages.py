@@ -44,6 +44,11 @@ def _explain(detail: Any, file: str) -> str:
         return f"{file}: {key}: unknown key"
     if detail["type"] == "missing":
         return f"{file}: {key}: missing"
+    if detail["type"] == "union_tag_not_found":
+        return f"{file}: {key}.kind: missing"
+    if detail["type"] == "union_tag_invalid":
+        context = detail["ctx"]
+        return f"{file}: {key}.kind: should be one of {context['expected_tags']}, found {context['tag']!r}"
     found = detail["input"]
     shown = "" if "found" in message or isinstance(found, dict | BaseModel) else f", found {_SHORT.repr(found)}"
     return f"{file}: {key}: {message}{shown}" if key else f"{file}: {message}{shown}"

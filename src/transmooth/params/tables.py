@@ -8,8 +8,8 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from transmooth.params.values import Measure, Model, Name, Positive, StageText, unique
 
 TASK = "task"  # the role that stands for each of a table's `tasks`
-# The kind of evaluation whose records a measure is computed from; None: the run's card has it.
-KINDS: dict[str, str | None] = {"clean": None, "certified": "certify", "acr": "certify"}
+# The kinds of evaluation whose records a measure can be computed from; none: the run's card has it.
+KINDS: dict[Measure, tuple[str, ...]] = {"clean": (), "certified": ("certify",), "acr": ("certify",)}
 AT_RADIUS = ("certified",)  # measures that are of one radius
 
 
