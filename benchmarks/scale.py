@@ -15,7 +15,6 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +30,7 @@ SIGMAS = (0.25, 0.5, 1.0)
 SHARDS = 8
 
 
-def measured(command: Sequence[str], folder: Path) -> tuple[float, float, float]:
+def measured(command: list[str], folder: Path) -> tuple[float, float, float]:
     """CPU seconds, seconds and peak memory in MiB of a command that must succeed."""
     started = time.monotonic()
     with open(os.devnull, "w") as nowhere:
