@@ -60,6 +60,7 @@ REPORTS = {"table5", "table6", "figure2", "table2"}
         ({"recipes__recipes__clean__trainable": "head"}, {"finetune", "scratch"}),
         ({"recipes__recipes__clean__options": {"weight": 2}}, {"finetune", "scratch"}),
         ({"recipes__recipes__clean__schedule": "pretrain"}, {"finetune", "scratch"}),
+        ({"recipes__recipes__clean__denoiser": "batch_norm/mixed@upstream"}, {"finetune", "scratch"}),
         ({"recipes__networks__layer_norm__norm": "instance"}, {"pretrain", "scratch"}),
         ({"recipes__evaluations__certify__sigmas": (0.25,)}, {"certify"}),
         ({"recipes__evaluations__shift__images": 3}, {"shift"}),
@@ -387,9 +388,10 @@ def test_a_denoiser_is_a_run_that_comes_before_what_it_cleans_for() -> None:
     for user in users:
         assert plan.denoiser(user) == plan.runs[denoiser]
         assert order.index(denoiser) < order.index(user.path)
-        assert plan.denoiser(plan.runs[user.path]) is not None
+        assert plan.train_spec(user).denoiser == denoiser
         assert user.start is not None
         assert plan.denoiser(user.start) is None
+        assert "denoiser" not in plan.train_spec(user.start).dump()
     # Trained, but not evaluated; its network is one of those that are checked.
     assert plan.runs_of("t") == users
     assert {*plan.networks} == {"layer_norm", "batch_norm"}

@@ -261,13 +261,15 @@ class Plan:
 
     def train_spec(self, run: Run) -> specs.TrainSpec:
         """The last stage of a run: objective, noise, schedule, and the network where it is the first."""
-        recipe = self.recipe(run)
+        recipe, denoiser = self.recipe(run), self.denoiser(run)
         return specs.TrainSpec(
             run=self.run_spec(run),
             seed=run.seed,
             network=self.network_spec(run.network) if run.start is None else None,
             schedule=schedule_spec(self.schedule(run)),
             augment=self.params.datasets[self.dataset(run)].augment,
+            # Its input file alone would not tell that it is another one: of inputs only their content re-runs a job.
+            denoiser=denoiser.path if denoiser else None,
             **recipe.model_dump(exclude={"schedule", "epochs", "denoiser"}),
         )
 

@@ -97,6 +97,7 @@ class TrainSpec(Spec):
     """One stage of a run.
 
     network: what the first stage starts from; None where a checkpoint is.  run: None for a training outside of a study.
+    denoiser: the run of the network that cleans what this one sees; None where there is none.
     """
 
     run: RunSpec | None = None
@@ -108,6 +109,7 @@ class TrainSpec(Spec):
     noise: Noise
     views: int
     trainable: Trainable
+    denoiser: str | None = None
     schedule: ScheduleSpec
     augment: tuple[Augmentation, ...]
 
