@@ -1,5 +1,6 @@
 import atexit
 import os
+from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -10,8 +11,7 @@ from transmooth.params.messages import ParamsError
 from transmooth.params.present import check_logs, check_sources
 from transmooth.plan import Plan
 from transmooth.report.terminal import show_results
-from transmooth.runtime import gpus, session
-from transmooth.runtime.closure import digest
+from transmooth.runtime import closure, gpus, session
 
 ROOT = Path(workflow.basedir)
 
@@ -41,6 +41,15 @@ def run(wildcards):
     if wildcards.run not in PLAN.runs:
         raise WorkflowError(f"{wildcards.run}: no run of the study {PLAN.params.name}")
     return PLAN.runs[wildcards.run]
+
+
+# Snakemake asks for each job several times, and for each shard.
+digest = cache(closure.digest)
+
+
+@cache
+def evaluate_spec(path, evaluation):
+    return PLAN.evaluate_spec(PLAN.runs[path], evaluation).text
 
 
 def prepared(dataset):

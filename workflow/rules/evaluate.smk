@@ -14,7 +14,7 @@ rule evaluate:
         # Not a param: records do not depend on it.
         batch=lambda wildcards: PLAN.batch(wildcards.evaluation),
     params:
-        spec=lambda wildcards: PLAN.evaluate_spec(run(wildcards), wildcards.evaluation).text,
+        spec=lambda wildcards: evaluate_spec(wildcards.run, wildcards.evaluation),
         code=lambda wildcards: digest(f"evaluation.{PLAN.evaluation(wildcards.evaluation).kind}"),
         launch=launch(lambda wildcards: PLAN.processes(wildcards.evaluation)),
         program="python -m transmooth",
@@ -35,7 +35,7 @@ rule finish:
         "logs/finish/{run}/{evaluation}.log",
     localrule: True
     params:
-        spec=lambda wildcards: PLAN.evaluate_spec(run(wildcards), wildcards.evaluation).text,
+        spec=lambda wildcards: evaluate_spec(wildcards.run, wildcards.evaluation),
         code=lambda wildcards: digest(f"evaluation.{PLAN.evaluation(wildcards.evaluation).kind}"),
     shell:
         "python -m transmooth job finish --spec {params.spec:q} --data $(dirname {input.data}) --out {output}"
