@@ -13,6 +13,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from tests.bad_inputs import Case, checkpoints, commands, images, params, records
 from tests.conftest import ROOT
@@ -65,7 +66,7 @@ def elsewhere() -> Iterator[tuple[str, str]]:
     for file, key, value, message in [*test_load.FAULTS, *in_tables]:
         shown = "without it" if value is ... else json.dumps(value, ensure_ascii=False)
         yield f"params/{file}.yaml: {key}: {shown}", f"…{plain(message)}…"
-    (mark,) = test_logs.test_what_would_make_numbers_doubtful_is_refused.pytestmark
+    (mark,) = vars(test_logs.test_what_would_make_numbers_doubtful_is_refused)["pytestmark"]
     for lines, message in mark.args[1]:
         yield f"a log that ends with {lines[-1]!r}, of {len(lines)} lines", f"…{plain(message)}…"
 
@@ -232,7 +233,7 @@ def test_no_shell_runs_what_a_name_says(tmp_path: Path) -> None:
         for name in ("$(touch ran)", "b"):
             (project / root / split / name).mkdir(parents=True)
             for index in range(2):
-                images.Image.new("RGB", (8, 8), (index, 0, 0)).save(
+                Image.new("RGB", (8, 8), (index, 0, 0)).save(
                     project / root / split / name / f"{index} $(touch ran).png"
                 )
     text = yaml.safe_load((project / "params" / "datasets.yaml").read_text())

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,7 +43,10 @@ def version(folder: Path) -> Path:
         shutil.copy(ROOT / name, folder / name)
     dvc = yaml.safe_load((ROOT / "dvc.yaml").read_text())
     dvc["metrics"] = ["results/smoke/dvc/metrics/pair.json"]
-    dvc["plots"] = [{"training": {"x": "epoch", "y": {"results/smoke/dvc/metrics/training.csv": [f"train/{PRETRAINED}"]}}}]
+    curve = {"results/smoke/dvc/metrics/training.csv": [f"train/{PRETRAINED}"]}
+    dvc["plots"] = [{"training": {"x": "epoch", "y": curve}}]
+        {"training": {"x": "epoch", "y": {"results/smoke/dvc/metrics/training.csv": [f"train/{PRETRAINED}"]}}}
+    ]
     (folder / "dvc.yaml").write_text(yaml.safe_dump(dvc, sort_keys=False))
     call(folder, "git", "init", "--quiet", "--initial-branch=main")
     call(folder, "dvc", "init", "--quiet")
@@ -169,7 +171,7 @@ def test_numbers_and_curves_of_two_experiments_are_compared(fast: Path) -> None:
 
 
 def test_an_earlier_experiment_comes_back_and_nothing_is_planned(fast: Path) -> None:
-    results = {}
+    results: dict[str, dict[str, str]] = {}
     for name in ("slow", "fast", "slow"):
         call(fast, "dvc", "exp", "apply", name)
         assert planned(fast) == {}
@@ -222,7 +224,7 @@ def test_without_a_stage_nothing_is_lost_either(fast: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def remote(fast: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def remote(fast: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder to which data and study were pushed."""
     folder = tmp_path_factory.mktemp("remote")
     call(fast, "dvc", "exp", "apply", "fast")
