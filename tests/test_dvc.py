@@ -45,8 +45,6 @@ def version(folder: Path) -> Path:
     dvc["metrics"] = ["results/smoke/dvc/metrics/pair.json"]
     curve = {"results/smoke/dvc/metrics/training.csv": [f"train/{PRETRAINED}"]}
     dvc["plots"] = [{"training": {"x": "epoch", "y": curve}}]
-        {"training": {"x": "epoch", "y": {"results/smoke/dvc/metrics/training.csv": [f"train/{PRETRAINED}"]}}}
-    ]
     (folder / "dvc.yaml").write_text(yaml.safe_dump(dvc, sort_keys=False))
     call(folder, "git", "init", "--quiet", "--initial-branch=main")
     call(folder, "dvc", "init", "--quiet")

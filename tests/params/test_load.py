@@ -205,6 +205,12 @@ FAULTS: list[tuple[str, str, Any, str]] = [
     (
         "recipes",
         "recipes.clean.denoiser",
+        "layer_norm/mixed@upstream",
+        f"{RECIPES}: recipes.clean.denoiser: needs src/transmooth/models/denoiser.py, and there is no such file",
+    ),
+    (
+        "recipes",
+        "recipes.clean.denoiser",
         "unet/clean@upstream",
         f"{RECIPES}: recipes.clean.denoiser: network 'unet' is not in {RECIPES}: networks",
     ),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from transmooth.params.messages import ParamsError
+from transmooth.params.recipes import PACKAGE
 from transmooth.params.study import Params
 from transmooth.params.tables import KINDS, TASK, Evaluated, Row, Table, parse_column
 from transmooth.params.values import Measure
@@ -71,6 +72,8 @@ def _recipes(params: Params) -> Iterator[str]:
         if recipe.schedule is not None and name in _trained(params):
             yield from _known(recipe.schedule, study.schedules, f"{where}.schedule", "schedule", f"{file}: schedules")
         if recipe.denoiser is not None:
+            if name in _trained(params) and not (PACKAGE / "models" / "denoiser.py").is_file():
+                yield f"{where}.denoiser: needs src/transmooth/models/denoiser.py, and there is no such file"
             network, *stages = recipe.denoiser.split("/")
             yield from _known(network, params.recipes.networks, f"{where}.denoiser", "network", f"{RECIPES}: networks")
             yield from _untrained(params, network, stages, [f"{where}.denoiser"] * len(stages))
