@@ -67,6 +67,8 @@ def _job(connection: socket.socket) -> None:
         sys.excepthook(*sys.exc_info())
     sys.stdout.flush()
     sys.stderr.flush()
+    for number in (signal.SIGTERM, signal.SIGINT):  # once told, the client goes, which is no reason to end
+        signal.signal(number, signal.SIG_IGN)
     with suppress(ConnectionError):  # the client may be gone
         connection.sendall(bytes([status]))
     os._exit(status)
