@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console
-from rich.markdown import Markdown
 
 from transmooth.plan import Plan
 
@@ -23,6 +22,8 @@ def show_results(plan: Plan, root: Path) -> None:
 
 def show(results: Path, tables: Iterable[str], figures: Iterable[str]) -> None:
     """Print the first part of each table that exists below `results`, then the paths of tables, figures, page."""
+    from rich.markdown import Markdown  # not for each start of Snakemake
+
     console = Console()
     paths = [results / "tables" / f"{name}.md" for name in tables]
     for path in filter(Path.is_file, paths):

@@ -6,7 +6,7 @@ a hash of them is a param.  After a change that cannot alter results: `snakemake
 
 import ast
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -60,16 +60,22 @@ def _around(name: str) -> Iterator[Path]:
 
 
 def _names(tree: ast.Module, here: list[str]) -> Iterator[str]:
-    typing = {id(inner) for node in ast.walk(tree) if _is_type_checking(node) for inner in ast.walk(node)}
-    for node in ast.walk(tree):
-        if id(node) in typing:
-            continue
+    for node in _statements(tree.body):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             start = ".".join(here[: len(here) - node.level]) if node.level else ""
             module = ".".join(filter(None, (start, node.module)))
             yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def _statements(body: Sequence[ast.AST]) -> Iterator[ast.AST]:
+    """All statements, in functions and branches too, but for those that only type checkers see."""
+    for node in body:
+        yield node
+        for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+            if not (part == "body" and _is_type_checking(node)):
+                yield from _statements(getattr(node, part, ()))
 
 
 def _is_type_checking(node: ast.AST) -> bool:
