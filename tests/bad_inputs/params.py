@@ -30,7 +30,8 @@ SOUND: dict[str, dict[str, Any]] = {
         "recipes": {
             "mixed": {"sigmas": [0.0, 0.5]},
             "clean": {"sigmas": [0.0], "epochs": 1},
-            "denoised": {"denoiser": "wide/mixed@upstream", "epochs": 0},
+            "kept": {"epochs": 0},
+            "denoised": {"denoiser": "wide/mixed@upstream"},
         },
         "evaluations": {
             "certify": {"kind": "certify", "sigmas": [0.25, 0.5]},
@@ -55,7 +56,7 @@ SOUND: dict[str, dict[str, Any]] = {
                 "columns": ["acr"],
                 "tasks": ["downstream"],
                 "rows": [
-                    {"label": "x", "runs": [{"train": ["clean@task", "denoised@task"], "evaluate": ["one"]}]},
+                    {"label": "x", "runs": [{"train": ["clean@task", "kept@task"], "evaluate": ["one"]}]},
                     {"label": "theirs", "files": [{"sigma": 0.5, "file": "theirs.tsv"}]},
                 ],
             }
