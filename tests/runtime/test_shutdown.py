@@ -96,3 +96,29 @@ def test_work_that_asks_is_told(environment: dict[str, str]) -> None:
     code += "print(shutdown.stop_requested()); os.kill(os.getpid(), signal.SIGINT); print(shutdown.stop_requested())"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.stdout.split() == ["False", "True"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such signal")
+def test_a_job_is_told_the_moment_its_shell_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(shutdown.RUN, "")  # put back afterwards
+    told = tmp_path / "told"
+    job = f"""
+import os, signal, time
+from pathlib import Path
+from transmooth.runtime import shutdown
+shutdown.POLL = 3600
+signal.signal(signal.SIGTERM, lambda *_: (Path({str(told)!r}).touch(), os._exit(0)))
+shutdown.end_with_run()
+print("works", flush=True)
+time.sleep(60)
+"""
+    with shutdown.hold_run_lock(tmp_path / "run"):
+        command = ["bash", "-c", '"$0" -c "$1"; true', sys.executable, job]  # `true`: else bash becomes the job
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as shell:
+            assert shell.stdout is not None
+            assert shell.stdout.readline() == "works\n"
+            shell.kill()
+            deadline = time.monotonic() + 30
+            while not told.exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)

@@ -4,6 +4,7 @@ The Snakefile holds a lock for as long as its run lives.  A job that is left wit
 as if it had been told to by SIGTERM: nothing works on, unseen, in a folder that the next run writes to.
 """
 
+import ctypes
 import fcntl
 import os
 import signal
@@ -16,6 +17,7 @@ from typing import IO
 
 RUN = "TRANSMOOTH_RUN"  # the environment variable that names the file which the run keeps locked
 POLL = 0.2  # seconds
+_PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
 _stop_requested = False
 
@@ -40,7 +42,17 @@ def end_with_run() -> None:
     with suppress(KeyError, OSError):  # no run, or one on another machine
         run = os.open(os.environ[RUN], os.O_RDWR)
     if run is not None or "RANK" in os.environ:  # one of several processes has `accelerate launch` above it
+        _ask_for_signal_at_parents_death()
         threading.Thread(target=_wait, args=(run, os.getppid()), daemon=True).start()
+
+
+def _ask_for_signal_at_parents_death() -> None:
+    """Have Linux send SIGTERM the moment the parent is gone; elsewhere the thread finds out within POLL.
+
+    A short job would else be done before that, and write outputs that Snakemake has just removed.
+    """
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _wait(run: int | None, parent: int) -> None:
