@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,6 @@ from transmooth.records import table as records
 
 ROOT = Path(__file__).parents[2]
 STUDY = "faults"
-SHARD = re.compile(r"\d+-of-\d+\.parquet")
 CHECKPOINT_SECONDS = 1
 TRACE = "TRANSMOOTH_TRACE"  # the environment variable that names the file
 
@@ -153,17 +151,10 @@ def outputs(project: Path) -> dict[str, Path]:
 
 
 def different(whole: Path, other: Path) -> list[str]:
-    """The files of two runs that are not equal, temporary ones that a killed process left included.
-
-    But for shards beside the records that they were made into: Snakemake forgets to remove them where a `finish` that
-    was killed still wrote its records (seen; not understood).
-    """
+    """The files of two runs that are not equal, temporary ones that a killed process left included."""
     a, b = outputs(whole), outputs(other)
     return sorted(
-        name
-        for name in a.keys() | b.keys()
-        if not (SHARD.fullmatch(Path(name).name) and (other / name).with_name("records.parquet").is_file())
-        and (name not in a or name not in b or observed(a[name]) != observed(b[name]))
+        name for name in a.keys() | b.keys() if name not in a or name not in b or observed(a[name]) != observed(b[name])
     )
 
 

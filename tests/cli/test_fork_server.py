@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.helpers.processes import gone
 from transmooth.runtime import fork_client
 
 # A server whose jobs are told what to do by a tiny command line of their own: no torch, so the test is fast.
 SERVER = """
-import sys, types, time, os, signal
+import ctypes, sys, types, time, os, signal
 def app(arguments):
     what = arguments[0]
     if what == "say":
@@ -26,6 +27,10 @@ def app(arguments):
         raise ValueError("this went wrong")
     if what == "tidy":
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+    if what == "busy":  # in C code that keeps the interpreter, as imports do, then it writes its output
+        open(arguments[1], "w").write(str(os.getpid()))
+        ctypes.PyDLL(None).usleep(500_000)
+        os.rename(arguments[1], arguments[2])
     if what in ("sleep", "tidy"):
         open(arguments[1], "w").write(str(os.getpid()))
         time.sleep(60)
@@ -58,16 +63,6 @@ def client(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def gone(pid: int) -> bool:
-    for _ in range(500):
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.01)
-    return False
-
-
 def test_a_job_has_the_environment_folder_and_streams_of_its_client(environment: dict[str, str]) -> None:
     with client(environment | {"WORD": "hello"}, "say") as process:
         out, _ = process.communicate(timeout=20)
@@ -95,6 +90,18 @@ def test_job_and_client_do_not_outlive_each_other(environment: dict[str, str], t
         process.communicate(timeout=20)
     assert process.returncode == (-signal.SIGKILL if victim == "client" else 1)
     assert gone(job)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread tells the job, a little later")
+def test_a_job_writes_nothing_once_its_client_is_dead(environment: dict[str, str], tmp_path: Path) -> None:
+    with client(environment, "busy", str(tmp_path / "pid"), str(tmp_path / "output")) as process:
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+            time.sleep(0.01)
+        job = int((tmp_path / "pid").read_text())
+        process.kill()
+        process.communicate(timeout=20)
+    assert gone(job)
+    assert not (tmp_path / "output").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

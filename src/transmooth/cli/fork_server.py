@@ -7,8 +7,10 @@ server has the client's arguments, folder, environment and standard streams; it 
 gone.
 """
 
+import fcntl
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -51,7 +53,7 @@ def _job(connection: socket.socket) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     connection.sendall(b"+")  # taken: from here on the client waits for the status
-    threading.Thread(target=_end_with, args=(lambda: connection.recv(1),), daemon=True).start()
+    _end_with_client(connection)
 
     from transmooth.cli.main import app
 
@@ -72,6 +74,22 @@ def _job(connection: socket.socket) -> None:
     with suppress(ConnectionError):  # the client may be gone
         connection.sendall(bytes([status]))
     os._exit(status)
+
+
+def _end_with_client(connection: socket.socket) -> None:
+    """From now on this process is sent SIGTERM once the client is told to end, or is gone.
+
+    Linux sends it while the client dies, before anybody can learn of its death: Snakemake then removes the outputs, and
+    what a job wrote after that would be taken for done.  A thread, elsewhere, waits for the interpreter first.
+    """
+    if not hasattr(fcntl, "F_SETSIG"):
+        threading.Thread(target=_end_with, args=(lambda: connection.recv(1),), daemon=True).start()
+        return
+    fcntl.fcntl(connection, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(connection, fcntl.F_SETSIG, signal.SIGTERM)
+    fcntl.fcntl(connection, fcntl.F_SETFL, fcntl.fcntl(connection, fcntl.F_GETFL) | os.O_ASYNC)
+    if select.select([connection], [], [], 0)[0]:  # it went before that
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _end_with(block: object) -> None:
