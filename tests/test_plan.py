@@ -284,7 +284,7 @@ def test_how_much_of_an_evaluation_there_is_stands_in_its_section_of_the_study()
     plan = changed(study__certify__shards=3, study__certify__processes=2, study__certify__batch=5)
     assert [plan.shards(name) for name in ("certify", "shift")] == [3, 1]
     assert [plan.processes(name) for name in ("certify", "shift")] == [2, 1]
-    assert [plan.batch(name) for name in ("certify", "shift")] == [5, 256]
+    assert [plan.batch(name) for name in ("certify", "shift")] == [5, 0]
     kinds = [plan.evaluation(name).kind for _, name in plan.evaluations]
     assert plan.jobs()["evaluate"] == 3 * kinds.count("certify") + kinds.count("shift")
 

@@ -22,7 +22,7 @@ from transmooth.models import trainable as trainables
 from transmooth.objectives import load_objective
 from transmooth.params import datasets, recipes, study, tables, values
 from transmooth.report import measures
-from transmooth.smoothing import deploy, methods
+from transmooth.smoothing import deploy, engine, methods
 from transmooth.training import schedule
 
 PACKAGE = ROOT / "src" / "transmooth"
@@ -48,6 +48,7 @@ SOURCES = kinds(datasets.Dataset.model_fields["source"].annotation)
     ("alias", "meaning"),
     [
         (values.Norm, norms.NORMS),
+        (values.Engine, ("auto", "eager", *engine.COMPILERS["cpu"])),
         (values.Stem, build.STEMS),
         (values.Trainable, trainables.TRAINABLE),
         (values.Noise, noise.SIGMAS),
@@ -70,6 +71,7 @@ def test_every_closed_choice_is_one_of_these() -> None:
     """A new alias of names gets its line above."""
     aliases = {name for name, value in vars(values).items() if get_args(value) and isinstance(get_args(value)[0], str)}
     known = {
+        "Engine",
         "Norm",
         "Stem",
         "Trainable",
@@ -138,6 +140,7 @@ def test_a_kind_of_source_is_a_file_and_an_entry() -> None:
 OPTIONS = {
     "method": values.Method,
     "dtype": values.Dtype,
+    "engine": values.Engine,
     "precision": values.Dtype,
     "stem": values.Stem,
     "norm": values.Norm,

@@ -62,21 +62,21 @@ def write_text(path: Path, content: str) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, patience: float = PATIENCE) -> Iterator[None]:
     """Keep the output `path`, a file or a folder, for this process, by a lock beside it.
 
     The system lets go of it when the process ends, however that happens; who was told to end may still be saving, so
-    this waits for PATIENCE seconds, then raises InUseError.  Temporary files that killed writers left are removed.
+    this waits for `patience` seconds, then raises InUseError.  Temporary files that killed writers left are removed.
     """
     place = path.absolute()  # "." has no name
     lock, started, waits = place.with_name(f".{place.name}.lock"), time.monotonic(), False
     with naming(lock):
         lock.parent.mkdir(parents=True, exist_ok=True)
         while (descriptor := _lock(lock)) is None:
-            if time.monotonic() - started >= PATIENCE:
+            if time.monotonic() - started >= patience:
                 raise InUseError(f"{path}: another process is at work on it; wait for it or stop it")
             if not waits:
-                print(f"{path}: another process is at work on it; waiting {PATIENCE} s for its end", file=sys.stderr)
+                print(f"{path}: another process is at work on it; waiting {patience:g} s for its end", file=sys.stderr)
             waits = True
             time.sleep(0.1)
     try:
@@ -108,6 +108,11 @@ def _remove_leftovers(path: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
         else:
             left.unlink(missing_ok=True)
+
+
+def user_cache() -> Path:
+    """Return where this user's programs keep what they can find out again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "transmooth")
 
 
 def sha256(path: Path) -> str:

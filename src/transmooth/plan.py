@@ -202,9 +202,9 @@ class Plan:
         return amount.processes if amount else 1
 
     def batch(self, evaluation: str) -> int:
-        """Return how many images one of these jobs evaluates at once."""
+        """Return how many images one of these jobs evaluates at once; 0 where the job chooses."""
         amount = self.amount(evaluation)
-        return amount.batch if amount else 256
+        return (amount.batch if amount else None) or 0
 
     def records(self, run: Run, evaluation: str) -> str:
         """Return the file of an evaluation's records, below the study's results."""

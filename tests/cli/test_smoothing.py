@@ -39,9 +39,15 @@ def observed(path: Path) -> list[dict[str, Any]]:
 
 def test_certified_images_go_where_the_accuracy_is_read(model: Path, digits: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "r.parquet"
-    done = call(*certify(model, digits, out))
-    assert done.output == ""  # no progress but on a terminal
+    done = call(*certify(model, digits, out, "--batch", 64))
+    assert done.stdout == ""
+    first, *_, last = done.stderr.splitlines()  # between them how fast it is, where that is worth a timing
+    assert first == "eager, fp32, batch 64; 40 images, at most 220 evaluations each"
+    assert re.fullmatch(r"40 of 40 images in \d+ s, [\d.]+% certified at 0", last)
     rows = observed(out)
+    assert {(each["engine"], each["batch"], each["dtype"]) for each in rows} == {("eager", 64, "fp32")}
+    assert all(each["top_count"] + each["runner_up"] <= each["n"] == 200 for each in rows)
+    assert any(0 < each["runner_up"] < each["top_count"] for each in rows)
     assert len({each["radius"] for each in rows}) > 5
     assert [each["index"] for each in rows] == positions(300, 40).tolist()
     assert {each["evaluations"] for each in rows} == {220}
@@ -139,7 +145,7 @@ def test_the_sequential_method_says_where_it_looked(model: Path, digits: Path, t
     assert call("export-log", cohen, tmp_path / "cohen.tsv").stderr == ""
 
     log = tmp_path / "certified.tsv"
-    said = call(*certify(model, digits, log, "--method", "sequential", "--radii", "0,0.25")).stderr
+    said = call(*certify(model, digits, log, "--method", "sequential", "--radii", "0,0.25", "--quiet")).stderr
     assert said.partition("but: ")[2] == done.stderr.partition("but: ")[2]
     assert (log.read_text().splitlines()[0], said.count("\n")) == ("idx\tlabel\tpredict\tradius\tcorrect\ttime", 1)
 

@@ -1,6 +1,6 @@
 """Classifiers whose smoothed versions are known exactly."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from transmooth.smoothing.bounds import Ints
 from transmooth.smoothing.decision import Counts
+from transmooth.smoothing.deploy import Deployed, deploy
+from transmooth.smoothing.engine import Engine
+from transmooth.smoothing.sampler import Sampler
 
 
 class Linear(nn.Module):
@@ -39,3 +42,27 @@ def coins(*shares: Sequence[float], seed: int = 0) -> Counts:
         )
 
     return counts
+
+
+def eager(model: nn.Module, noisy: Tensor, *, batch: int = 256, dtype: str = "fp32") -> Engine:
+    """A model deployed for images like `noisy` [B, 3, H, W], and not timed."""
+    deployed = deploy(model, dtype, noisy.permute(0, 2, 3, 1).contiguous())
+    return Engine(deployed, "eager", batch, deployed.dtype or "own", noisy.device)
+
+
+def sampler_of(
+    model: nn.Module,
+    fetch: Callable[[int], Tensor],
+    sigma: float,
+    *,
+    seed: int = 0,
+    batch: int = 256,
+    dtype: str = "fp32",
+) -> Sampler:
+    """A sampler that runs a model as it is usually deployed."""
+    return Sampler(eager(model, torch.stack([fetch(0), fetch(1)]), batch=batch, dtype=dtype), fetch, sigma, seed)
+
+
+def as_it_is(model: nn.Module, batch: int = 256) -> Engine:
+    """A model that is neither copied nor tried before it is asked."""
+    return Engine(Deployed(model, None, torch.contiguous_format), "eager", batch, "own", torch.device("cpu"))

@@ -1,16 +1,13 @@
 import copy
-from typing import Any
+import re
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from tests.conftest import NETWORK
 from transmooth.models.build import build
-from transmooth.smoothing.decision import ESTIMATION
-from transmooth.smoothing.deploy import deploy, fold_batch_norms
-from transmooth.smoothing.sampler import Sampler
+from transmooth.smoothing.deploy import SLACK, deploy, fold_batch_norms
 
 
 class Residual(nn.Module):
@@ -54,19 +51,24 @@ def images() -> Tensor:
 
 
 @pytest.fixture
+def pixels(images: Tensor) -> Tensor:
+    return images.permute(0, 2, 3, 1).contiguous()
+
+
+@pytest.fixture
 def residual() -> nn.Module:
     torch.manual_seed(0)
     return settled(Residual())
 
 
 @torch.inference_mode()
-def test_a_folded_network_is_the_same_function(residual: nn.Module, images: Tensor) -> None:
+def test_a_folded_network_is_the_same_function(residual: nn.Module, images: Tensor, pixels: Tensor) -> None:
     before, expected = copy.deepcopy(residual.state_dict()), residual(images)
     folded = fold_batch_norms(copy.deepcopy(residual))
     assert norms(folded) == 1
     torch.testing.assert_close(folded(images), expected, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(deploy(residual, "fp32")(images.permute(0, 2, 3, 1).contiguous()), expected)
-    half = deploy(residual, "bf16")(images.permute(0, 2, 3, 1).contiguous())
+    torch.testing.assert_close(deploy(residual, "fp32", pixels)(pixels), expected)
+    half = deploy(residual, "bf16", pixels)(pixels)
     assert half.dtype == torch.bfloat16
     torch.testing.assert_close(half.float(), expected, rtol=0.05, atol=0.05 * float(expected.abs().max()))
     assert residual.state_dict().keys() == before.keys()  # the caller's model was not touched
@@ -107,14 +109,22 @@ class Shared(Residual):
 
 
 @pytest.mark.parametrize("kind", [Branching, Random])
-def test_a_model_that_cannot_be_followed_is_left_alone(kind: type[nn.Module]) -> None:
+@torch.inference_mode()
+def test_of_a_model_that_cannot_be_followed_the_parts_are_folded(kind: type[nn.Module], images: Tensor) -> None:
+    torch.manual_seed(0)
     model = settled(kind())
-    assert fold_batch_norms(model) is model
+    folded = fold_batch_norms(copy.deepcopy(model))
+    assert norms(model) - norms(folded) == 1  # the stem's
+    torch.manual_seed(1)
+    expected = model(images)
+    torch.manual_seed(1)
+    torch.testing.assert_close(folded(images), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_model_with_hooks_is_left_alone(residual: nn.Module) -> None:
+def test_what_has_hooks_is_left_alone(residual: nn.Module) -> None:
     residual.get_submodule("conv1").register_forward_hook(lambda module, inputs, output: 2 * output)
-    assert fold_batch_norms(residual) is residual
+    residual.get_submodule("stem.0").register_forward_hook(lambda module, inputs, output: 2 * output)
+    assert norms(fold_batch_norms(copy.deepcopy(residual))) == norms(residual)
 
 
 @torch.inference_mode()
@@ -143,34 +153,102 @@ class Tied(nn.Module):
 
 @pytest.mark.parametrize("part", ["conv", "norm"])
 @torch.inference_mode()
-def test_weights_that_are_read_elsewhere_too_stay_what_they_are(part: str, images: Tensor) -> None:
+def test_weights_that_are_read_elsewhere_too_stay_what_they_are(part: str, images: Tensor, pixels: Tensor) -> None:
     torch.manual_seed(0)
     model = settled(Tied(part))
-    torch.testing.assert_close(deploy(model, "fp32")(images.permute(0, 2, 3, 1).contiguous()), model(images))
+    torch.testing.assert_close(deploy(model, "fp32", pixels)(pixels), model(images))
 
 
-def test_train_mode_is_refused(residual: nn.Module) -> None:
+def test_train_mode_is_refused(residual: nn.Module, pixels: Tensor) -> None:
     residual.get_submodule("bn1").train()
     with pytest.raises(ValueError, match="train mode"):
-        deploy(residual, "fp32")
+        deploy(residual, "fp32", pixels)
 
 
-def test_a_compiled_network_counts_like_itself_and_nearly_like_the_eager_one(residual: nn.Module) -> None:
-    def image(index: int) -> Tensor:
-        return torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(index))
+class Flat(nn.Module):
+    """The view after a convolution that tutorials end with: it reads the memory of channels-last features wrongly."""
 
-    def ask(sampler: Sampler, *indices: int) -> Any:
-        return sampler(ESTIMATION, np.array(indices), np.full(len(indices), 50), np.full(len(indices), 300))
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4 * 8 * 8, 3)
 
-    compiled = Sampler(residual, image, 0.5, batch=64, compile=True)
-    together, alone = ask(compiled, 1, 2), ask(compiled, 2)
-    assert np.array_equal(together[1:], alone)
-    eager = ask(Sampler(residual, image, 0.5, batch=64), 1, 2)
-    assert np.abs(together - eager).max() <= 3  # rounding moves predictions on a decision boundary, hardly ever
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.conv(images)
+        return self.head(features.view(len(features), -1))  # type: ignore[no-any-return]
 
 
-def test_without_a_compiler_it_warns_and_goes_on(residual: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    with pytest.warns(UserWarning, match=r"needs a C\+\+ compiler"):
-        network = deploy(residual, "fp32", compile=True)
-    assert network(torch.rand(2, 8, 8, 3)).shape == (2, 4)
+class Strided(Flat):
+    """Reads its features as they lie in memory: no error, another function."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.conv(images)
+        return self.head(features.as_strided((len(features), 256), (256, 1)))  # type: ignore[no-any-return]
+
+
+class Casting(Flat):
+    """Casts by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head.bfloat16()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.conv(images).flatten(1).bfloat16()).float()  # type: ignore[no-any-return]
+
+
+class Uncopyable(Flat):
+    """Keeps what cannot be copied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = self.head.weight.sum() * 0 + 1
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.conv(images).flatten(1)) * self.scale  # type: ignore[no-any-return]
+
+
+class Volume(nn.Module):
+    """Convolutions in three dimensions know no channels-last of four."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv3d(1, 2, 3, padding=1), nn.Linear(2, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.conv(images[:, None]).mean((2, 3, 4)))  # type: ignore[no-any-return]
+
+
+class Outside(Residual):
+    """Calls the stem's convolution past its BatchNorm, and is not to be followed: folding the stem would change it."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        bare = self.stem[0](images if images.mean() > 0 else -images)
+        return super().forward(images) + bare.mean((1, 2, 3))[:, None]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "left_out"),
+    [
+        (Flat, "fp32", "deployed without channels-last: view size is not compatible"),
+        (Flat, "bf16", "deployed without channels-last: view size is not compatible"),
+        (Strided, "fp32", "deployed without channels-last: its logits in fp32 move by up to"),
+        (Casting, "fp32", "deployed as it is, not in fp32"),
+        (Casting, "bf16", "deployed as it is, not in bf16"),
+        (Uncopyable, "fp32", "deployed as it is, not in fp32 by a faster copy: Only Tensors created explicitly"),
+        (Volume, "fp32", "deployed without channels-last"),
+        (Outside, "fp32", "deployed without folding: "),
+    ],
+)
+def test_what_does_not_hold_is_left_out_and_said(
+    kind: type[nn.Module], dtype: str, left_out: str, images: Tensor, pixels: Tensor
+) -> None:
+    torch.manual_seed(0)
+    model = settled(kind())
+    with pytest.warns(UserWarning, match=re.escape(left_out)) as said:
+        deployed = deploy(model, dtype, pixels)
+    assert len(said) == 1
+    assert "\n" not in str(said[0].message)
+    with torch.no_grad():
+        expected, logits = model(images), deployed(pixels).float()
+    slack = SLACK[deployed.dtype or "fp32"] * float(expected.max() - expected.min())
+    torch.testing.assert_close(logits, expected, rtol=0, atol=slack)

@@ -3,12 +3,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import ndtr
 from torch import Tensor
 
-from tests.helpers.smoothing import Linear, coins, image
+from tests.helpers.smoothing import Linear, coins, eager, image, sampler_of
 from tests.helpers.specs import certify_spec
 from transmooth.params.messages import ParamsError, validate
 from transmooth.params.study import CertifyParams
@@ -18,7 +19,6 @@ from transmooth.smoothing.bounds import two_sided_radius
 from transmooth.smoothing.chunks import certify_chunks, images_per_chunk
 from transmooth.smoothing.decision import ESTIMATION
 from transmooth.smoothing.methods import METHODS, Settings, check
-from transmooth.smoothing.sampler import Sampler
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -68,9 +68,10 @@ def rows(asked: Settings, batch: int, labels: bool = True) -> list[dict[str, Any
     def fetch(index: int) -> Tensor:
         return image(index)
 
+    engine = eager(Linear(-0.5).eval(), torch.stack([image(0), image(1)]), batch=batch)
     todo = [(0.5, index, index % 2 if labels else None) for index in range(40)]
-    found = [row for chunk in certify_chunks(Linear(-0.5).eval(), fetch, todo, asked, batch) for row in chunk]
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in found]
+    found = [row for chunk in certify_chunks(engine, fetch, todo, asked) for row in chunk]
+    return [{key: value for key, value in row.items() if key not in ("seconds", "batch")} for row in found]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -84,8 +85,9 @@ def test_records_do_not_depend_on_chunks(method: Method, monkeypatch: pytest.Mon
 
 
 def test_the_rows_of_cohen_are_what_cohen_decides() -> None:
-    sampler = Sampler(Linear(-0.5).eval(), image, 0.5, seed=1)
-    decisions = cohen.certify(sampler, np.arange(40), sigma=0.5, n0=100, n=1500, alpha=0.001)
+    decisions = cohen.certify(
+        sampler_of(Linear(-0.5).eval(), image, 0.5, seed=1), np.arange(40), sigma=0.5, n0=100, n=1500, alpha=0.001
+    )
     found = rows(asked_for("cohen", n=1500), 256, labels=False)
     assert [row["radius"] for row in found] == decisions.radius.tolist()
     assert [row["top_count"] for row in found] == decisions.top_count.tolist()

@@ -6,6 +6,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
+from transmooth import files
 from transmooth.params.load import load
 from transmooth.params.messages import ParamsError
 from transmooth.params.present import check_logs, check_sources
@@ -27,7 +28,7 @@ def plan():
     except ParamsError as error:
         raise WorkflowError(str(error))
     networks = {name: spec.text for name, spec in made.networks.items()}
-    if faults := session.check_networks(networks, session.user_cache() / "networks"):
+    if faults := session.check_networks(networks, files.user_cache() / "networks"):
         raise WorkflowError("\n".join(f"params/studies/{made.params.name}.yaml: network {fault}" for fault in faults))
     return made, to_fetch
 

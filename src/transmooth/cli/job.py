@@ -101,7 +101,7 @@ def evaluate(
     shard: Annotated[
         Any, typer.Option(parser=_shard, metavar="K-of-N", help="Which part of the test images.")
     ] = "1-of-1",
-    batch: Annotated[int, typer.Option(help="Images in one forward pass.")] = 256,
+    batch: Annotated[int, typer.Option(help="Images in one forward pass; 0 chooses by timing.")] = 0,
 ) -> None:
     """Evaluate a run on a shard of the test images."""
     from transmooth.evaluation import load_evaluation
@@ -112,7 +112,7 @@ def evaluate(
     asked = evaluate_spec(spec)
     guard.verify(data, ["test"] if start is None else None)
     number, shards = shard
-    load_evaluation(asked.kind).run(asked, data, checkpoint, start, out, number - 1, shards, batch)
+    load_evaluation(asked.kind).run(asked, data, checkpoint, start, out, number - 1, shards, batch or None)
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """Smooth a model, anyone's, on images, anyone's: certify and predict."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,11 +9,16 @@ import typer
 
 from transmooth.cli.options import STOPPED, Quiet, Radii, Seed, Sigma, Size, faults_in_one_line, print_export_notes
 from transmooth.params.values import Dtype, Method
+from transmooth.params.values import Engine as EngineName
 from transmooth.runtime import shutdown
+from transmooth.runtime.progress import Rows, Show, duration, telling
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from transmooth.loading.images import ImageSet
     from transmooth.loading.models import LoadedModel
+    from transmooth.smoothing.engine import Engine as Prepared
     from transmooth.specs import CertifySpec
 
 Model = Annotated[
@@ -26,7 +31,8 @@ Model = Annotated[
 Images = Annotated[str, typer.Argument(help="Prepared folder, ImageFolder, or torchvision NAME or NAME@ROOT")]
 Split = Annotated[str, typer.Option(help="Which split of the images.")]
 Count = Annotated[int | None, typer.Option("--images", min=1, help="How many, evenly spaced; else all.")]
-Batch = Annotated[int, typer.Option(min=1, help="Noisy images in one forward pass; changes rounding at most.")]
+Engine = Annotated[EngineName, typer.Option(help="How the network is run; auto times it and chooses.")]
+Batch = Annotated[int | None, typer.Option(min=1, help="Noisy images in one forward pass; else chosen by timing.")]
 
 
 def certify(
@@ -46,7 +52,8 @@ def certify(
     split: Split = "test",
     size: Size = None,
     seed: Seed = 0,
-    batch: Batch = 256,
+    engine: Engine = "auto",
+    batch: Batch = None,
     dtype: Annotated[Dtype, typer.Option(help="Of the network that is certified.")] = "fp32",
     quiet: Quiet = False,
 ) -> None:
@@ -82,16 +89,17 @@ def certify(
             dtype=dtype,
         )
         done = 0
-        with _progress(quiet) as show:
+        tell = (lambda line: None) if quiet else partial(typer.echo, err=True)
+        with telling(quiet) as show:
 
-            def progress(rows: Sequence[Mapping[str, Any]], total: int) -> None:
+            def progress(rows: Rows, total: int) -> None:
                 nonlocal done
                 done += len(rows)
                 show(rows, total)
 
             try:
                 loaded, pictures = load_model(model), load_images(images, split, size)
-                notes = _certify_to(out, spec, loaded, pictures, batch, progress)
+                notes = _certify_to(out, spec, loaded, pictures, partial(_ready, engine, batch, tell), progress)
             except KeyboardInterrupt:
                 typer.echo(f"stopped: {done} images are done and kept; the same command goes on from there", err=True)
                 raise typer.Exit(STOPPED) from None
@@ -103,12 +111,13 @@ def _certify_to(
     spec: "CertifySpec",
     model: "LoadedModel",
     images: "ImageSet",
-    batch: int,
-    progress: Callable[[Sequence[Mapping[str, Any]], int], None],
+    ready: Callable[["CertifySpec", "nn.Module", "ImageSet", Sequence[int]], "Prepared"],
+    progress: Show,
 ) -> list[str]:
     """Certify images at one sigma and write records (.parquet) or a log (.tsv); return what a log cannot say of them.
 
-    An interrupted call goes on where it was; a finished one has nothing left to do.  progress: called with the rows
+    An interrupted call goes on where it was; a finished one has nothing left to do.  ready: makes the network ready to
+    run, once it is known that there is something left.  progress: called with the rows
     that are new, and the number of all; at the start with those of an earlier call.  Raises ValueError before any work,
     for settings, model and images that do not fit, and for an `out` of another job.
     """
@@ -145,7 +154,8 @@ def _certify_to(
         progress(finished, len(indices))
         todo = left(spec, indices, finished)
         labels = [int(images.labels[index]) for _, index in todo]
-        for rows in certify(spec, network, model.sha256, images.fetch, todo, labels, journal, batch):
+        prepared = ready(spec, network, images, indices)
+        for rows in certify(settings_of(spec), prepared, model.sha256, images.fetch, todo, labels, journal):
             progress(rows, len(indices))
         made = header | {"versions": provenance.versions(), "commit": provenance.commit()}
         table = records.complete(records.from_rows(journal.finished(), made), out, indices, spec.sigmas)
@@ -160,6 +170,41 @@ def _certify_to(
     return notes
 
 
+def _ready(
+    engine: EngineName,
+    batch: int | None,
+    tell: Callable[[str], None],
+    spec: "CertifySpec",
+    network: "nn.Module",
+    images: "ImageSet",
+    indices: Sequence[int],
+) -> "Prepared":
+    """Make the network ready to run, and tell how, how many evaluations there are, and how long they take."""
+    import torch
+
+    from transmooth.evaluation.certify import settings_of
+    from transmooth.smoothing.engine import EXAMPLES, prepare
+    from transmooth.smoothing.methods import evaluations
+
+    settings = settings_of(spec)
+    each, most = evaluations(settings), evaluations(settings, most=True)
+    planned = len(indices) * each
+    some = torch.stack([images.fetch(index) for index in indices[:EXAMPLES]])
+    made = prepare(network, some, spec.sigmas[0], planned, dtype=spec.dtype, engine=engine, batch=batch)
+    tell(f"{made.name}, {made.dtype}, batch {made.batch}; {len(indices)} images, at most {most} evaluations each")
+    if made.rate:
+        about = "" if each == most else f", about {duration(planned / made.rate)} if a tenth is enough"
+        tell(f"{made.rate:.0f} evaluations a second: at most {duration(len(indices) * most / made.rate)}{about}")
+        if made.dtype == "fp32":
+            half, full = (
+                prepare(network, some, spec.sigmas[0], planned, dtype=dtype, engine="eager", batch=made.batch)
+                for dtype in ("bf16", "fp32")
+            )
+            if half.dtype == "bf16" and half.rate and full.rate:
+                tell(f"--dtype bf16 would be about {half.rate / full.rate:.1f} times as fast, for the network in bf16")
+    return made
+
+
 def _same_job(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path) -> None:
     """Raise ValueError, naming what differs, unless the file at `path` is of the job that is asked for."""
     there, ours = (
@@ -170,33 +215,6 @@ def _same_job(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path) ->
     if differing := sorted(key for key in there.keys() | ours.keys() if there.get(key) != ours.get(key)):
         shown = "; ".join(f"{key}: {there.get(key)} there, {ours.get(key)} asked for" for key in differing)
         raise ValueError(f"{path}: is of another job ({shown}); remove it or choose another --out")
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[Sequence[Mapping[str, Any]], int], None]]:
-    """Gives show(new rows, number of all): images/s, time left and certified accuracy so far, on terminals only."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    text = "{task.fields[speed]} images/s, certified at 0: {task.fields[share]}"
-    columns = (MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(), TextColumn(text))
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bar:
-        task, right, calls = bar.add_task("", speed="-", share="-"), 0, 0
-
-        def show(rows: Sequence[Mapping[str, Any]], total: int) -> None:
-            nonlocal right, calls
-            right += sum(row["prediction"] == row["label"] for row in rows)
-            if not calls:  # what an earlier call has done tells nothing about the speed
-                bar.reset(task, total=total, completed=len(rows))
-            else:
-                bar.advance(task, len(rows))
-            calls += 1
-            state = bar.tasks[0]
-            speed = f"{state.speed:.2f}" if state.speed else "-"
-            bar.update(task, speed=speed, share=f"{right / state.completed:.1%}" if state.completed else "-")
-
-        yield show
 
 
 def predict(
@@ -211,7 +229,9 @@ def predict(
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**63 - 1, help="Of the noise, to repeat answers; else a fresh one.")
     ] = None,
-    batch: Batch = 256,
+    engine: Engine = "auto",
+    batch: Batch = None,
+    dtype: Annotated[Dtype, typer.Option(help="Of the network.")] = "fp32",
 ) -> None:
     """Print the smoothed classifier's class of each image.
 
@@ -232,6 +252,7 @@ def predict(
         from transmooth.loading.models import check_classes, load_model
         from transmooth.runtime.threads import threads_per_process
         from transmooth.smoothing.chunks import CHUNK
+        from transmooth.smoothing.engine import EXAMPLES, prepare
         from transmooth.smoothing.sampler import Sampler
         from transmooth.smoothing.smoothed import check_model, vote
 
@@ -240,8 +261,10 @@ def predict(
         network = loaded.module.to("cuda" if torch.cuda.is_available() else "cpu")
         check_classes(loaded, check_model(network, pictures.fetch(0)), pictures)
         seed = secrets.randbits(63) if seed is None else seed
-        sampler = Sampler(network, pictures.fetch, sigma, seed=seed, batch=batch)
         indices = test_indices(len(pictures), count or "all")
+        some = torch.stack([pictures.fetch(index) for index in indices[:EXAMPLES]])
+        made = prepare(network, some, sigma, n * len(indices), dtype=dtype, engine=engine, batch=batch)
+        sampler = Sampler(made, pictures.fetch, sigma, seed)
         typer.echo("index\tlabel\tprediction")
         for first in range(0, len(indices), CHUNK):
             chunk = indices[first : first + CHUNK]

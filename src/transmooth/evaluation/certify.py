@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from transmooth import provenance
 from transmooth.checkpoint import weights
@@ -14,15 +14,17 @@ from transmooth.data.manifest import read_manifest
 from transmooth.evaluation import test_indices
 from transmooth.records import table as records
 from transmooth.records.journal import Journal
+from transmooth.runtime.progress import telling
 from transmooth.smoothing.chunks import certify_chunks
-from transmooth.smoothing.methods import Settings
+from transmooth.smoothing.engine import EXAMPLES, Engine, prepare
+from transmooth.smoothing.methods import Settings, evaluations
 from transmooth.specs import CertifySpec
 
 Row = Mapping[str, Any]
 
 
 def run(
-    spec: CertifySpec, data: Path, checkpoint: Path, start: None, out: Path, shard: int, shards: int, batch: int
+    spec: CertifySpec, data: Path, checkpoint: Path, start: None, out: Path, shard: int, shards: int, batch: int | None
 ) -> None:
     """Certify a shard of the test images, over all processes that Accelerate started.
 
@@ -37,7 +39,13 @@ def run(
     test = open_split(data, "test")
     if tuple(card["classes"]) != test.classes:
         raise SystemExit(f"{checkpoint}: its classes are not those of {data}")
-    indices = test_indices(len(test), spec.images)[shard::shards].tolist()
+    every = test_indices(len(test), spec.images).tolist()
+    indices = every[shard::shards]
+    settings = settings_of(spec)
+    planned = len(every) * len(spec.sigmas) * evaluations(settings)
+    with state.local_main_process_first():  # which times the network; the others read what it found
+        some = test.batch(every[:EXAMPLES])[0]
+        engine = prepare(network, some, max(spec.sigmas), planned, dtype=spec.dtype, batch=batch)
     header = {"spec": spec.dump(), "model": card["weights_sha256"], "shard": shard, "shards": shards}
     complete = Journal(out, header | {"sources": provenance.sources()})
     with Journal(out, header, state.process_index) as journal:
@@ -51,16 +59,18 @@ def run(
             journal.restart([])
         todo = left(spec, indices, finished)[state.process_index :: state.num_processes]
         labels = [int(test.labels[index]) for _, index in todo]
-        for _ in certify(spec, network, card["weights_sha256"], lambda i: test[i][0], todo, labels, journal, batch):
-            pass
+        with telling() as show:
+            show(finished, len(finished) + len(todo))
+            for rows in certify(settings, engine, card["weights_sha256"], lambda i: test[i][0], todo, labels, journal):
+                show(rows, len(finished) + len(todo))
         state.wait_for_everyone()
         if state.is_main_process:
-            rows = journal.finished()
+            done = journal.finished()
             made = {"spec": spec.dump(), "versions": provenance.versions(), "commit": provenance.commit()}
-            records.write(records.complete(records.from_rows(rows, made), out, indices, spec.sigmas), out)
+            records.write(records.complete(records.from_rows(done, made), out, indices, spec.sigmas), out)
             # Kept until the shards are joined: Snakemake removes the output of a job that was killed before it could
             # tell that it is done.
-            complete.restart(rows)
+            complete.restart(done)
             journal.remove(but=complete.path)
         state.wait_for_everyone()
 
@@ -80,21 +90,20 @@ def left(spec: CertifySpec, indices: Sequence[int], finished: Sequence[Row]) -> 
 
 
 def certify(
-    spec: CertifySpec,
-    model: nn.Module,
+    settings: Settings,
+    engine: Engine,
     name: str,
     fetch: Callable[[int], Tensor],
     todo: Sequence[tuple[float, int]],
     labels: Sequence[int],
     journal: Journal,
-    batch: int,
 ) -> Iterator[Sequence[Row]]:
     """Certify (sigma, image) pairs and yield their rows, each time after the journal has them.
 
     name: of the model in the rows.  fetch: image → float32 [3, H, W] in [0, 1].  labels: one for each pair.
     """
     triples = [(sigma, index, label) for (sigma, index), label in zip(todo, labels, strict=True)]
-    for rows in certify_chunks(model, fetch, triples, settings_of(spec), batch):
+    for rows in certify_chunks(engine, fetch, triples, settings):
         named = [row | {"model": name} for row in rows]
         journal.append(named)
         yield named
@@ -102,4 +111,4 @@ def certify(
 
 def settings_of(spec: CertifySpec) -> Settings:
     """Return the part of a spec that certifiers read."""
-    return Settings(spec.method, spec.n0, spec.n, spec.alpha, spec.radii, spec.seed, spec.dtype)
+    return Settings(spec.method, spec.n0, spec.n, spec.alpha, spec.radii, spec.seed)

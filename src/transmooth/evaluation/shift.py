@@ -34,7 +34,7 @@ BATCH = 128
 
 
 def run(
-    spec: ShiftSpec, data: Path, checkpoint: Path, start: Path, out: Path, shard: int, shards: int, batch: int
+    spec: ShiftSpec, data: Path, checkpoint: Path, start: Path, out: Path, shard: int, shards: int, batch: int | None
 ) -> None:
     """Measure the shift from the checkpoint `start` to `checkpoint` and write it; there is one shard."""
     before, _ = weights.load(start)

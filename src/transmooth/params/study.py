@@ -82,7 +82,7 @@ class CertifyParams(Model):
     n: Count
     alpha: Annotated[float, Field(gt=0, lt=0.5)]
     images: Images | None = None
-    batch: Count = 256
+    batch: Count | None = None
     dtype: Dtype = "fp32"
     seed: Whole = 0
     shards: Count = 1

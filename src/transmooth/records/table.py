@@ -6,9 +6,10 @@
     radius       certified l2 radius, 0 for abstain      alpha        failure probability of this row
     selected     class chosen by the selection samples   evaluations  forward passes spent on this row
     sigma        standard deviation of the noise         seed, dtype  of the noise, of the network
+    runner_up    those of the most frequent other class  engine,batch how the network was run: see smoothing/engine.py
     seconds      time spent on this row                  model        SHA-256 of the weights
 
-A label that nobody knows, and what an imported log does not tell, is null.
+A label that nobody knows, and what an imported log or an older file does not tell, is null.
 
 Files are Parquet; their metadata hold the spec, the versions, the commit and the SHA-256 of the file, without which a
 flipped bit would be a wrong number.
@@ -47,8 +48,12 @@ SCHEMA = pa.schema(
         ("dtype", pa.string()),
         ("model", pa.string()),
         ("seconds", pa.float64()),
+        ("runner_up", pa.int64()),
+        ("engine", pa.string()),
+        ("batch", pa.int64()),
     ]
 )
+_NEW = ("runner_up", "engine", "batch")  # not in files before 0.2
 # The last key of the metadata.  Its value is the SHA-256 of the file with this one in its place.
 _SEAL = "transmooth.seal"
 _UNSEALED = b"sha256=" + b"0" * 64
@@ -64,6 +69,9 @@ def read(path: Path) -> pa.Table:
     Raises RecordError if it is none, is damaged, or holds what no certification gives: see `check`.
     """
     table = unseal(path)
+    for name in _NEW:
+        if name not in table.schema.names:
+            table = table.append_column(name, pa.nulls(len(table), SCHEMA.field(name).type))
     if missing := set(SCHEMA.names) - set(table.schema.names):
         raise RecordError(f"{path}: not records: the columns {', '.join(sorted(missing))} are missing")
     try:

@@ -21,11 +21,6 @@ from transmooth.runtime import fork_client, mirror, shutdown
 from transmooth.runtime.closure import digest
 
 
-def user_cache() -> Path:
-    """Return where this user's programs keep what they can find out again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "transmooth")
-
-
 def hold_folder(folder: Path, root: Path, outputs: Mapping[str, Sequence[str]], outside: Sequence[str]) -> IO[str]:
     """Keep a study's folder, and put it in order where no other Snakemake is at work in it.
 

@@ -6,8 +6,9 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
+from transmooth.smoothing.engine import Engine
 from transmooth.smoothing.methods import METHODS, Settings
 from transmooth.smoothing.sampler import Sampler
 
@@ -27,20 +28,16 @@ def images_per_chunk(method: str, n: int, batch: int) -> int:
 
 
 def certify_chunks(
-    model: nn.Module,
-    fetch: Callable[[int], Tensor],
-    todo: Sequence[tuple[float, int, int | None]],
-    settings: Settings,
-    batch: int,
+    engine: Engine, fetch: Callable[[int], Tensor], todo: Sequence[tuple[float, int, int | None]], settings: Settings
 ) -> Iterator[list[dict[str, Any]]]:
     """Certify (sigma, index, label) triples, grouped by sigma; yield the rows of one chunk of images at a time.
 
     todo: labels are None, all of them, where nobody knows them.  Rows have every column of a record but `model`, and do
     not depend on the chunks.
     """
-    method, size = METHODS[settings.method], images_per_chunk(settings.method, settings.n, batch)
+    method, size = METHODS[settings.method], images_per_chunk(settings.method, settings.n, engine.batch)
     for sigma in dict.fromkeys(sigma for sigma, _, _ in todo):
-        sampler = Sampler(model, fetch, sigma, seed=settings.seed, batch=batch, dtype=settings.dtype)
+        sampler = Sampler(engine, fetch, sigma, settings.seed)
         mine = [(index, label) for at, index, label in todo if at == sigma]
         for first in range(0, len(mine), size):
             indices, labels = zip(*mine[first : first + size], strict=True)
@@ -50,9 +47,8 @@ def certify_chunks(
             seconds = time.perf_counter() - started
             share = decisions.evaluations / decisions.evaluations.sum()
             columns = asdict(decisions) | {"seconds": seconds * share}
-            common = {name: getattr(settings, name) for name in ("method", "alpha", "n0", "seed", "dtype")} | {
-                "sigma": sigma
-            }
+            common = {name: getattr(settings, name) for name in ("method", "alpha", "n0", "seed")}
+            common |= {"sigma": sigma, "dtype": engine.dtype, "engine": engine.name, "batch": engine.batch}
             values = (column.tolist() for column in columns.values())
             rows = zip(indices, labels, *values, strict=True)
             yield [dict(zip(("index", "label", *columns), row, strict=True)) | common for row in rows]

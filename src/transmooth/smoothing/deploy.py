@@ -1,56 +1,109 @@
 """The network as it is deployed, and so the one that a certificate is about: prepared once, then only called.
 
-Each step changes rounding, never what is computed in exact arithmetic, and depends on nothing but the model and the
-settings: every shard and rank deploys the same network.
+Each step changes rounding, never what is computed in exact arithmetic.  What comes out is compared with the network as
+it was given, on the same noisy images; a step that does not hold is left out.
 """
 
 import copy
-import shutil
 import warnings
 from collections import Counter
+from itertools import product
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+# How far logits may move, in shares of the range of the network's logits: by another order of float32 sums, and by
+# weights and features of 8 significant bits.  A network that reads memory in another order is off by the whole range.
+SLACK = {"fp32": 0.002, "bf16": 0.2}
 
 
 class Deployed(nn.Module):
-    """Noisy images float32 [B, H, W, 3], contiguous -> logits [B, K] in the deployed dtype."""
+    """Noisy images float32 [B, H, W, 3], contiguous -> logits [B, K].
 
-    def __init__(self, network: nn.Module, dtype: str) -> None:
+    dtype: that images and weights have; None where the network is the given one, which takes float32 images.
+    layout: of the images and weights.
+    """
+
+    def __init__(self, network: nn.Module, dtype: str | None, layout: torch.memory_format) -> None:
         super().__init__()
-        self.network, self.dtype = network, dtype
+        self.network, self.dtype, self.layout = network, dtype, layout
 
     def forward(self, noisy: Tensor) -> Tensor:
         # Height x width x channels in memory is channels-last to a convolution: the permutation moves nothing.
-        logits: Tensor = self.network(noisy.permute(0, 3, 1, 2).to(DTYPES[self.dtype]))
+        images = noisy.permute(0, 3, 1, 2).to(DTYPES[self.dtype or "fp32"])
+        logits: Tensor = self.network(images if self.layout is torch.channels_last else images.contiguous())
         return logits
 
 
-def deploy(model: nn.Module, dtype: str, *, compile: bool = False) -> Deployed:
+def deploy(model: nn.Module, dtype: str, noisy: Tensor) -> Deployed:
     """A fast copy of an eval-mode model (images [B, 3, H, W] in [0, 1] -> logits [B, K]), which stays as it is.
 
     BatchNorms are folded into the convolutions before them in float32, then the weights are cast to `dtype` and laid
-    out channels-last.  compile: also fuse the rest with torch.compile, at the first batch; no command asks for it.
-    Without a C++ compiler it warns and goes on uncompiled.
+    out channels-last.  noisy: images float32 [B, H, W, 3] on the model's device, on which copy and model are compared:
+    logits must agree within SLACK of their range, and so must the classes, but where two logits are that near.  Where
+    folding or channels-last does not hold, the copy goes without; where no copy holds (a module that cannot be copied,
+    one that casts by itself), the model itself is deployed.  A warning of one line says so.
 
-    A deployed network is returned as it is, so that samplers at several sigmas can share one.
-    Raises ValueError for a model in train mode, or one that was deployed in another dtype.
+    Raises ValueError for a model in train mode, or an unknown dtype.
     """
-    if isinstance(model, Deployed):
-        if model.dtype != dtype:
-            raise ValueError(f"the network is deployed in {model.dtype}, not {dtype}: deploy the model again")
-        return model
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     if any(module.training for module in model.modules()):
         raise ValueError("the model is in train mode: its BatchNorm or dropout would void the theorem; call eval()")
-    network = fold_batch_norms(copy.deepcopy(model))
-    network.to(dtype=DTYPES[dtype], memory_format=torch.channels_last)  # type: ignore[call-overload]
-    deployed = Deployed(network, dtype).eval()
-    if compile:
-        _compile(deployed)
+    itself = Deployed(model, None, torch.contiguous_format).eval()
+    expected = _logits(itself, noisy)
+    reasons: dict[str, str] = {}
+    for fold, layout in product((True, False), (torch.channels_last, torch.contiguous_format)):
+        left_out = ["folding"] * (not fold) + ["channels-last"] * (layout is not torch.channels_last)
+        try:
+            deployed = _prepared(model, dtype, fold, layout, noisy, expected)
+        except Exception as error:  # whatever someone's module raises when it is copied, cast or laid out
+            reasons["without " + " and ".join(left_out) if left_out else "as usual"] = _first_line(error)
+            continue
+        if reasons:
+            _say(f"the network is deployed without {' and '.join(left_out)}: {reasons['as usual']}")
+        return deployed
+    _say(f"the network is deployed as it is, not in {dtype} by a faster copy: {next(reversed(reasons.values()))}")
+    return itself
+
+
+def _prepared(
+    model: nn.Module, dtype: str, fold: bool, layout: torch.memory_format, noisy: Tensor, expected: Tensor
+) -> Deployed:
+    """The copy, compared in float32 before it is cast.  Raises ValueError where it is another function."""
+    network = copy.deepcopy(model)
+    if fold:
+        network = fold_batch_norms(network)
+    for step in dict.fromkeys(("fp32", dtype)):
+        network.to(dtype=DTYPES[step], memory_format=layout)  # type: ignore[call-overload]
+        deployed = Deployed(network, step, layout).eval()
+        compare(_logits(deployed, noisy), expected, step)
     return deployed
+
+
+def compare(logits: Tensor, expected: Tensor, dtype: str) -> None:
+    """Raise ValueError unless logits [B, K] are `expected`, but for the rounding of `dtype`."""
+    if logits.shape != expected.shape:
+        raise ValueError(f"its logits are {list(logits.shape)}, not {list(expected.shape)}")
+    slack = SLACK[dtype] * float(expected.amax() - expected.amin()) + 1e-6
+    moved = float((logits - expected).abs().max())
+    if not moved <= slack:  # NaN is not
+        raise ValueError(f"its logits in {dtype} move by up to {moved:.3g}, where rounding explains {slack:.3g}")
+
+
+@torch.no_grad()
+def _logits(network: Deployed, noisy: Tensor) -> Tensor:
+    return network(noisy).float()  # type: ignore[no-any-return]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__
+
+
+def _say(line: str) -> None:
+    warnings.warn(line, stacklevel=3)
 
 
 def fold_batch_norms(model: nn.Module) -> nn.Module:
@@ -58,22 +111,35 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
 
         y = γ (W ∗ x + b − μ) / √(v + ε) + β   =   W' ∗ x + b'
 
-    Done only where the dataflow is certain: not behind a convolution whose result
-    or weights are used elsewhere too, nor in a model that torch.fx cannot follow (control flow on data) or would
-    change (hooks, tensors made during the call): that one is returned as it is.
+    Done only where the dataflow is certain: not behind a convolution whose result or weights are used elsewhere too,
+    nor in a module with hooks, or that torch.fx cannot follow (control flow on data) or would change (tensors made
+    during the call).  Of such a module the parts are tried, each by itself.
     """
-    modules = dict(model.named_modules())
-    if not any(type(module) is nn.BatchNorm2d for module in modules.values()):
+    if not any(type(module) is nn.BatchNorm2d for module in model.modules()):
         return model  # never traced: its forward is run by no one but the caller
-    if any(module._forward_hooks or module._forward_pre_hooks for module in modules.values()):
-        return model
+    graph = _trace(model)
+    if graph is not None:
+        return _fold(graph)
+    for name, part in list(model.named_children()):
+        model.add_module(name, fold_batch_norms(part))
+    return model
+
+
+def _trace(model: nn.Module) -> fx.GraphModule | None:
+    """The graph of a model, or None where there is none that is certain to be the same function."""
+    if any(module._forward_hooks or module._forward_pre_hooks for module in model.modules()):
+        return None
     try:
         traced = fx.symbolic_trace(model)
     except Exception:  # whatever the model's own code raises when it is handed a symbol
-        return model
+        return None
     # What forward() computes without its input, at worst a random number, was frozen into a constant.
-    if any(str(node.target).startswith("_tensor_constant") for node in traced.graph.nodes):
-        return model
+    frozen = any(str(node.target).startswith("_tensor_constant") for node in traced.graph.nodes)
+    return None if frozen else traced
+
+
+def _fold(traced: fx.GraphModule) -> fx.GraphModule:
+    modules = dict(traced.named_modules())
     calls = Counter(node.target for node in traced.graph.nodes if node.op == "call_module")
     # Modules whose own weights the graph also reads directly, as a decoder does that shares them.
     read = {str(node.target).rpartition(".")[0] for node in traced.graph.nodes if node.op == "get_attr"}
@@ -90,15 +156,3 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
     traced.delete_all_unused_submodules()
     traced.recompile()
     return traced
-
-
-def _compile(network: Deployed) -> None:
-    if any(tensor.is_cuda for tensor in network.parameters()):
-        network.compile(dynamic=False, mode="reduce-overhead")  # CUDA graphs: one launch a batch, not one a kernel
-        return
-    compiler = torch._inductor.config.cpp.cxx[1]
-    if shutil.which(compiler) is None:
-        warnings.warn(f"torch.compile needs a C++ compiler, {compiler}: the network is not compiled", stacklevel=3)
-        return
-    # Not `freezing`: on ResNets whose BatchNorms are folded it gains nothing measurable.
-    network.compile(dynamic=False)

@@ -17,8 +17,7 @@ import numpy as np
 from transmooth.params.values import Method as MethodName
 from transmooth.smoothing import adaptive, cohen, sequential
 from transmooth.smoothing.bounds import Ints, check_probability, check_sigma, max_radius, min_samples, two_sided_radius
-from transmooth.smoothing.decision import ABSTAIN, ESTIMATION, Counts, Decisions, draw, select
-from transmooth.smoothing.deploy import DTYPES
+from transmooth.smoothing.decision import ABSTAIN, ESTIMATION, Counts, Decisions, draw, select, split
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,6 @@ class Settings:
     alpha: float
     radii: Sequence[float] | None = None
     seed: int = 0
-    dtype: str = "fp32"
 
 
 Method = Callable[[Counts, Ints, Ints | None, float, Settings], Decisions]
@@ -46,12 +44,14 @@ def _cohen_two_sided(counts: Counts, images: Ints, labels: Ints | None, sigma: f
     selected = select(counts, images, settings.n0)
     seen = draw(counts, ESTIMATION, images, np.zeros_like(n), n)
     radius = two_sided_radius(seen, selected, settings.alpha, sigma)
+    top_count, runner_up = split(seen, selected)
     return Decisions(
         selected=selected,
         prediction=np.where(radius > 0, selected, ABSTAIN),
         radius=radius,
         n=n,
-        top_count=seen[np.arange(len(images)), selected],
+        top_count=top_count,
+        runner_up=runner_up,
         evaluations=settings.n0 + n,
     )
 
@@ -82,10 +82,16 @@ def _grid(sigma: float, radii: tuple[float, ...], alpha: float, n: int) -> seque
     return sequential.GridPlan(sigma, radii, alpha, n)
 
 
+def evaluations(settings: Settings, most: bool = False) -> int:
+    """The forward passes that an image takes: at most, or about; `sequential` and `adaptive` stop at a tenth of n."""
+    early = settings.method in ("sequential", "adaptive") and not most
+    return settings.n0 + (settings.n // 10 if early else settings.n)
+
+
 def check(settings: Settings, sigma: float) -> None:
     """Refuse, before any work, what could never certify.
 
-    Raises ValueError for an unknown method or dtype, numbers that are no integers, sigma ≤ 0, alpha outside (0, 1),
+    Raises ValueError for an unknown method, numbers that are no integers, sigma ≤ 0, alpha outside (0, 1),
     n0 < 1, `radii` missing or in vain, or an n that certifies nothing even if no sample fails.
     """
     method, n, radii = settings.method, settings.n, settings.radii
@@ -95,8 +101,6 @@ def check(settings: Settings, sigma: float) -> None:
         number = getattr(settings, name)
         if not isinstance(number, int | np.integer) or not 0 <= number < 2**63:
             raise ValueError(f"{name} must be an integer from 0 to 2^63 - 1, got {number!r}")
-    if settings.dtype not in DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {settings.dtype!r}")
     check_sigma(sigma)
     check_probability("alpha", settings.alpha)
     if settings.n0 < 1:

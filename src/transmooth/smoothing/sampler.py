@@ -1,20 +1,20 @@
 """Class counts of noisy predictions, as fast as the machine allows.
 
 A sampler answers `counts(stream, images, start, n)`: of the noise that belongs to each image and stream, evaluate
-samples start .. start + n and count the predicted classes.  It keeps no state, so certifiers may ask in any order, for
-many images at once, and always get the counts of the same noise, which is keyed by (seed, image index, stream, block),
-whatever the shard, rank or batch.  How many threads compute a logit can change its rounding.  Samples of many images
-share one batch of one static shape.
+samples start .. start + n and count the predicted classes.  It keeps no state that an answer depends on, so certifiers
+may ask in any order, for many images at once, and always get the counts of the same noise, which is keyed by (seed,
+image index, stream, block), whatever the shard or rank.  Samples of many images share one batch of one static shape.
+The processor works ahead of the device: they meet once an answer, to copy the counts.
 """
 
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from transmooth.noise import block_key
 from transmooth.smoothing.bounds import Ints, check_sigma
-from transmooth.smoothing.deploy import deploy
+from transmooth.smoothing.engine import Engine
 
 BLOCK = 64  # samples drawn from one generator state; changing it changes every record
 
@@ -22,42 +22,28 @@ BLOCK = 64  # samples drawn from one generator state; changing it changes every 
 class Sampler:
     """Counts for one base classifier at one sigma.
 
-    model: images [B, 3, H, W] in [0, 1] -> logits [B, K], in eval mode, normalisation inside: a copy of it is
-    deployed.  Or what `deploy` made of one, which samplers at several sigmas can share.
+    engine: the base classifier, ready to run; samplers at several sigmas can share it.  In bf16 the noisy image is cast
+    after the noise was added in float32; the certificate is then for the network in bf16, which is why records name the
+    dtype.
     fetch: image index -> float32 [3, H, W] in [0, 1].
-    dtype: `bf16` casts the network and the noisy image, after the noise was added in float32; the certificate is then
-    for the network in bf16, which is why records name the dtype.
-    compile: see `deploy`; no command asks for it.
 
-    Raises ValueError for sigma <= 0, batch < 1, a model in train mode, an image outside [0, 1], or logits that are not
-    finite.
+    Raises ValueError for sigma <= 0, an image outside [0, 1], or logits that are not finite.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        fetch: Callable[[int], Tensor],
-        sigma: float,
-        *,
-        seed: int = 0,
-        batch: int = 256,
-        dtype: str = "fp32",
-        compile: bool = False,
-    ) -> None:
+    def __init__(self, engine: Engine, fetch: Callable[[int], Tensor], sigma: float, seed: int = 0) -> None:
         check_sigma(sigma)
-        if batch < 1:
-            raise ValueError(f"batch must be at least 1, found {batch}")
-        self.device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-        self.network = deploy(model, dtype, compile=compile)
-        self.fetch, self.sigma, self.seed, self.batch = fetch, sigma, seed, batch
+        self.engine, self.fetch, self.sigma, self.seed = engine, fetch, sigma, seed
+        self.device, self.batch = engine.device, engine.batch
         self.generator = torch.Generator(self.device)
+        self.images: dict[int, Tensor] = {}  # of the last answer: a sequential test asks for the same ones again
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode, under which frozen weights are not compiled in
     def __call__(self, stream: int, images: Ints, start: Ints, n: Ints) -> Ints:
         counts: Tensor | None = None
         ones = torch.ones(self.batch, dtype=torch.int64, device=self.device)
+        self.images = {int(index): self._image(int(index)) for index in images}
         for noisy, owner in self._batches(stream, images, start, n):
-            logits = self.network(noisy)
+            logits = self.engine.run(noisy)
             classes = logits.shape[1]
             if counts is None:
                 # A row more for the padding and a column more for logits that are not finite: counted on the device
@@ -82,7 +68,7 @@ class Sampler:
         owner = torch.full((self.batch,), len(images), device=self.device)
         filled = 0
         for request, (index, first, count) in enumerate(zip(images, start, n, strict=True)):
-            image = self._image(int(index))
+            image = self.images[int(index)]
             if buffer is None:
                 # Contiguous for the generator: filling a channels-last view is serial and 10 times slower on a CPU.
                 buffer = torch.zeros(self.batch, *image.shape, device=self.device)
@@ -106,9 +92,14 @@ class Sampler:
             yield buffer, owner
 
     def _image(self, index: int) -> Tensor:
-        """Height x width x channels, checked."""
+        """Height x width x channels, checked, on the device."""
+        if index in self.images:
+            return self.images[index]
         image = self.fetch(index)
         low, high = image.aminmax()
         if not (low >= 0 and high <= 1):  # NaN fails both
             raise ValueError(f"image {index}: should be within [0, 1], found {float(low):g} to {float(high):g}")
-        return image.permute(1, 2, 0).contiguous().to(self.device)
+        image = image.permute(1, 2, 0).contiguous()
+        if self.device.type == "cuda" and image.device.type == "cpu":
+            image = image.pin_memory()
+        return image.to(self.device, non_blocking=True)

@@ -23,11 +23,13 @@ from numpy.typing import ArrayLike
 from scipy.special import bdtr
 from torch import Tensor, nn
 
+from transmooth.params.values import Engine as EngineName
 from transmooth.params.values import Method
 from transmooth.smoothing.bounds import Floats, Ints, check_probability, check_sigma
 from transmooth.smoothing.chunks import certify_chunks
 from transmooth.smoothing.decision import ABSTAIN, SELECTION, Counts, draw
-from transmooth.smoothing.methods import METHODS, Settings, check
+from transmooth.smoothing.engine import EXAMPLES, prepare
+from transmooth.smoothing.methods import METHODS, Settings, check, evaluations
 from transmooth.smoothing.sampler import Sampler
 
 # The noise that chooses σ is none of the noise that certifies: streams of its own, beside those of decision.py.
@@ -39,6 +41,7 @@ class SmoothedClassifier(nn.Module):
 
     model: images [B, 3, H, W] in [0, 1] → logits [B, K], in eval mode, an image's logits independent of its batch.
     sigma: standard deviation of the noise, in units of the [0, 1] image. dtype: `bf16` smooths the network in bf16.
+    engine, batch: how the network is run, else chosen by a short timing (see `smoothing.engine`).
     Noise is a function of (seed, position of the image). seed: for answers that can be repeated. Without one each call
     of `predict` draws a fresh seed, which nobody who chooses the images can know, and `certify` takes 0.
 
@@ -46,11 +49,19 @@ class SmoothedClassifier(nn.Module):
     """
 
     def __init__(
-        self, model: nn.Module, sigma: float, *, seed: int | None = None, batch: int = 256, dtype: str = "fp32"
+        self,
+        model: nn.Module,
+        sigma: float,
+        *,
+        seed: int | None = None,
+        dtype: str = "fp32",
+        engine: EngineName = "auto",
+        batch: int | None = None,
     ) -> None:
         check_sigma(sigma)
         super().__init__()
-        self.model, self.sigma, self.seed, self.batch, self.dtype = model, sigma, seed, batch, dtype
+        self.model, self.sigma, self.seed = model, sigma, seed
+        self.run: dict[str, Any] = {"dtype": dtype, "engine": engine, "batch": batch}
 
     def forward(self, images: Tensor) -> Tensor:
         """`predict` with its defaults."""
@@ -64,13 +75,13 @@ class SmoothedClassifier(nn.Module):
         check_images(images)
         check_model(self.model, images[0])
         seed = secrets.randbits(63) if self.seed is None else self.seed
-        sampler = Sampler(self.model, images.__getitem__, self.sigma, seed=seed, batch=self.batch, dtype=self.dtype)
+        made = prepare(self.model, images[:EXAMPLES], self.sigma, n * len(images), **self.run)
+        sampler = Sampler(made, images.__getitem__, self.sigma, seed)
         return torch.from_numpy(vote(sampler, np.arange(len(images)), n, alpha))
 
     def certify(self, images: Tensor, labels: ArrayLike | None = None, **settings: Any) -> pd.DataFrame:
         """`certify` of this module, with the settings `method`, `n0`, `n`, `alpha` and `radii`."""
-        settings |= {"sigma": self.sigma, "seed": self.seed or 0, "batch": self.batch, "dtype": self.dtype}
-        return certify(self.model, images, labels, **settings)
+        return certify(self.model, images, labels, sigma=self.sigma, seed=self.seed or 0, **settings, **self.run)
 
 
 def certify(
@@ -85,15 +96,16 @@ def certify(
     alpha: float = 0.001,
     radii: Sequence[float] | None = None,
     seed: int = 0,
-    batch: int = 256,
     dtype: str = "fp32",
+    engine: EngineName = "auto",
+    batch: int | None = None,
 ) -> pd.DataFrame:
     """Certify images [N, 3, H, W] in [0, 1]: one row each, the columns of a record (see `transmooth.records.table`).
 
-    method, n0, n, alpha, radii: see `smoothing.methods`. With `labels` [N], methods that may stop early do so where the
-    selected class is wrong. Per image, P[radius > true radius] ≤ alpha if the image was chosen without knowing the
-    noise, hence `seed`; prediction −1 and radius 0 mean that nothing could be certified: more samples may help, or
-    noise of this σ leaves the model no majority.
+    method, n0, n, alpha, radii: see `smoothing.methods`; dtype, engine, batch: see `SmoothedClassifier`. With `labels`
+    [N], methods that may stop early do so where the selected class is wrong. Per image, P[radius > true radius] ≤ alpha
+    if the image was chosen without knowing the noise, hence `seed`; prediction −1 and radius 0 mean that nothing could
+    be certified: more samples may help, or noise of this σ leaves the model no majority.
 
     Columns: index (position), label (if given), prediction, radius (ℓ2), radius_linf = radius / √(3·H·W), which holds
     because an ℓ∞ ball lies in the ℓ2 ball of √d times its radius, selected, n, top_count, evaluations, seconds, method,
@@ -101,7 +113,7 @@ def certify(
 
     Raises ValueError for settings that could never certify, images outside [0, 1], and a model that cannot be smoothed.
     """
-    settings = Settings(method, n0, n, alpha, radii, seed, dtype)
+    settings = Settings(method, n0, n, alpha, radii, seed)
     check(settings, sigma)
     check_images(images, labels)
     classes = check_model(model, images[0])
@@ -109,7 +121,9 @@ def certify(
     if labels is not None:
         known = _class_numbers(labels, classes).tolist()
     todo = [(sigma, index, label) for index, label in enumerate(known)]
-    rows = [row for chunk in certify_chunks(model, images.__getitem__, todo, settings, batch) for row in chunk]
+    planned = len(images) * evaluations(settings)
+    made = prepare(model, images[:EXAMPLES], sigma, planned, dtype=dtype, engine=engine, batch=batch)
+    rows = [row for chunk in certify_chunks(made, images.__getitem__, todo, settings) for row in chunk]
     frame = pd.DataFrame(rows)
     frame.insert(4, "radius_linf", frame["radius"] / np.sqrt(images[0].numel()))
     return frame if labels is not None else frame.drop(columns="label")
@@ -126,8 +140,9 @@ def choose_sigma(
     n: int = 1000,
     alpha: float = 0.001,
     seed: int = 0,
-    batch: int = 256,
     dtype: str = "fp32",
+    engine: EngineName = "auto",
+    batch: int | None = None,
 ) -> tuple[float, dict[float, float]]:
     """The σ to deploy: the best of `sigmas` on held-out images, and the score of each; the smaller one of equals.
 
@@ -136,13 +151,18 @@ def choose_sigma(
     guarantee holds at the full alpha. Images that are also certified later do not void it, but the accuracy then
     reported was chosen to be high on them.
     """
-    settings = Settings("cohen", n0, n, alpha, None, seed, dtype)
+    settings = Settings("cohen", n0, n, alpha, None, seed)
     check_images(images, labels)
     right = _class_numbers(labels, check_model(model, images[0]))
-    scores = {}
+    if not sigmas:
+        raise ValueError("choose_sigma needs at least one sigma to choose from, got none")
     for sigma in sigmas:
         check(settings, sigma)
-        sampler = Sampler(model, images.__getitem__, sigma, seed=seed, batch=batch, dtype=dtype)
+    planned = len(images) * len(sigmas) * evaluations(settings)
+    made = prepare(model, images[:EXAMPLES], max(sigmas), planned, dtype=dtype, engine=engine, batch=batch)
+    scores = {}
+    for sigma in sigmas:
+        sampler = Sampler(made, images.__getitem__, sigma, seed)
 
         def counts(stream: int, which: Ints, start: Ints, samples: Ints, sampler: Counts = sampler) -> Ints:
             return sampler(CHOICE + stream, which, start, samples)
@@ -150,8 +170,6 @@ def choose_sigma(
         decisions = METHODS["cohen"](counts, np.arange(len(images)), right, sigma, settings)
         certified: Floats = np.where(decisions.prediction == right, decisions.radius, -1)
         scores[sigma] = float(certified.clip(0).mean() if radius is None else (certified >= radius).mean())
-    if not scores:
-        raise ValueError("choose_sigma needs at least one sigma to choose from, got none")
     return max(scores, key=lambda sigma: (scores[sigma], -sigma)), scores
 
 

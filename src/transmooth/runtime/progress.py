@@ -1,0 +1,77 @@
+"""Tell how far a certification is: a bar on a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+EVERY = 10.0  # seconds between two lines
+
+Rows = Sequence[Mapping[str, Any]]
+# (new rows, number of all): the first call has what an earlier run had done.
+Show = Callable[[Rows, int], None]
+
+
+@contextmanager
+def telling(quiet: bool = False) -> Iterator[Show]:
+    """Give a function that shows rows as they are finished, on standard error; nothing if `quiet`."""
+    if quiet:
+        yield lambda rows, total: None
+    elif sys.stderr.isatty():
+        with _bar() as show:
+            yield show
+    else:
+        yield _lines()
+
+
+def duration(seconds: float) -> str:
+    """A time in words: 40 s, 5 min, 3.2 h, 4.0 days."""
+    for unit, size, digits in (("days", 86400, 1), ("h", 3600, 1), ("min", 60, 0)):
+        if seconds >= 2 * size or (unit == "min" and seconds >= 60):
+            return f"{seconds / size:.{digits}f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _lines() -> Show:
+    started = told = time.monotonic()
+    done = new = right = calls = 0
+
+    def show(rows: Rows, total: int) -> None:
+        nonlocal told, done, new, right, calls
+        now = time.monotonic()
+        done, calls = done + len(rows), calls + 1
+        new += len(rows) if calls > 1 else 0
+        right += sum(row["prediction"] == row["label"] for row in rows)
+        if new and (now - told >= EVERY or done == total):
+            told = now
+            left = duration((now - started) / new * (total - done))
+            rest = f", {left} left" if done < total else f" in {duration(now - started)}"
+            print(f"{done} of {total} images{rest}, {right / done:.1%} certified at 0", file=sys.stderr, flush=True)
+
+    return show
+
+
+@contextmanager
+def _bar() -> Iterator[Show]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    text = "{task.fields[speed]} images/s, certified at 0: {task.fields[share]}"
+    columns = (MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(), TextColumn(text))
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task, right, calls = bar.add_task("", speed="-", share="-"), 0, 0
+
+        def show(rows: Rows, total: int) -> None:
+            nonlocal right, calls
+            right += sum(row["prediction"] == row["label"] for row in rows)
+            if not calls:  # what an earlier call has done tells nothing about the speed
+                bar.reset(task, total=total, completed=len(rows))
+            else:
+                bar.advance(task, len(rows))
+            calls += 1
+            state = bar.tasks[0]
+            speed = f"{state.speed:.2f}" if state.speed else "-"
+            bar.update(task, speed=speed, share=f"{right / state.completed:.1%}" if state.completed else "-")
+
+        yield show

@@ -1,0 +1,217 @@
+"""How a deployed network is run: eager, compiled, or compiled with frozen weights, and how many images at once.
+
+None of these is best everywhere, so the network itself is timed.  Compiling takes 5 to 65 s; it gains on ResNets and
+may lose on vision transformers: it is tried where the evaluations that are planned are worth it.  What a timing found
+is remembered for the user, so that on one machine every job, shard and process runs a network in the same way.
+"""
+
+import hashlib
+import json
+import math
+import platform
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from transmooth import files
+from transmooth.params.values import Engine as EngineName
+from transmooth.smoothing.deploy import Deployed, compare, deploy
+
+BATCHES = {"cpu": (8, 16, 32, 64, 128, 256), "cuda": (64, 128, 256, 512, 1024, 2048, 4096)}
+FEW = 8  # images whose time tells whether more should be timed
+EXAMPLES = 8  # images on which a deployed network is compared with the given one
+USUAL = {"cpu": 256, "cuda": 1024}  # the batch where a timing is not worth its time
+LONGEST = 1.0  # seconds that one batch may take
+NEAR = 1.03  # a smaller batch is as good as the best one when it takes no more than so many times its time
+RUNS = 3  # the fastest counts, whatever else the machine does
+SMALL = 5.0  # seconds of work below which no more is timed than a FEW images
+WORTH = 90.0  # seconds of work from which compiling is tried
+GAIN = 1.05  # how many times faster an engine must be than a simpler one
+PATIENCE = 900.0  # seconds to wait for another job's timing
+
+# Keywords of torch.compile, by device.  Frozen weights are constants of the program, laid out for its kernels.
+COMPILERS: Mapping[str, Mapping[EngineName, Mapping[str, Any]]] = {
+    "cpu": {"compiled": {}, "frozen": {"options": {"freezing": True}}},
+    "cuda": {"compiled": {"mode": "reduce-overhead"}},  # CUDA graphs: one launch a batch, not one a kernel
+}
+
+Run = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A network that is ready to run: [batch, H, W, 3] -> logits.
+
+    dtype: as records name it.  rate: evaluations a second; None where a timing was not worth it.
+    """
+
+    run: Run
+    name: EngineName
+    batch: int
+    dtype: str
+    device: torch.device
+    rate: float | None = None
+
+
+def prepare(
+    model: nn.Module,
+    images: Tensor,
+    sigma: float,
+    evaluations: int,
+    *,
+    dtype: str = "fp32",
+    engine: EngineName = "auto",
+    batch: int | None = None,
+) -> Engine:
+    """Deploy a model and choose how to run it.
+
+    images: some [B, 3, H, W] in [0, 1], on which the deployed copy is compared, with noise of `sigma`; it runs on the
+    model's device.  dtype: see `deploy`; evaluations, engine, batch: see `choose`.  Raises ValueError as they do.
+    """
+    device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
+    pixels = images.permute(0, 2, 3, 1).contiguous().to(device)
+    noise = torch.empty_like(pixels).normal_(generator=torch.Generator(device).manual_seed(0))
+    return choose(deploy(model, dtype, pixels + sigma * noise), images[0].to(device), evaluations, engine, batch)
+
+
+def choose(
+    network: Deployed, image: Tensor, evaluations: int, engine: EngineName = "auto", batch: int | None = None
+) -> Engine:
+    """Choose how a network evaluates so many images like `image` [3, H, W], which is on its device.
+
+    engine, batch: what to take instead of choosing.  evaluations: of the whole certification, not of a shard or of what
+    is left of one, so that all parts choose alike.
+
+    Raises ValueError for an engine that this machine or this network has not.
+    """
+    if engine not in ("auto", "eager"):
+        _check_compiler(engine, image.device.type)
+    path = files.user_cache() / "engines" / f"{_key(network, image)}.json"
+    with files.locked(path, PATIENCE):
+        timings = Timings(path, network, image)
+        small = evaluations * timings.seconds("eager", FEW) / FEW < SMALL
+        if batch is None:
+            batch = USUAL.get(image.device.type, 256) if small else _best_batch(timings)
+        if engine == "auto":
+            engine = "eager" if small else _best_engine(timings, batch, evaluations)
+        elif timings.seconds(engine, batch) == math.inf:
+            raise ValueError(f"engine: this network does not run {engine}; there is always eager")
+        rate = None if small else batch / timings.seconds(engine, batch)
+        return Engine(timings.networks[engine], engine, batch, network.dtype or "own", image.device, rate)
+
+
+class Timings:
+    """The seconds that a batch takes, by engine and batch: measured once, and remembered in a file.
+
+    networks: by engine.  What does not compile, or to another function, takes infinitely long.
+    """
+
+    def __init__(self, path: Path, network: Deployed, image: Tensor) -> None:
+        self.path, self.image, self.eager = path, image, network
+        self.networks: dict[str, Run] = {"eager": network}
+        for engine, options in COMPILERS.get(image.device.type, {}).items():
+            self.networks[engine] = torch.compile(network, dynamic=False, **options)  # at its first batch
+        self.known: dict[str, float] = {}
+        with suppress(OSError, ValueError, TypeError, AttributeError):  # not there, or no timings
+            self.known = {name: float(seconds) for name, seconds in json.loads(path.read_text()).items()}
+
+    def seconds(self, engine: str, batch: int) -> float:
+        """Return the seconds of one batch."""
+        name = f"{engine} {batch}"
+        if name not in self.known:
+            self.known[name] = self._measure(engine, batch)
+            files.write_text(self.path, json.dumps(self.known, indent=1, sort_keys=True) + "\n")
+        return self.known[name]
+
+    def compilation(self, engine: str) -> float:
+        """Return the seconds that an engine took before its first timed batch."""
+        return self.known[f"{engine} first"]
+
+    @torch.no_grad()
+    def _measure(self, engine: str, batch: int) -> float:
+        generator = torch.Generator(self.image.device).manual_seed(0)
+        noise = torch.empty(batch, *self.image.permute(1, 2, 0).shape, device=self.image.device)
+        noisy = self.image.permute(1, 2, 0) + 0.25 * noise.normal_(generator=generator)
+        run, started = self.networks[engine], time.perf_counter()
+        try:
+            for _ in range(2):  # a graph is captured in the second run
+                logits = run(noisy)
+            if engine != "eager":
+                compare(logits.float(), self.eager(noisy).float(), self.eager.dtype or "bf16")
+        except torch.cuda.OutOfMemoryError:
+            return math.inf
+        except Exception as error:  # a compiler's or someone's module's
+            if engine == "eager":
+                raise
+            warnings.warn(f"engine {engine}: {str(error).strip().splitlines()[0]}", stacklevel=2)
+            return math.inf
+        finally:
+            self.known[f"{engine} first"] = time.perf_counter() - started
+        times = []
+        for _ in range(RUNS):
+            started = time.perf_counter()
+            run(noisy)
+            if noisy.is_cuda:
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - started)
+        return min(times)
+
+
+def _best_batch(timings: Timings) -> int:
+    """The smallest batch that is NEAR the best, of those that take no longer than LONGEST."""
+    each: dict[int, float] = {}
+    for batch in BATCHES.get(timings.image.device.type, (256,)):
+        if each and batch * min(each.values()) > LONGEST:
+            break
+        each[batch] = timings.seconds("eager", batch) / batch
+    return min(batch for batch, seconds in each.items() if seconds <= NEAR * min(each.values()))
+
+
+def _best_engine(timings: Timings, batch: int, evaluations: int) -> EngineName:
+    """The fastest engine, of those whose compilation the evaluations repay."""
+    best: EngineName = "eager"
+    for other in COMPILERS.get(timings.image.device.type, {}):
+        mine = timings.seconds(best, batch)
+        if mine * evaluations / batch < WORTH or not _has_compiler(timings.image.device.type):
+            break
+        theirs = timings.seconds(other, batch)
+        if mine > GAIN * theirs and (mine - theirs) * evaluations / batch > timings.compilation(other):
+            best = other
+    return best
+
+
+def _has_compiler(device: str) -> bool:
+    return device != "cpu" or shutil.which(torch._inductor.config.cpp.cxx[1]) is not None
+
+
+def _check_compiler(engine: EngineName, device: str) -> None:
+    """Raise ValueError for an engine that a device has not."""
+    if engine not in COMPILERS.get(device, {}):
+        raise ValueError(f"engine: {engine} is not for a device of kind {device}")
+    if not _has_compiler(device):
+        raise ValueError(f"engine: {engine} needs a C++ compiler, {torch._inductor.config.cpp.cxx[1]}")
+
+
+def _key(network: Deployed, image: Tensor) -> str:
+    """Return a hash of all that a timing depends on, but for the values of weights."""
+    state = [(name, list(tensor.shape), str(tensor.dtype)) for name, tensor in network.state_dict().items()]
+    device = torch.cuda.get_device_name(image.device) if image.is_cuda else processor()
+    told: list[Any] = [repr(network), state, list(image.shape), network.dtype, str(network.layout)]
+    told += [device, torch.get_num_threads(), torch.__version__]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+
+
+def processor() -> str:
+    """Return the name of the CPU."""
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    return platform.processor()
