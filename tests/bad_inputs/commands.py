@@ -105,7 +105,7 @@ CASES = [
     ),
     Case(
         "certify --radii nan",
-        usage("--radii", "should be numbers >= 0 with commas between, such as 0,0.25,0.5; found 'nan'"),
+        usage("--radii", "should be numbers >= 0 with commas or spaces between, such as 0,0.25,0.5; found 'nan'"),
         certify("--radii", "nan"),
     ),
     Case(

@@ -47,7 +47,7 @@ def coins(*shares: Sequence[float], seed: int = 0) -> Counts:
 def eager(model: nn.Module, noisy: Tensor, *, batch: int = 256, dtype: str = "fp32") -> Engine:
     """A model deployed for images like `noisy` [B, 3, H, W], and not timed."""
     deployed = deploy(model, dtype, noisy.permute(0, 2, 3, 1).contiguous())
-    return Engine(deployed, "eager", batch, deployed.dtype or "own", noisy.device)
+    return Engine(deployed, "eager", batch, deployed.named, noisy.device)
 
 
 def sampler_of(

@@ -5,15 +5,26 @@ asked, 1 after a fault that could be expected (told in one line), 2 after wrong 
 """
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from transmooth import __version__
 from transmooth.cli import job, logs, machine, publishing, smoothing, training
+from transmooth.cli.options import joined, warn_in_one_line
 from transmooth.runtime import memory
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+class Commands(TyperGroup):
+    """The commands, with lists of numbers that may have spaces between."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the command line."""
+        return super().parse_args(ctx, joined(args))
+
+
+app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 # In the order of the story, which is the order of `transmooth --help`.
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -70,3 +81,4 @@ def main(
     Exit status: 0 done, 1 a fault told in one line, 2 wrong usage, 130 stopped by Ctrl-C.
     """
     memory.keep()
+    warn_in_one_line()

@@ -1,6 +1,8 @@
 """What several commands ask for, and how their faults end."""
 
 import json
+import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+LISTS = ("--radii", "--sigmas")
+NUMBER = re.compile(r"[\d.]+(?:e[+-]?\d+)?")
 STOPPED = 130  # the exit status of what Ctrl-C ended, as shells have it
 
 
@@ -54,12 +58,36 @@ def json_object(text: str) -> dict[str, Any]:
 def _numbers(text: str) -> dict[str, float]:
     """Number by what was typed for it."""
     try:
-        numbers = {part.strip(): float(part) for part in text.split(",")}
+        numbers = {part.strip(): float(part) for part in re.split(r"\s*,\s*|\s+", text.strip())}
     except ValueError:
         numbers = {}
     if not numbers or not all(0 <= number < float("inf") for number in numbers.values()):
-        raise typer.BadParameter(f"should be numbers >= 0 with commas between, such as 0,0.25,0.5; found {text!r}")
+        raise typer.BadParameter(
+            f"should be numbers >= 0 with commas or spaces between, such as 0,0.25,0.5; found {text!r}"
+        )
     return numbers
+
+
+def joined(arguments: Sequence[str]) -> list[str]:
+    """Arguments with the numbers after --radii or --sigmas in one: `--radii 0 0.25` is `--radii 0,0.25`."""
+    made: list[str] = []
+    for argument in arguments:
+        if len(made) > 1 and made[-2] in LISTS and NUMBER.fullmatch(argument):
+            made[-1] += f",{argument}"
+        else:
+            made.append(argument)
+    return made
+
+
+def warn_in_one_line() -> None:
+    """From now on show a warning as a note: what it says, not where in the code."""
+
+    def show(
+        message: Warning | str, category: object, filename: str, lineno: int, file: object = None, line: object = None
+    ) -> None:
+        typer.echo(f"note: {' '.join(str(message).split())}", err=True)
+
+    warnings.showwarning = show
 
 
 Radii = Annotated[Any, typer.Option(parser=_numbers, metavar="R,R,…", help="Radii, such as 0,0.25,0.5.")]

@@ -38,8 +38,10 @@ def _lines() -> Show:
     done = new = right = calls = 0
 
     def show(rows: Rows, total: int) -> None:
-        nonlocal told, done, new, right, calls
+        nonlocal started, told, done, new, right, calls
         now = time.monotonic()
+        if not calls:  # what came before was reading and timing the network
+            started = told = now
         done, calls = done + len(rows), calls + 1
         new += len(rows) if calls > 1 else 0
         right += sum(row["prediction"] == row["label"] for row in rows)

@@ -30,6 +30,14 @@ class Deployed(nn.Module):
         super().__init__()
         self.network, self.dtype, self.layout = network, dtype, layout
 
+    @property
+    def named(self) -> str:
+        """The dtype as records name it: `own` for a given network that is not in one of ours."""
+        if self.dtype is None:
+            found = {tensor.dtype for tensor in self.network.parameters()}
+            return next((name for name, dtype in DTYPES.items() if found == {dtype}), "own")
+        return self.dtype
+
     def forward(self, noisy: Tensor) -> Tensor:
         # Height x width x channels in memory is channels-last to a convolution: the permutation moves nothing.
         images = noisy.permute(0, 3, 1, 2).to(DTYPES[self.dtype or "fp32"])
@@ -60,7 +68,7 @@ def deploy(model: nn.Module, dtype: str, noisy: Tensor) -> Deployed:
         try:
             deployed = _prepared(model, dtype, fold, layout, noisy, expected)
         except Exception as error:  # whatever someone's module raises when it is copied, cast or laid out
-            reasons["without " + " and ".join(left_out) if left_out else "as usual"] = _first_line(error)
+            reasons["without " + " and ".join(left_out) if left_out else "as usual"] = _first_sentence(error)
             continue
         if reasons:
             _say(f"the network is deployed without {' and '.join(left_out)}: {reasons['as usual']}")
@@ -98,8 +106,8 @@ def _logits(network: Deployed, noisy: Tensor) -> Tensor:
     return network(noisy).float()  # type: ignore[no-any-return]
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__
+def _first_sentence(error: Exception) -> str:
+    return str(error).strip().split("\n")[0].split(". ")[0] or type(error).__name__
 
 
 def _say(line: str) -> None:

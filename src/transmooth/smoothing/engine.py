@@ -105,7 +105,7 @@ def choose(
         elif timings.seconds(engine, batch) == math.inf:
             raise ValueError(f"engine: this network does not run {engine}; there is always eager")
         rate = None if small else batch / timings.seconds(engine, batch)
-        return Engine(timings.networks[engine], engine, batch, network.dtype or "own", image.device, rate)
+        return Engine(timings.networks[engine], engine, batch, network.named, image.device, rate)
 
 
 class Timings:
