@@ -1,135 +1,149 @@
 """How fast is certification, against the loop of Cohen et al. and the Adversarial Robustness Toolbox?
 
-    python benchmarks/certify.py --quick                  # under 10 minutes on 2 cores
-    python benchmarks/certify.py --json                   # ends with one line of JSON
-    python benchmarks/certify.py --log LOG --sigma 0.25   # success rates of the images from a published log
+    python -m benchmarks.certify --quick                  # resnet20 and resnet110, three short rounds
+    python -m benchmarks.certify --networks vit,denoised  # others of benchmarks/networks.py
+    python -m benchmarks.certify --json                   # ends with one line of JSON
+    python -m benchmarks.certify --log LOG --sigma 0.25   # success rates of the images from a published log
 
-Random CIFAR ResNets at 32x32.  All contestants take turns in one process, several rounds; a ratio is taken within a
-round, and shown as median (lowest to highest).  The loop of Cohen et al. is written here from its description: repeat
-the image, add randn * sigma, argmax, count on the CPU, in float32.
+What is measured is what `transmooth certify` runs: the engine that it chooses for 1000 images at n = 100 000, and its
+loop over images, from the counts to the rows.  At the end the command itself runs on a few images, and its own rate
+stands beside.  All contestants take turns in one process, several rounds; a ratio is taken within a round, and shown as
+median (lowest to highest).  The loop of Cohen et al. is written here from its description: repeat the image, add randn
+* sigma, argmax, count on the CPU, in float32, at its best batch.
 
-Fixed n: evaluations a second.  End to end: the sequential method with labels known, at radii 0, 0.25, 0.5, 0.75, 1 and
-n_max = 100 000, against that loop at n = 100 000 and its best batch.  A random network answers one class only, so its
-evaluations are timed and its answers replaced by draws at the success rates of the log, or of a curve: that of Cohen et
-al. at sigma 0.5 (params/published.csv: 65 % right at radius 0, 32 % at 0.75, 22 % at 1), linear between.  It decides
-much: at sigma 0.25, where radius 1 is out of reach and many images sit near thresholds, the same method saves half as
-much.  Two linear extrapolations: the 100 100 evaluations of the loop from its rate, and the sequential seconds
-an evaluation, measured on a few images, to the mean number of evaluations over the whole log or curve.
+Fixed n: evaluations a second.  End to end: the sequential method at radii 0, 0.25, 0.5, 0.75, 1 and n_max = 100 000,
+against that loop at n = 100 000, with labels known to ours only, and to neither.  A random network answers one class
+only, so its evaluations are timed and its answers replaced by draws at the success rates of the log, or of a curve:
+that of Cohen et al. at sigma 0.5 (params/published.csv: 65 % right at radius 0, 32 % at 0.75, 22 % at 1), linear
+between.  It decides much: at sigma 0.25, where radius 1 is out of reach and many images sit near thresholds, the same
+method saves half as much.  Two linear extrapolations: the 100 100 evaluations of the loop from its rate, and the
+sequential seconds an evaluation, measured on a few images, to the mean number of evaluations over the whole log or
+curve.
 """
 
 import argparse
 import importlib.util
 import json
 import os
-import platform
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from scipy.special import ndtr
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.networks import MAKERS, make
 from transmooth.records import logs
+from transmooth.records import table as records
 from transmooth.smoothing.bounds import Floats, Ints, max_failures
-from transmooth.smoothing.decision import ESTIMATION, SELECTION, Counts
+from transmooth.smoothing.chunks import certify_chunks
+from transmooth.smoothing.decision import SELECTION, Counts
+from transmooth.smoothing.engine import Engine, prepare, processor
+from transmooth.smoothing.methods import Settings
 from transmooth.smoothing.sampler import Sampler
 from transmooth.smoothing.sequential import GridPlan, certify
 
-RADII, ALPHA, N0, N, CLASSES = (0.0, 0.25, 0.5, 0.75, 1.0), 0.001, 100, 100_000, 10
-COHEN_BATCHES, OUR_BATCHES = (32, 64, 128, 256, 1000), (64, 256)
+ROOT = Path(__file__).parents[1]
+RADII, ALPHA, N0, N, IMAGES = (0.0, 0.25, 0.5, 0.75, 1.0), 0.001, 100, 100_000, 1000
+QUICK = ("resnet20", "resnet110")
 
 # Evaluate this many noisy samples.
 Run = Callable[[int], Any]
 
 
-class Block(nn.Module):
-    """A basic block; the shortcut is a 1x1 convolution where the shape changes."""
-
-    def __init__(self, channels: int, out: int, stride: int) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(channels, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out)
-        self.conv2, self.bn2 = nn.Conv2d(out, out, 3, 1, 1, bias=False), nn.BatchNorm2d(out)
-        shortcut = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
-        self.shortcut = shortcut if channels != out else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = torch.relu(self.bn1(self.conv1(x)))
-        return torch.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
+@cache
+def image(index: int, size: int) -> Tensor:
+    return torch.rand(3, size, size, generator=torch.Generator().manual_seed(index))
 
 
-def resnet(depth: int, sigma: float) -> nn.Module:
-    """The CIFAR ResNet of 6n + 2 layers (He et al. 2016), random weights, running statistics of noisy images."""
-    torch.manual_seed(0)
-    layers: list[nn.Module] = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
-    channels = 16
-    for out in (16, 32, 64):
-        for _ in range((depth - 2) // 6):
-            layers.append(Block(channels, out, 1 + (out != channels)))
-            channels = out
-    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, CLASSES)).train()
-    with torch.no_grad():
-        for _ in range(10):
-            network(torch.rand(32, 3, 32, 32) + sigma * torch.randn(32, 3, 32, 32))
-    return network.eval()
-
-
-def image(index: int) -> Tensor:
-    return torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(index))
-
-
-def cohen(network: nn.Module, sigma: float, batch: int) -> Run:
-    x = image(0)
+def cohen(network: nn.Module, sigma: float, batch: int, size: int) -> Run:
+    x = image(0, size)
 
     @torch.no_grad()
-    def run(n: int) -> Ints:
-        counts = np.zeros(CLASSES, np.int64)
+    def run(n: int) -> int:
+        counts: Ints | int = 0
         while n > 0:
-            size = min(n, batch)
-            repeated = x.repeat(size, 1, 1, 1)
+            now = min(n, batch)
+            repeated = x.repeat(now, 1, 1, 1)
             predictions = network(repeated + torch.randn_like(repeated) * sigma).argmax(1)
-            counts += np.bincount(predictions.cpu().numpy(), minlength=CLASSES)
-            n -= size
-        return counts
+            counts = counts + np.bincount(predictions.cpu().numpy(), minlength=1000)
+            n -= now
+        return int(np.argmax(counts))
 
     return run
 
 
-def art(network: nn.Module, sigma: float, batch: int) -> Run:
+def art(network: nn.Module, sigma: float, batch: int, size: int) -> Run:
     from art.estimators.certification.randomized_smoothing import PyTorchRandomizedSmoothing
 
-    loss = nn.CrossEntropyLoss()
+    classes = int(network(image(0, size)[None]).shape[1])
     peer = PyTorchRandomizedSmoothing(
-        network, loss, (3, 32, 32), CLASSES, device_type="cpu", sample_size=1, scale=sigma, alpha=ALPHA
+        network,
+        nn.CrossEntropyLoss(),
+        (3, size, size),
+        classes,
+        device_type="cpu",
+        sample_size=1,
+        scale=sigma,
+        alpha=ALPHA,
     )
-    return lambda n: peer.certify(image(0).numpy()[None], n=n - 1, batch_size=batch)
+    return lambda n: peer.certify(image(0, size).numpy()[None], n=n - 1, batch_size=batch)
 
 
-def ours(network: nn.Module, sigma: float, batch: int, dtype: str, compile: bool) -> tuple[Run, Sampler]:
-    sampler = Sampler(network, image, sigma, batch=batch, dtype=dtype, compile=compile)
+def ours(engine: Engine, sigma: float, size: int) -> Run:
+    """The command's loop over images, for one of them."""
 
-    def run(n: int) -> Ints:
-        return sampler(ESTIMATION, np.array([0]), np.array([0]), np.array([n]))
+    def run(n: int) -> Any:
+        settings = Settings("cohen", 1, n - 1, ALPHA)
+        return list(certify_chunks(engine, lambda index: image(index, size), [(sigma, 0, 0)], settings))
 
-    return run, sampler
+    return run
 
 
-def convolution_peak(batch: int) -> float:
-    """FLOP/s of the fastest of the networks' three kinds of 3x3 convolution, alone, in bf16 and channels-last."""
-    best = 0.0
-    for channels, size in ((16, 32), (32, 16), (64, 8)):
-        x = torch.randn(batch, channels, size, size, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
-        w = torch.randn(channels, channels, 3, 3, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
-        for _ in range(30):
+def command(name: str, classes: int, engine: Engine, dtype: str, sigma: float, n: int) -> float:
+    """Evaluations a second of `transmooth certify`, by its records, on two images of a folder."""
+    size = MAKERS[name][0]
+    with tempfile.TemporaryDirectory() as folder:
+        pictures, out = Path(folder) / "pictures", Path(folder) / "records.parquet"
+        for index in range(classes):
+            (pictures / f"{index:04}").mkdir(parents=True)
+            Image.new("RGB", (size, size), (index % 256, 100, 100)).save(pictures / f"{index:04}" / "0.png")
+        line = [sys.executable, "-m", "transmooth", "certify", f"benchmarks.networks:{name}", pictures, "--images", 2]
+        line += ["--sigma", sigma, "--n", n, "--engine", engine.name, "--batch", engine.batch, "--dtype", dtype]
+        environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"}
+        environment["OMP_NUM_THREADS"] = str(torch.get_num_threads())
+        subprocess.run([*map(str, line), "--out", str(out)], check=True, capture_output=True, env=environment)
+        frame = records.read(out).to_pandas()
+        return float(frame["evaluations"].sum() / frame["seconds"].sum())
+
+
+def peaks(batch: int, dtype: torch.dtype) -> dict[str, float]:
+    """FLOP/s of the fastest 3x3 convolution of CIFAR ResNets, channels-last, and of a matrix product of 1024, alone."""
+    found = {"convolution": 0.0, "product": 0.0}
+    for channels, size in ((16, 32), (32, 16), (64, 8), (128, 16)):
+        x = torch.randn(batch, channels, size, size, dtype=dtype).to(memory_format=torch.channels_last)
+        w = torch.randn(channels, channels, 3, 3, dtype=dtype).to(memory_format=torch.channels_last)
+        for _ in range(10):
             started = time.perf_counter()
             F.conv2d(x, w, padding=1)
-            seconds = time.perf_counter() - started
-            best = max(best, 2 * 9 * channels**2 * size**2 * batch / seconds)
-    return best
+            flops = 2 * 9 * channels**2 * size**2 * batch / (time.perf_counter() - started)
+            found["convolution"] = max(found["convolution"], flops)
+    a = torch.randn(1024, 1024, dtype=dtype)
+    for _ in range(10):
+        started = time.perf_counter()
+        a @ a
+        found["product"] = max(found["product"], 2 * 1024**3 / (time.perf_counter() - started))
+    return found
 
 
 def rate(run: Run, batch: int, seconds: float, guess: float) -> float:
@@ -176,80 +190,81 @@ def drawn(q: Floats, network: Counts | None = None) -> Counts:
     return counts
 
 
-def bench(depth: int, options: argparse.Namespace) -> dict[str, Any]:
-    sigma, seconds = options.sigma, options.seconds
-    network = resnet(depth, sigma)
-    with FlopCounterMode(display=False) as counter:
-        network(image(0)[None])
+def bench(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    sigma, seconds, size = options.sigma, options.seconds, MAKERS[name][0]
+    network = make(name)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        classes = network(image(0, size)[None]).shape[1]
     flops = counter.get_total_flops()
-    print(f"\nResNet-{depth}, {flops / 1e6:.0f} MFLOP an evaluation, sigma {sigma}")
+    print(f"\n{name}: {flops / 1e6:.0f} MFLOP an evaluation at {size}x{size}, sigma {sigma}")
+    started = time.perf_counter()
+    with torch.no_grad():
+        network(image(0, size).repeat(8, 1, 1, 1))
+    first = 8 / (time.perf_counter() - started)
 
-    def fastest(make: Callable[[int], Run], batches: tuple[int, ...]) -> tuple[int, float]:
-        """The best batch, each tried twice in turn."""
-        runs = {batch: make(batch) for batch in batches}
-        for batch, run in runs.items():
-            run(min(batch, 128))
-        tried = {b: max(rate(run, b, seconds / 2, 1000 * 20 / depth) for _ in range(2)) for b, run in runs.items()}
-        print("  batches tried:", ", ".join(f"{batch}: {value:.0f}/s" for batch, value in tried.items()), flush=True)
-        return max(tried.items(), key=lambda item: item[1])
+    def fastest(make: Callable[..., Run]) -> tuple[Run, int, float]:
+        """The contestant at its best batch, each tried twice in turn."""
+        batches = [batch for batch in (8, 32, 64, 128, 256, 1000) if batch <= max(8, 2 * seconds * first)]
+        runs = {batch: make(network, sigma, batch, size) for batch in batches}
+        tried = {b: max(rate(run, b, seconds / 4, first) for _ in range(2)) for b, run in runs.items()}
+        print("  batches tried:", ", ".join(f"{batch}: {value:.1f}/s" for batch, value in tried.items()), flush=True)
+        best, value = max(tried.items(), key=lambda item: item[1])
+        return runs[best], best, value
 
     contestants: dict[str, tuple[Run, int, float]] = {}
     print(" Cohen's loop")
-    best, guess = fastest(lambda batch: cohen(network, sigma, batch), COHEN_BATCHES)
-    contestants["Cohen's loop, batch 1000"] = cohen(network, sigma, 1000), 1000, guess / 2
-    contestants[f"Cohen's loop, batch {best}"] = cohen(network, sigma, best), best, guess
-    reference = f"Cohen's loop, batch {best}"
-    peer = None
+    contestants["cohen"] = fastest(cohen)
     if importlib.util.find_spec("art"):
         print(" Adversarial Robustness Toolbox")
-        batch, guess = fastest(lambda batch: art(network, sigma, batch), COHEN_BATCHES[:-1])
-        peer = f"ART certify, batch {batch}"
-        contestants[peer] = art(network, sigma, batch), batch, guess
-    else:
-        print(" Adversarial Robustness Toolbox: not installed, not compared")
-    print(" transmooth, bf16")
-    batch, guess = fastest(lambda batch: ours(network, sigma, batch, "bf16", False)[0], OUR_BATCHES)
-    samplers: dict[str, Sampler] = {}
-    for dtype, compile in (("fp32", True), ("bf16", True), ("fp32", False), ("bf16", False)):
-        name = f"transmooth, {dtype}{', compiled' * compile}, batch {batch}"
-        run, samplers[name] = ours(network, sigma, batch, dtype, compile)
+        contestants["art"] = fastest(art)
+    engines: dict[str, Engine] = {}
+    some = torch.stack([image(index, size) for index in range(4)])
+    for dtype in ("fp32", "bf16"):
         started = time.perf_counter()
-        run(batch)
-        if compile:
-            print(f"  {name}: first batch, compilation included, {time.perf_counter() - started:.0f} s")
-        contestants[name] = run, batch, guess
-    us = name  # the last one, bf16 as the commands run it: no command compiles
+        engine = prepare(network, some, sigma, IMAGES * (N0 + N), dtype=dtype)
+        print(
+            f" transmooth {dtype}: {engine.name}, batch {engine.batch}; chosen in {time.perf_counter() - started:.0f} s"
+        )
+        engines[dtype] = engine
+        contestants[dtype] = ours(engine, sigma, size), engine.batch, engine.rate or first
+        rate(*contestants[dtype][:2], 0, 1)
 
-    rates: dict[str, list[float]] = {name: [] for name in contestants}
-    peaks, shares = [], []
+    rates: dict[str, list[float]] = {contestant: [] for contestant in contestants}
+    shares: dict[str, list[float]] = {"fp32": [], "bf16": []}
     for _ in range(options.rounds):
-        for name, (run, size, guess) in contestants.items():
-            rates[name].append(rate(run, size, seconds, guess))
-        peaks.append(convolution_peak(batch))
-        shares.append(100 * rates[us][-1] * flops / peaks[-1])
-    print(f" {'fixed n':40} evaluations/s                s an image, n = 100 000    x Cohen's best")
-    against = {name: [a / b for a, b in zip(mine, rates[reference], strict=True)] for name, mine in rates.items()}
-    for name, mine in rates.items():
+        for contestant, (run, batch, guess) in contestants.items():
+            rates[contestant].append(rate(run, batch, seconds, guess))
+        for dtype in engines:
+            peak = max(peaks(64, torch.float32 if dtype == "fp32" else torch.bfloat16).values())
+            shares[dtype].append(100 * rates[dtype][-1] * flops / peak)
+    against = {each: [a / b for a, b in zip(mine, rates["cohen"], strict=True)] for each, mine in rates.items()}
+    print(f" {'fixed n':10} {'evaluations/s':28} {'s an image, n = 100 000':30} x Cohen's loop")
+    for contestant, mine in rates.items():
         times = [(N0 + N) / value for value in mine]
-        print(f" {name:40} {spread(mine, 0):28} {spread(times, 1):26} {spread(against[name])}")
-    print(
-        f" bf16 convolution peak {spread([peak / 1e9 for peak in peaks], 0)} GFLOP/s; {us}: {spread(shares, 0)} % of it"
-    )
-
-    ratios = end_to_end(samplers[us], contestants[reference], rates[us], options)
+        print(f" {contestant:10} {spread(mine, 1):28} {spread(times, 1):30} {spread(against[contestant])}")
+    best = max(engines, key=lambda dtype: float(np.median(rates[dtype])))
+    print(f" {spread(shares[best], 0)} % of the peak of convolutions and products in {best}")
+    n = max(2 * engines[best].batch, int(np.median(rates[best]) * seconds))
+    typed = command(name, classes, engines[best], best, sigma, n)
+    print(f" `transmooth certify benchmarks.networks:{name} … --dtype {best}`: {typed:.1f}/s by its records")
+    run, batch, guess = contestants["cohen"]
+    ratios = end_to_end(engines[best], (run, batch, guess), rates[best], size, options)
     return {
-        "fixed_vs_cohen_best": against[us],
-        "fixed_vs_cohen_1000": [a / b for a, b in zip(rates[us], rates["Cohen's loop, batch 1000"], strict=True)],
-        "fixed_vs_art": [a / b for a, b in zip(rates[us], rates[peer], strict=True)] if peer else None,
+        "dtype": best,
+        "engines": {dtype: [engine.name, engine.batch] for dtype, engine in engines.items()},
+        "fixed_vs_cohen": against[best],
+        "fixed_vs_art": [a / b for a, b in zip(rates[best], rates["art"], strict=True)] if "art" in rates else None,
         **ratios,
-        "percent_of_convolution_peak": shares,
+        "percent_of_peak": shares,
         "evaluations_per_second": rates,
+        "command": typed,
     }
 
 
 def end_to_end(
-    sampler: Sampler, loop: tuple[Run, int, float], fixed: list[float], options: argparse.Namespace
+    engine: Engine, loop: tuple[Run, int, float], fixed: list[float], size: int, options: argparse.Namespace
 ) -> dict[str, list[float]]:
+    sampler = Sampler(engine, lambda index: image(index % 100, size), options.sigma)
     q, right = failure_rates(options.log, options.sigma)
     plan = GridPlan(options.sigma, RADII, ALPHA, N)
     ids, labels = np.arange(len(q)), np.where(right, 0, 1)
@@ -274,22 +289,15 @@ def end_to_end(
     print(f" s an image: sequential {spread(ours_seconds)}, Cohen's loop {spread(cohen_seconds, 1)}")
     print(f" ratio {spread(ratios, 1)}; labels not known {spread([r * cost.mean() / unknown for r in ratios], 1)}")
     return {
-        "end_to_end_vs_cohen_best": ratios,
-        "end_to_end_vs_cohen_best_labels_unknown": [float(r * cost.mean() / unknown) for r in ratios],
+        "end_to_end": ratios,
+        "end_to_end_without_labels": [float(r * cost.mean() / unknown) for r in ratios],
     }
-
-
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="3 rounds of short runs instead of 7 longer ones")
+    parser.add_argument("--networks", help=f"of {','.join(MAKERS)}; else {','.join(QUICK)}")
     parser.add_argument("--log", type=Path, help="take the success rates from this log")
     parser.add_argument("--sigma", type=float, default=0.5, help="of the noise, and of the log")
     parser.add_argument("--threads", type=int, default=1, help="more than 1 only on a machine that is otherwise idle")
@@ -299,18 +307,15 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     print(f"{processor()}, {options.threads} of {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     print(f"torch {torch.__version__}, {options.rounds} rounds, success rates: {options.log or 'curve'}")
-    networks = {f"resnet{depth}": bench(depth, options) for depth in (20, 110)}
-
-    def lowest(key: str) -> float | None:
-        """Median over the rounds, of the network where we gain least."""
-        found = [float(np.median(network[key])) for network in networks.values() if network[key]]
-        return round(min(found), 3) if found else None
-
-    keys = ("fixed_vs_cohen_best", "fixed_vs_cohen_1000", "fixed_vs_art", "end_to_end_vs_cohen_best")
-    summary = {key: lowest(key) for key in keys}
-    print("\nlowest of the networks' medians:", summary)
+    networks = {name: bench(name, options) for name in (options.networks or ",".join(QUICK)).split(",")}
+    keys = ("fixed_vs_cohen", "fixed_vs_art", "end_to_end", "end_to_end_without_labels")
+    medians = {
+        name: {key: round(float(np.median(found[key])), 2) for key in keys if found[key]}
+        for name, found in networks.items()
+    }
+    print("\nmedians:", json.dumps(medians))
     if options.json:
-        print(json.dumps(summary | {"threads": options.threads, "networks": networks}))
+        print(json.dumps({"processor": processor(), "threads": options.threads, "networks": networks}))
 
 
 if __name__ == "__main__":

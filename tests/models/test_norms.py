@@ -37,3 +37,13 @@ def test_what_comes_out_lies_in_memory_as_what_came_in(norm: str) -> None:
     torch.testing.assert_close(normalised, layer(features))
     assert normalised.is_contiguous(memory_format=torch.channels_last)
     assert layer(features).is_contiguous()
+
+
+@pytest.mark.parametrize(("channels", "size"), [(8, 40), (64, 4), (8, 4)])
+@pytest.mark.parametrize("norm", ["instance", "group", "layer"])
+@torch.no_grad()
+def test_every_kernel_and_order_of_memory_gives_the_same(norm: str, channels: int, size: int) -> None:
+    layer, features = create_norm(norm, 4)(channels), torch.randn(2, channels, size, size)
+    last = layer(features.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(last, layer(features))
+    assert last.is_contiguous(memory_format=torch.channels_last)

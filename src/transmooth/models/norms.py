@@ -17,23 +17,32 @@ from torch import Tensor, nn
 NormLayer = Callable[..., nn.Module]
 
 
-class _GroupNorm(nn.GroupNorm):
-    """PyTorch's group norm, 3 to 30 times faster on a CPU where the memory is channels-last and groups are several.
+# A CPU's kernel for channels-last goes through each group of fewer channels one by one, where images are this small.
+_PIXELS, _CHANNELS = 1024, 16
+
+
+class GroupNorm(nn.GroupNorm):
+    """PyTorch's group norm, up to 30 times faster on a CPU where the memory is channels-last.
 
     What comes out is in the order of what came in: the layers after it are slow where the orders are mixed.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        if self.num_groups == 1 or input.is_contiguous():
+        if self.num_groups == 1 or input.is_contiguous() or input.is_cuda or self._kernel_is_fast(input):
             return super().forward(input)
         return super().forward(input.contiguous()).contiguous(memory_format=torch.channels_last)
+
+    def _kernel_is_fast(self, input: Tensor) -> bool:
+        # With gradients the copies stay: another order of sums would train other weights.
+        large = input.shape[-2:].numel() >= _PIXELS or self.num_channels // self.num_groups >= _CHANNELS
+        return large and not torch.is_grad_enabled()
 
 
 def _grouped(groups: int | None) -> NormLayer:
     """Group norm over `groups` groups, or over one group per channel for None."""
 
     def layer(channels: int, **factory: Any) -> nn.GroupNorm:
-        return _GroupNorm(groups or channels, channels, **factory)
+        return GroupNorm(groups or channels, channels, **factory)
 
     return layer
 

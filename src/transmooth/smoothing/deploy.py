@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from transmooth.models.norms import GroupNorm
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # How far logits may move, in shares of the range of the network's logits: by another order of float32 sums, and by
 # weights and features of 8 significant bits.  A network that reads memory in another order is off by the whole range.
@@ -49,10 +51,11 @@ def deploy(model: nn.Module, dtype: str, noisy: Tensor) -> Deployed:
     """A fast copy of an eval-mode model (images [B, 3, H, W] in [0, 1] -> logits [B, K]), which stays as it is.
 
     BatchNorms are folded into the convolutions before them in float32, then the weights are cast to `dtype` and laid
-    out channels-last.  noisy: images float32 [B, H, W, 3] on the model's device, on which copy and model are compared:
-    logits must agree within SLACK of their range, and so must the classes, but where two logits are that near.  Where
-    folding or channels-last does not hold, the copy goes without; where no copy holds (a module that cannot be copied,
-    one that casts by itself), the model itself is deployed.  A warning of one line says so.
+    out channels-last, for which group norms are ours.  noisy: images float32 [B, H, W, 3] on the model's device, on
+    which copy and model are compared: logits must agree within SLACK of their range, and so must the classes, but where
+    two logits are that near.  Where folding or channels-last does not hold, the copy goes without; where no copy holds
+    (a module that cannot be copied, one that casts by itself), the model itself is deployed.  A warning of one line
+    says so.
 
     Raises ValueError for a model in train mode, or an unknown dtype.
     """
@@ -84,6 +87,9 @@ def _prepared(
     network = copy.deepcopy(model)
     if fold:
         network = fold_batch_norms(network)
+    for module in network.modules():
+        if type(module) is nn.GroupNorm:  # a U-Net's
+            module.__class__ = GroupNorm
     for step in dict.fromkeys(("fp32", dtype)):
         network.to(dtype=DTYPES[step], memory_format=layout)  # type: ignore[call-overload]
         deployed = Deployed(network, step, layout).eval()
