@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from scipy.special import betaincinv
 
 from transmooth.smoothing.bounds import Floats, Ints, check_probability, check_sigma, radius
-from transmooth.smoothing.decision import ABSTAIN, ESTIMATION, PILOT, Counts, Decisions, draw, select
+from transmooth.smoothing.decision import ABSTAIN, ESTIMATION, PILOT, Counts, Decisions, draw, select, split
 
 
 @dataclass(frozen=True)
@@ -84,19 +84,18 @@ def certify(
     """
     ids = np.asarray(images, np.int64)
     selected = select(counts, ids, n0)
-    n, top, pilot = np.zeros_like(ids), np.zeros_like(ids), np.zeros_like(ids)
+    n, top, second, pilot = (np.zeros_like(ids) for _ in range(4))
 
-    def successes(stream: int, which: Ints, samples: Ints) -> Ints:
-        new = draw(counts, stream, ids[which], np.zeros_like(which), samples)
-        return new[np.arange(len(which)), selected[which]]
+    def seen(stream: int, which: Ints, samples: Ints) -> tuple[Ints, Ints]:
+        return split(draw(counts, stream, ids[which], np.zeros_like(which), samples), selected[which])
 
     tried = np.arange(len(ids)) if labels is None else np.flatnonzero(selected == np.asarray(labels))
     if tried.size:
         pilot[tried] = plan.pilot
-        n[tried] = plan.samples(plan.pilot - successes(PILOT, tried, pilot[tried]))
+        n[tried] = plan.samples(plan.pilot - seen(PILOT, tried, pilot[tried])[0])
     measured = np.flatnonzero(n)
     if measured.size:
-        top[measured] = successes(ESTIMATION, measured, n[measured])
+        top[measured], second[measured] = seen(ESTIMATION, measured, n[measured])
     r = radius(n - top, n, plan.alpha, plan.sigma)
     return Decisions(
         selected=selected,
@@ -104,5 +103,6 @@ def certify(
         radius=r,
         n=n,
         top_count=top,
+        runner_up=second,
         evaluations=n0 + pilot + n,
     )

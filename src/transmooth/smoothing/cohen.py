@@ -3,7 +3,7 @@
 import numpy as np
 
 from transmooth.smoothing.bounds import Ints, radius
-from transmooth.smoothing.decision import ABSTAIN, ESTIMATION, Counts, Decisions, draw, select
+from transmooth.smoothing.decision import ABSTAIN, ESTIMATION, Counts, Decisions, draw, select, split
 
 
 def certify(counts: Counts, images: Ints, *, sigma: float, n0: int, n: int, alpha: float) -> Decisions:
@@ -16,7 +16,7 @@ def certify(counts: Counts, images: Ints, *, sigma: float, n0: int, n: int, alph
     """
     zeros = np.zeros_like(images)
     selected = select(counts, images, n0)
-    top_count = draw(counts, ESTIMATION, images, zeros, zeros + n)[np.arange(len(images)), selected]
+    top_count, runner_up = split(draw(counts, ESTIMATION, images, zeros, zeros + n), selected)
     certified = radius(n - top_count, n, alpha, sigma)
     return Decisions(
         selected=selected,
@@ -24,5 +24,6 @@ def certify(counts: Counts, images: Ints, *, sigma: float, n0: int, n: int, alph
         radius=certified,
         n=zeros + n,
         top_count=top_count,
+        runner_up=runner_up,
         evaluations=zeros + n0 + n,
     )

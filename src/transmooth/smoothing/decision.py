@@ -26,6 +26,7 @@ class Decisions:
     radius       certified ℓ2 radius in units of the [0, 1] image, full precision; 0 where abstained
     n            estimation samples used
     top_count    how many of them were `selected`
+    runner_up    how many of them were the most frequent other class
     evaluations  forward passes in all, selection and pilot included
     """
 
@@ -34,6 +35,7 @@ class Decisions:
     radius: Floats
     n: Ints
     top_count: Ints
+    runner_up: Ints
     evaluations: Ints
 
 
@@ -45,6 +47,13 @@ def draw(counts: Counts, stream: int, images: Ints, start: Ints, n: Ints) -> Int
             f"class counts must be [{len(images)}, K], ≥ 0, each row adding up to n, got {got.shape}: {got}"
         )
     return got
+
+
+def split(counts: Ints, selected: Ints) -> tuple[Ints, Ints]:
+    """How often the selected class [B] and the most frequent other one are in counts [B, K]."""
+    rows, others = np.arange(len(counts)), counts.copy()
+    others[rows, selected] = -1
+    return counts[rows, selected], others.max(1)
 
 
 def select(counts: Counts, images: Ints, n0: int) -> Ints:

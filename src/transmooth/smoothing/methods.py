@@ -17,7 +17,7 @@ import numpy as np
 from transmooth.params.values import Method as MethodName
 from transmooth.smoothing import adaptive, cohen, sequential
 from transmooth.smoothing.bounds import Ints, check_probability, check_sigma, max_radius, min_samples, two_sided_radius
-from transmooth.smoothing.decision import ABSTAIN, ESTIMATION, Counts, Decisions, draw, select
+from transmooth.smoothing.decision import ABSTAIN, ESTIMATION, Counts, Decisions, draw, select, split
 from transmooth.smoothing.deploy import DTYPES
 
 
@@ -46,12 +46,14 @@ def _cohen_two_sided(counts: Counts, images: Ints, labels: Ints | None, sigma: f
     selected = select(counts, images, settings.n0)
     seen = draw(counts, ESTIMATION, images, np.zeros_like(n), n)
     radius = two_sided_radius(seen, selected, settings.alpha, sigma)
+    top_count, runner_up = split(seen, selected)
     return Decisions(
         selected=selected,
         prediction=np.where(radius > 0, selected, ABSTAIN),
         radius=radius,
         n=n,
-        top_count=seen[np.arange(len(images)), selected],
+        top_count=top_count,
+        runner_up=runner_up,
         evaluations=settings.n0 + n,
     )
 

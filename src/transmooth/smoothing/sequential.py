@@ -29,7 +29,7 @@ from numpy.typing import ArrayLike
 from scipy.special import gammaln, ndtr, ndtri, xlog1py, xlogy
 
 from transmooth.smoothing.bounds import Floats, Ints, check_probability, check_sigma
-from transmooth.smoothing.decision import ABSTAIN, ESTIMATION, Counts, Decisions, draw, select
+from transmooth.smoothing.decision import ABSTAIN, ESTIMATION, Counts, Decisions, draw, select, split
 
 _CUT = 1e-18  # tail mass the recursion may drop at a look; it is booked as spent, so dropping is safe
 
@@ -185,23 +185,28 @@ def certify(
     ids = np.asarray(images, np.int64)
     selected = select(counts, ids, n0)
     # level: how many radii of the grid are certified so far
-    level, n, top = np.zeros_like(ids), np.zeros_like(ids), np.zeros_like(ids)
+    level, n = np.zeros_like(ids), np.zeros_like(ids)
+    seen: Ints = np.zeros((len(ids), 1), np.int64)
     tried = np.ones(len(ids), bool) if labels is None else selected == np.asarray(labels)
     active = np.flatnonzero(tried & (plan.give_up_at[:, 0] > 0).any())
     for look, most, fewest in zip(plan.looks, plan.certify_at.T, plan.give_up_at.T, strict=True):
         if not active.size:
             break
         new = draw(counts, ESTIMATION, ids[active], n[active], look - n[active])
-        top[active] += new[np.arange(len(active)), selected[active]]
+        if not seen.any():
+            seen = np.zeros((len(ids), new.shape[1]), np.int64)
+        seen[active] += new
         n[active] = look
-        failures = (look - top[active])[:, None]
+        failures = look - np.take_along_axis(seen[active], selected[active][:, None], 1)
         level[active] = np.maximum(level[active], (failures <= most).sum(1))
         active = active[level[active] < (failures < fewest).sum(1)]
+    top, second = split(seen, selected) if seen.any() else (np.zeros_like(ids), np.zeros_like(ids))
     return Decisions(
         selected=selected,
         prediction=np.where(level > 0, selected, ABSTAIN),
         radius=np.where(level > 0, np.asarray(plan.radii, np.float64)[level - 1], 0.0),
         n=n,
         top_count=top,
+        runner_up=second,
         evaluations=n0 + n,
     )
