@@ -110,6 +110,11 @@ def _remove_leftovers(path: Path) -> None:
             left.unlink(missing_ok=True)
 
 
+def user_cache() -> Path:
+    """Return where this user's programs keep what they can find out again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "transmooth")
+
+
 def sha256(path: Path) -> str:
     """The hex SHA-256 of a file."""
     with path.open("rb") as file:
