@@ -113,7 +113,7 @@ def test_a_tolerance_costs_power_and_saves_samples() -> None:
 
 def test_other_last_bits_give_the_same_design(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of another processor or library are a thousand times nearer than these."""
-    plans = [GridPlan(0.25, (0.0, 0.25, 0.5), n_max=n) for n in (300, 500, 2000, 10_000)]
+    plans = [GridPlan(0.25, (0.0, 0.25, 0.5), n_max=n) for n in (300, 500, 2000)]
     plans += [GridPlan(1.0, (0.25, 0.8, 1.5, 2.0), n_max=1000), GridPlan(0.5, (0.0, 0.1), alpha=0.01, n_max=3000)]
     want = [made(plan) for plan in plans]
     rng, binomial = np.random.default_rng(0), crossing.binomial
@@ -125,7 +125,7 @@ def test_other_last_bits_give_the_same_design(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(crossing, "binomial", noisy)
     monkeypatch.setattr(design, "binomial", noisy)
     for plan, (most, fewest) in zip(plans, want, strict=True):
-        for _ in range(3):
+        for _ in range(2):
             again = made(plan)
             assert (again[0] == most).all()
             assert (again[1] == fewest).all()
