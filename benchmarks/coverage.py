@@ -6,6 +6,16 @@
 
 An image is its failure rate q; a look at it is a binomial draw. Rates: the thresholds of the grid (where a
 test may fail with probability α, and no more), just around them, and far away.
+
+Of a log: the evaluations of Cohen et al. over those of the sequential method, three ways. A wrong image is one with
+another class than the label: whoever knows labels stops there after the selection. An image that abstained is paid in
+full, n0 + n by Cohen and what the method takes at q = 1/2 by us, with labels too: the log does not tell which class it
+had selected.
+
+Of the bound: samples that any sequential test needs which certifies r_j with the probabilities p_j(·) that ours has,
+over the samples that ours takes, both on average over the images that are right (Wald 1945; Hoeffding 1960):
+
+    E_q[N] ≥ sup over q' of max_j d(p_j(q), p_j(q')) / d(q, q'),   d(a, b) = a log(a/b) + (1 − a) log((1 − a)/(1 − b))
 """
 
 import argparse
@@ -16,15 +26,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import bdtrc, ndtr
+from scipy.special import bdtrc, ndtr, rel_entr
 
 from transmooth.records import logs
 from transmooth.smoothing import adaptive, sequential
 from transmooth.smoothing.bounds import Floats, Ints, max_failures, radius
-from transmooth.smoothing.decision import ABSTAIN, SELECTION, Counts, Decisions
+from transmooth.smoothing.crossing import crossing_probability
+from transmooth.smoothing.decision import ABSTAIN, ESTIMATION, SELECTION, Counts, Decisions
 
 SIGMA, ALPHA, RADII, N0 = 0.5, 0.001, (0.0, 0.25, 0.5, 0.75, 1.0), 100
 AT_A_TIME = 250_000
+REPEATS = 20  # runs of each image of a log, in the mean
 
 
 def drawn(q: Floats, rng: np.random.Generator) -> Counts:
@@ -40,9 +52,9 @@ def drawn(q: Floats, rng: np.random.Generator) -> Counts:
 def fixed(counts: Counts, images: Ints, sigma: float, n: int) -> Decisions:
     """Cohen et al.: one look at n samples."""
     every = np.full(len(images), n)
-    top = counts(sequential.ESTIMATION, images, np.zeros_like(every), every)[:, 0]
+    top = counts(ESTIMATION, images, np.zeros_like(every), every)[:, 0]
     r = radius(n - top, n, ALPHA, sigma)
-    return Decisions(every * 0, np.where(r > 0, 0, ABSTAIN), r, every, top, N0 + every)
+    return Decisions(every * 0, np.where(r > 0, 0, ABSTAIN), r, every, top, n - top, N0 + every)
 
 
 def methods(sigma: float, n: int) -> dict[str, Any]:
@@ -81,21 +93,32 @@ def simulate(images: int, n: int, seed: int) -> Iterator[dict[str, Any]]:
 
 
 def replay(path: Path, sigma: float, n: int, seed: int) -> dict[str, Any]:
-    """What the images of a log would have cost, with labels known: wrong ones stop after the selection.
-
-    The failure rate of an image is read back from its radius. Images that abstained count as wrong.
-    """
+    """What the images of a log would have cost; the failure rate of an image is read back from its radius."""
     frame = logs.read(path)
-    right = (frame["correct"] & (frame["radius"] > 0)).to_numpy()
-    failed = np.maximum(max_failures(frame["radius"].to_numpy()[right], n, ALPHA, sigma), 0)
+    r, right = frame["radius"].to_numpy(), (frame["correct"] & (frame["radius"] > 0)).to_numpy()
+    abstained = ~(r > 0)
     # The median failure rate behind a count: what was saturated is not free of failures.
-    q = (failed + 0.7) / (n + 0.4)
-    rng, ids = np.random.default_rng(seed), np.arange(right.sum())
-    counts = drawn(q, rng)
-    certify = methods(sigma, n)
-    got, real = certify["sequential"](counts, ids), certify["adaptive"](counts, ids)
+    q = np.full(len(frame), 0.5)
+    q[~abstained] = (np.maximum(max_failures(r[~abstained], n, ALPHA, sigma), 0) + 0.7) / (n + 0.4)
+    tried, rng, certify = right | abstained, np.random.default_rng(seed), methods(sigma, n)
+
+    def cost(method: str, images: Any) -> float:
+        """Evaluations an image of the log, of those that are tried; the others are paid by the caller."""
+        rates = np.repeat(q[images], REPEATS)
+        return float(certify[method](drawn(rates, rng), np.arange(len(rates))).evaluations.sum()) / REPEATS / len(frame)
+
+    stopped = N0 * float((~tried).mean())
+    labels, none, real = (
+        cost("sequential", tried) + stopped,
+        cost("sequential", q > 0),
+        cost("adaptive", tried) + stopped,
+    )
+    both = float(N0 + n) * float(tried.mean()) + stopped
+
+    counts, ids = drawn(q[right], rng), np.arange(right.sum())
+    got, adapted = certify["sequential"](counts, ids), certify["adaptive"](counts, ids)
     # A fixed run on the same noise: it goes on to n where the sequential one stopped. And one on other noise.
-    same = radius(got.n - got.top_count + rng.binomial(n - got.n, q), n, ALPHA, sigma)
+    same = radius(got.n - got.top_count + rng.binomial(n - got.n, q[right]), n, ALPHA, sigma)
     other = certify["fixed"](counts, ids).radius
 
     def decisions(r: Floats, certified: Any) -> Any:
@@ -106,23 +129,39 @@ def replay(path: Path, sigma: float, n: int, seed: int) -> dict[str, Any]:
         decisions(same, same > 0),
         decisions(other, other > 0),
     )
-    wrong = len(frame) - len(ids)
-    cost = {name: (float(d.evaluations.sum()) + N0 * wrong) / len(frame) for name, d in (("s", got), ("a", real))}
-    full = (float(N0 + n) * len(ids) + N0 * wrong) / len(frame)
     return {
         "log": path.name,
         "sigma": sigma,
         "images": len(frame),
-        "sequential evaluations": cost["s"],
-        "times fewer than Cohen": (N0 + n) / cost["s"],
-        "times fewer, labels known to both": full / cost["s"],
+        "sequential evaluations, with labels": labels,
+        "sequential evaluations, no labels": none,
+        "times fewer, labels for ours only": (N0 + n) / labels,
+        "times fewer, labels known to both": both / labels,
+        "times fewer, no labels": (N0 + n) / none,
+        "share of the bound": share_of_bound(np.sort(q[right]), sigma, n, rng),
         "same noise: all decisions equal": 1 - float((asked != one).any(1).sum()) / len(frame),
         "two fixed runs: all equal": 1 - float((two != one).any(1).sum()) / len(frame),
         "certified accuracy changes by": float(np.abs(asked.sum(0) - one.sum(0)).max()) / len(frame),
-        "adaptive evaluations": cost["a"],
-        "adaptive: times fewer, labels known": full / cost["a"],
-        "ACR given up": 1 - float(real.radius.sum() / same.sum()),
+        "adaptive evaluations": real,
+        "adaptive: times fewer, labels known": both / real,
+        "ACR given up": 1 - float(adapted.radius.sum() / same.sum()),
     }
+
+
+def share_of_bound(rates: Floats, sigma: float, n: int, rng: np.random.Generator) -> float:
+    """The bound on the samples over the samples taken, at 200 quantiles of the sorted failure rates."""
+    plan = sequential.GridPlan(sigma, RADII, ALPHA, n)
+    q = rates[((np.arange(200) + 0.5) / 200 * len(rates)).astype(int)]
+    z = np.linspace(-0.1, 4.0, 400)  # the other rates
+    every, at = np.unique(np.concatenate([q, ndtr(-z)]), return_inverse=True)
+    bounds = list(zip(plan.certify_at, plan.give_up_at, strict=True))
+    p = np.array([[crossing_probability(plan.looks, *pair, rate)[-1] for pair in bounds] for rate in every.tolist()])
+    mine, p = np.minimum(p[at[: len(q)]], 1), np.clip(p, 1e-12, 1 - 1e-12)  # dropped tails must not raise the bound
+    apart = rel_entr(q[:, None], every) + rel_entr(1 - q[:, None], 1 - every)
+    decided = (rel_entr(mine[:, None], p) + rel_entr(1 - mine[:, None], 1 - p)).max(2)
+    needed = np.divide(decided, apart, out=np.zeros_like(apart), where=apart > 1e-9).max(1)
+    many = np.repeat(q, 500)
+    return float(needed.mean() / sequential.certify(drawn(many, rng), np.arange(len(many)), plan, N0).n.mean())
 
 
 def main() -> None:

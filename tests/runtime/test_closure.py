@@ -63,8 +63,9 @@ JOBS: dict[str, tuple[list[str], list[str]]] = {
             *RECORDS,
             "records/journal.py",
             *("smoothing/__init__.py", "smoothing/adaptive.py", "smoothing/bounds.py", "smoothing/chunks.py"),
-            *("smoothing/cohen.py", "smoothing/decision.py", "smoothing/deploy.py", "smoothing/engine.py"),
-            *("smoothing/methods.py", "smoothing/sampler.py", "smoothing/sequential.py"),
+            *("smoothing/cohen.py", "smoothing/crossing.py", "smoothing/decision.py", "smoothing/deploy.py"),
+            *("smoothing/design.py", "smoothing/engine.py", "smoothing/methods.py", "smoothing/sampler.py"),
+            "smoothing/sequential.py",
         ],
     ),
     "evaluate shift": (

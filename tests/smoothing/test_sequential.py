@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import numpy as np
@@ -6,8 +7,9 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 from scipy.stats import binom
 
+from transmooth.smoothing.crossing import crossing_probability
 from transmooth.smoothing.decision import ABSTAIN
-from transmooth.smoothing.sequential import GridPlan, certify, crossing_probability
+from transmooth.smoothing.sequential import GridPlan, certify
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
 Ints = NDArray[np.int64]
@@ -42,20 +44,23 @@ def binomial(q: float, seed: int) -> Any:
 @pytest.mark.parametrize("sigma", [0.25, 0.5, 1.0])
 def test_exact_level(sigma: float) -> None:
     plan = GridPlan(sigma, RADII)
-    for bounds, q in zip(plan.certify_at, plan.thresholds, strict=True):
-        error = crossing_probability(plan.looks, bounds, q)
+    for most, fewest, q in zip(plan.certify_at, plan.give_up_at, plan.thresholds, strict=True):
+        error = crossing_probability(plan.looks, most, fewest, q)[-1]
         assert error <= 0.001
-        assert error > 0.00085 or bounds[-1] < 5  # hardly any slack, where the integers leave a choice
-        assert crossing_probability(plan.looks, bounds, q * 1.01) <= error
+        assert error > 0.00085 or most[-1] < 5  # hardly any slack, where the integers leave a choice
+        assert crossing_probability(plan.looks, most, fewest, q * 1.01)[-1] <= error
 
 
 def test_recursion_against_every_path() -> None:
-    """Three looks of 4, small enough to sum over all paths."""
-    looks, bounds, q = [4, 8, 12], [0, 1, 3], 0.3
+    """Three looks of 4, small enough to sum over all paths; who was given up at the first may not come back."""
+    looks, most, fewest, q = [4, 8, 12], [0, 1, 3], [2, 4, 4], 0.3
     step = binom.pmf(np.arange(5), 4, q)
     paths = [(a, a + b, a + b + c, step[a] * step[b] * step[c]) for a in range(5) for b in range(5) for c in range(5)]
-    want = sum(p for *f, p in paths if any(x <= bound for x, bound in zip(f, bounds, strict=True)))
-    assert crossing_probability(looks, bounds, q) == pytest.approx(want, rel=1e-12)
+    ends = [next(k for k in range(3) if f[k] <= most[k] or f[k] >= fewest[k]) for *f, _ in paths]
+    want = [
+        sum(p for (*f, p), end in zip(paths, ends, strict=True) if end <= k and f[end] <= most[end]) for k in range(3)
+    ]
+    assert crossing_probability(looks, most, fewest, q) == pytest.approx(want, rel=1e-12)
 
 
 def test_one_look_is_clopper_pearson() -> None:
@@ -93,9 +98,33 @@ def test_simulated_failures(j: int, factor: float) -> None:
 def test_peeking_with_clopper_pearson_is_invalid() -> None:
     plan = GridPlan(0.5, RADII)
     q = float(plan.thresholds[2])
-    naive = binom.ppf(0.001, plan.looks, q) - 1
+    naive = np.asarray(binom.ppf(0.001, plan.looks, q), np.int64) - 1
     assert np.all(binom.cdf(naive, plan.looks, q) <= 0.001)  # each look by itself is at level
-    assert crossing_probability(plan.looks, naive, q) > 0.005
+    assert crossing_probability(plan.looks, naive, plan.looks + 1, q)[-1] > 0.005
+
+
+def test_giving_up_binds() -> None:
+    """An image that reached F comes back below C, while a smaller radius keeps it alive: it must not be certified."""
+
+    def path(failures: int) -> Any:
+        """So many failures among the first samples, then none."""
+
+        def counts(stream: int, images: Ints, start: Ints, n: Ints) -> Ints:
+            bad = np.where((stream > 0) & (start == 0), failures, 0)
+            return np.stack([n - bad, bad], 1)
+
+        return counts
+
+    plan = GridPlan(0.5, (0.0, 0.05), n_max=20_000, batch=1024)
+    enough = int(plan.give_up_at[1, 0])
+    assert plan.certify_at[0, 0] < enough - 1
+    assert enough < plan.give_up_at[0, 0]
+    given_up, not_given_up = (certify(path(failures), [0], plan) for failures in (enough, enough - 1))
+    assert given_up.n[0] > 1024
+    assert enough <= plan.certify_at[1, np.searchsorted(plan.looks, given_up.n[0])]  # it did come back below
+    assert given_up.radius[0] == 0.0
+    assert given_up.prediction[0] == 0
+    assert not_given_up.radius[0] == 0.05
 
 
 def test_together_equals_one_at_a_time() -> None:
@@ -111,10 +140,11 @@ def test_together_equals_one_at_a_time() -> None:
     stored = Stored(q)
     for i in images:
         wrong = np.cumsum(stored.classes[1, i] != together.selected[i])
-        certified = 0
-        for look, most in zip(plan.looks, plan.certify_at.T, strict=True):
-            while certified < len(RADII) and wrong[look - 1] <= most[certified]:
+        certified, alive = 0, np.ones(len(RADII), bool)
+        for look, most, fewest in zip(plan.looks, plan.certify_at.T, plan.give_up_at.T, strict=True):
+            while certified < len(RADII) and alive[certified] and wrong[look - 1] <= most[certified]:
                 certified += 1
+            alive &= wrong[look - 1] < fewest
             if look == together.n[i]:
                 break
         assert together.top_count[i] == together.n[i] - wrong[together.n[i] - 1]
@@ -189,8 +219,8 @@ def test_a_sampler_that_miscounts_is_caught() -> None:
         ({"n_max": 0}, "n_max"),
         ({"batch": 0}, "batch"),
         ({"ratio": 0.9}, "ratio"),
-        ({"final": 0.0}, "final"),
-        ({"futility": 0.7}, "futility"),
+        ({"tolerance": 0.0}, "tolerance"),
+        ({"tolerance": math.inf}, "tolerance"),
     ],
 )
 def test_an_impossible_plan_is_refused(change: dict[str, Any], message: str) -> None:
