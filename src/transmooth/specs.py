@@ -115,7 +115,7 @@ class TrainSpec(Spec):
 
 
 class CertifySpec(Spec):
-    """One certification.  radii: of the sequential method alone."""
+    """One certification.  radii, tolerance: of the sequential method alone."""
 
     kind: Literal["certify"] = "certify"
     run: RunSpec | None = None
@@ -123,6 +123,7 @@ class CertifySpec(Spec):
     images: Images
     method: Method
     radii: tuple[float, ...] | None = None
+    tolerance: float | None = None
     n0: int
     n: int
     alpha: float

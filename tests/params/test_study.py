@@ -41,3 +41,10 @@ def test_a_batch_divides_into_processes_and_steps(batch: int, processes: int, ac
     else:
         with pytest.raises(ValueError, match="should be a multiple of processes x accumulate"):
             Schedule.model_validate(content)
+
+
+def test_only_the_sequential_method_has_a_tolerance() -> None:
+    content = {"n0": 10, "n": 100, "alpha": 0.001, "tolerance": 0.2}
+    with pytest.raises(ValueError, match=r"tolerance: only for method sequential, found 0.2 with cohen"):
+        CertifyParams.model_validate(content)
+    assert CertifyParams.model_validate(content | {"method": "sequential", "radii": [0.5]}).tolerance == 0.2

@@ -95,6 +95,16 @@ def test_the_rows_of_cohen_are_what_cohen_decides() -> None:
     assert {(row["method"], row["sigma"], row["alpha"], row["n0"]) for row in found} == {("cohen", 0.5, 0.001, 100)}
 
 
+def test_who_tolerates_more_takes_fewer_samples() -> None:
+    counts, images = coins(*[[p, 1 - p] for p in np.linspace(0.5, 1, 60).tolist()]), np.arange(60)
+    taken = [
+        METHODS["sequential"](counts, images, None, 0.5, replace(asked_for("sequential"), tolerance=tolerance)).n.sum()
+        for tolerance in (0.05, None, 0.2, 1.0)
+    ]
+    assert taken == sorted(taken, reverse=True)
+    assert taken[-1] < taken[0]
+
+
 def test_a_chunk_fills_batches_and_a_killed_run_loses_little() -> None:
     assert images_per_chunk("cohen", 100_000, 256) == 1
     assert images_per_chunk("cohen", 500, 256) == 16
@@ -112,6 +122,8 @@ def test_a_chunk_fills_batches_and_a_killed_run_loses_little() -> None:
         ({"alpha": 1.0}, "alpha must be strictly between 0 and 1"),
         ({"radii": [0.5]}, "sequential, and no other method, takes a grid of radii; got cohen"),
         ({"method": "sequential"}, "got sequential with radii None"),
+        ({"tolerance": 0.2}, "sequential, and no other method, takes a tolerance; got cohen"),
+        ({"method": "sequential", "radii": [0.5], "tolerance": -1.0}, "tolerance .* must be positive"),
         ({"method": "sequential", "radii": [0.5, 0.25]}, "increasing order"),
         (
             {"method": "sequential", "radii": [1.0], "n": 50},

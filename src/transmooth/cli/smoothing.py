@@ -48,6 +48,12 @@ def certify(
     n: Annotated[int, typer.Option(help="Samples that certify it: at most, where the method may stop.")] = 100_000,
     alpha: Annotated[float, typer.Option(help="Probability, per image, that a radius is too large.")] = 0.001,
     radii: Radii = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            min=1e-6, help="Of sequential: the certificates that may be lost to save n samples; 0.2 saves a fifth."
+        ),
+    ] = None,
     count: Count = None,
     split: Split = "test",
     size: Size = None,
@@ -82,6 +88,7 @@ def certify(
             images=count or "all",
             method=method,
             radii=tuple(radii.values()) if radii else None,
+            tolerance=tolerance,
             n0=n0,
             n=n,
             alpha=alpha,

@@ -111,4 +111,4 @@ def certify(
 
 def settings_of(spec: CertifySpec) -> Settings:
     """Return the part of a spec that certifiers read."""
-    return Settings(spec.method, spec.n0, spec.n, spec.alpha, spec.radii, spec.seed)
+    return Settings(spec.method, spec.n0, spec.n, spec.alpha, spec.radii, spec.seed, spec.tolerance)

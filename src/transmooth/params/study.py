@@ -78,6 +78,7 @@ class CertifyParams(Model):
 
     method: Method = "cohen"
     radii: Radii | None = None
+    tolerance: Positive | None = None
     n0: Count
     n: Count
     alpha: Annotated[float, Field(gt=0, lt=0.5)]
@@ -94,6 +95,8 @@ class CertifyParams(Model):
             raise ValueError("radii: missing: method sequential decides a grid of radii, the ones that tables show")
         if self.method != "sequential" and self.radii is not None:
             raise ValueError(f"radii: only for method sequential, found {list(self.radii)} with {self.method}")
+        if self.method != "sequential" and self.tolerance is not None:
+            raise ValueError(f"tolerance: only for method sequential, found {self.tolerance} with {self.method}")
         return self
 
     @model_validator(mode="after")

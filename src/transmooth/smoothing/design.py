@@ -190,10 +190,7 @@ def _backward(
     most, fewest = given or (np.full(shape, -1), np.zeros(shape, np.int64))
     later: list[Floats] = [np.zeros(0)] * len(windows)  # V odds at the look after, over its window
     for k in reversed(range(len(looks))):
-        above, above_first = (
-            np.zeros(0),
-            0,
-        )  # V_{j+1}; its window starts at no more failures, and beyond its end it is 0
+        above, above_first = np.zeros(0), 0  # V_{j+1}: its window starts at no more failures; beyond its end it is 0
         for j in reversed(range(len(windows))):
             w = windows[j][k]
             certify = penalties[j] / w.odds + price * w.wrong

@@ -9,7 +9,7 @@ All hold the same guarantee, for every image by itself: P[certified radius > tru
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -22,7 +22,11 @@ from transmooth.smoothing.decision import ABSTAIN, ESTIMATION, Counts, Decisions
 
 @dataclass(frozen=True)
 class Settings:
-    """How to certify.  n: samples of an image, at most where the method may stop; radii: the grid of `sequential`."""
+    """How to certify.
+
+    n: samples of an image, at most where the method may stop.  radii, tolerance: of `sequential` alone, see `GridPlan`;
+    None is its own tolerance.
+    """
 
     method: MethodName
     n0: int
@@ -30,6 +34,7 @@ class Settings:
     alpha: float
     radii: Sequence[float] | None = None
     seed: int = 0
+    tolerance: float | None = None
 
 
 Method = Callable[[Counts, Ints, Ints | None, float, Settings], Decisions]
@@ -57,7 +62,7 @@ def _cohen_two_sided(counts: Counts, images: Ints, labels: Ints | None, sigma: f
 
 
 def _sequential(counts: Counts, images: Ints, labels: Ints | None, sigma: float, settings: Settings) -> Decisions:
-    plan = _grid(sigma, tuple(settings.radii or ()), settings.alpha, settings.n)
+    plan = _grid(sigma, tuple(settings.radii or ()), settings.alpha, settings.n, settings.tolerance)
     return sequential.certify(counts, images, plan, settings.n0, labels)
 
 
@@ -77,9 +82,10 @@ METHODS: Mapping[MethodName, Method] = {
 
 
 @lru_cache(maxsize=8)
-def _grid(sigma: float, radii: tuple[float, ...], alpha: float, n: int) -> sequential.GridPlan:
+def _grid(sigma: float, radii: tuple[float, ...], alpha: float, n: int, tolerance: float | None) -> sequential.GridPlan:
     """One plan for all chunks: its boundaries take a second."""
-    return sequential.GridPlan(sigma, radii, alpha, n)
+    plan = sequential.GridPlan(sigma, radii, alpha, n)
+    return plan if tolerance is None else replace(plan, tolerance=tolerance)
 
 
 def evaluations(settings: Settings, most: bool = False) -> int:
@@ -107,13 +113,15 @@ def check(settings: Settings, sigma: float) -> None:
         raise ValueError(f"n0 (selection samples) must be at least 1, got {settings.n0}")
     if (method == "sequential") != (radii is not None):
         raise ValueError(f"sequential, and no other method, takes a grid of radii; got {method} with radii {radii}")
+    if settings.tolerance is not None and method != "sequential":
+        raise ValueError(f"sequential, and no other method, takes a tolerance; got {method}")
     alpha = settings.alpha / 2 if method == "cohen_two_sided" else settings.alpha
     if n < (fewest := min_samples(alpha)):
         raise ValueError(
             f"n = {n} samples can never certify at alpha = {settings.alpha}: {method} needs at least {fewest}"
         )
     if radii is not None:
-        smallest = _grid(sigma, tuple(radii), alpha, n).radii[0]  # also checks the grid
+        smallest = _grid(sigma, tuple(radii), alpha, n, settings.tolerance).radii[0]  # also checks the grid
         if smallest > (reach := float(max_radius(n, alpha, sigma))):
             raise ValueError(
                 f"n = {n} samples certify at most {reach:.4f} at sigma = {sigma}; radii start at {smallest}"

@@ -80,7 +80,7 @@ class SmoothedClassifier(nn.Module):
         return torch.from_numpy(vote(sampler, np.arange(len(images)), n, alpha))
 
     def certify(self, images: Tensor, labels: ArrayLike | None = None, **settings: Any) -> pd.DataFrame:
-        """`certify` of this module, with the settings `method`, `n0`, `n`, `alpha` and `radii`."""
+        """`certify` of this module, with its other settings."""
         return certify(self.model, images, labels, sigma=self.sigma, seed=self.seed or 0, **settings, **self.run)
 
 
@@ -95,6 +95,7 @@ def certify(
     n: int = 100_000,
     alpha: float = 0.001,
     radii: Sequence[float] | None = None,
+    tolerance: float | None = None,
     seed: int = 0,
     dtype: str = "fp32",
     engine: EngineName = "auto",
@@ -102,10 +103,10 @@ def certify(
 ) -> pd.DataFrame:
     """Certify images [N, 3, H, W] in [0, 1]: one row each, the columns of a record (see `transmooth.records.table`).
 
-    method, n0, n, alpha, radii: see `smoothing.methods`; dtype, engine, batch: see `SmoothedClassifier`. With `labels`
-    [N], methods that may stop early do so where the selected class is wrong. Per image, P[radius > true radius] ≤ alpha
-    if the image was chosen without knowing the noise, hence `seed`; prediction −1 and radius 0 mean that nothing could
-    be certified: more samples may help, or noise of this σ leaves the model no majority.
+    method, n0, n, alpha, radii, tolerance: see `smoothing.methods`; dtype, engine, batch: see `SmoothedClassifier`.
+    With `labels` [N], methods that may stop early do so where the selected class is wrong. Per image, P[radius > true
+    radius] ≤ alpha if the image was chosen without knowing the noise, hence `seed`; prediction −1 and radius 0 mean
+    that nothing could be certified: more samples may help, or noise of this σ leaves the model no majority.
 
     Columns: index (position), label (if given), prediction, radius (ℓ2), radius_linf = radius / √(3·H·W), which holds
     because an ℓ∞ ball lies in the ℓ2 ball of √d times its radius, selected, n, top_count, evaluations, seconds, method,
@@ -113,7 +114,7 @@ def certify(
 
     Raises ValueError for settings that could never certify, images outside [0, 1], and a model that cannot be smoothed.
     """
-    settings = Settings(method, n0, n, alpha, radii, seed)
+    settings = Settings(method, n0, n, alpha, radii, seed, tolerance)
     check(settings, sigma)
     check_images(images, labels)
     classes = check_model(model, images[0])
