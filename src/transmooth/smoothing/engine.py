@@ -105,7 +105,7 @@ def choose(
         elif timings.seconds(engine, batch) == math.inf:
             raise ValueError(f"engine: this network does not run {engine}; there is always eager")
         rate = None if small else batch / timings.seconds(engine, batch)
-        return Engine(timings.networks[engine], engine, batch, network.named, image.device, rate)
+        return Engine(timings.ready(engine, batch), engine, batch, network.named, image.device, rate)
 
 
 class Timings:
@@ -131,15 +131,25 @@ class Timings:
             files.write_text(self.path, json.dumps(self.known, indent=1, sort_keys=True) + "\n")
         return self.known[name]
 
+    def ready(self, engine: str, batch: int) -> Run:
+        """Return what runs batches, compiled before the first one is needed."""
+        if engine != "eager":
+            with torch.no_grad():
+                self.networks[engine](self._noisy(batch))
+        return self.networks[engine]
+
+    def _noisy(self, batch: int) -> Tensor:
+        generator = torch.Generator(self.image.device).manual_seed(0)
+        noise = torch.empty(batch, *self.image.permute(1, 2, 0).shape, device=self.image.device)
+        return self.image.permute(1, 2, 0) + 0.25 * noise.normal_(generator=generator)
+
     def compilation(self, engine: str) -> float:
         """Return the seconds that an engine took before its first timed batch."""
         return self.known[f"{engine} first"]
 
     @torch.no_grad()
     def _measure(self, engine: str, batch: int) -> float:
-        generator = torch.Generator(self.image.device).manual_seed(0)
-        noise = torch.empty(batch, *self.image.permute(1, 2, 0).shape, device=self.image.device)
-        noisy = self.image.permute(1, 2, 0) + 0.25 * noise.normal_(generator=generator)
+        noisy = self._noisy(batch)
         run, started = self.networks[engine], time.perf_counter()
         try:
             for _ in range(2):  # a graph is captured in the second run
