@@ -1,6 +1,7 @@
 import copy
 import gc
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -47,6 +48,28 @@ def test_a_real_network_counts_alike_at_every_batch(network: Network, dtype: str
     assert np.array_equal(counts[0], counts[1])
     assert np.array_equal(counts[0], counts[2])
     assert (counts[0].sum(1) == 1000).all()
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_a_real_network_counts_alike_on_any_number_of_threads(network: Network, dtype: str) -> None:
+    """docs/statistics.md promises it; but not in bf16 on a processor with matrix units."""
+    if dtype == "bf16" and torch.cpu._is_amx_tile_supported():
+        pytest.skip("matrix units round in another order")
+    counts = []
+    for number in (1, 2, 3):
+        torch.set_num_threads(number)
+        counts.append(sampler_of(network, image, 0.5, dtype=dtype)(ESTIMATION, *requests((0, 0, 1000), (5, 0, 1000))))
+    assert np.array_equal(counts[0], counts[1])
+    assert np.array_equal(counts[0], counts[2])
+    assert (counts[0] > 0).sum() > 3
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])

@@ -42,6 +42,9 @@ COMPILERS: Mapping[str, Mapping[EngineName, Mapping[str, Any]]] = {
     "cpu": {"compiled": {}, "frozen": {"options": {"freezing": True}}},
     "cuda": {"compiled": {"mode": "reduce-overhead"}},  # CUDA graphs: one launch a batch, not one a kernel
 }
+# After so many programs of one function, which all deployed networks of a process share, torch would go on eagerly
+# without a word; here it is a fault.
+_ALLOWED = torch._dynamo.config.patch(recompile_limit=256, fail_on_recompile_limit_hit=True)
 
 Run = Callable[[Tensor], Tensor]
 
@@ -134,7 +137,7 @@ class Timings:
     def ready(self, engine: str, batch: int) -> Run:
         """Return what runs batches, compiled before the first one is needed."""
         if engine != "eager":
-            with torch.no_grad():
+            with torch.no_grad(), _ALLOWED:
                 self.networks[engine](self._noisy(batch))
         return self.networks[engine]
 
@@ -152,8 +155,9 @@ class Timings:
         noisy = self._noisy(batch)
         run, started = self.networks[engine], time.perf_counter()
         try:
-            for _ in range(2):  # a graph is captured in the second run
-                logits = run(noisy)
+            with _ALLOWED:
+                for _ in range(2):  # a graph is captured in the second run
+                    logits = run(noisy)
             if engine != "eager":
                 compare(logits.float(), self.eager(noisy).float(), self.eager.dtype or "bf16")
         except torch.cuda.OutOfMemoryError:
