@@ -125,6 +125,17 @@ def test_a_damaged_memory_is_made_anew(memory: Path, images: Tensor) -> None:
         assert prepare(Slow(), images, 0.5, 20_000, engine="eager").rate is not None
 
 
+def test_where_nothing_can_be_remembered_each_job_times_by_itself(
+    images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert prepare(Slow(), images, 0.5, 20_000, engine="eager").rate is not None
+    calls = Slow.calls
+    prepare(Slow(), images, 0.5, 20_000, engine="eager")
+    assert Slow.calls - calls > 10
+
+
 @pytest.fixture
 def compiled(images: Tensor) -> Iterator[dict[str, Sampler]]:
     yield {

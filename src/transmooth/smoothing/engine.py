@@ -8,12 +8,13 @@ is remembered for the user, so that on one machine every job, shard and process 
 import hashlib
 import json
 import math
+import os
 import platform
 import shutil
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ def choose(
     if engine not in ("auto", "eager"):
         _check_compiler(engine, image.device.type)
     path = files.user_cache() / "engines" / f"{_key(network, image)}.json"
-    with files.locked(path, PATIENCE):
+    with files.locked(path, PATIENCE) if _can_write(path.parent) else nullcontext():
         timings = Timings(path, network, image)
         small = evaluations * timings.seconds("eager", FEW) / FEW < SMALL
         if batch is None:
@@ -131,7 +132,8 @@ class Timings:
         name = f"{engine} {batch}"
         if name not in self.known:
             self.known[name] = self._measure(engine, batch)
-            files.write_text(self.path, json.dumps(self.known, indent=1, sort_keys=True) + "\n")
+            with suppress(OSError):  # where nothing can be remembered, each job times by itself
+                files.write_text(self.path, json.dumps(self.known, indent=1, sort_keys=True) + "\n")
         return self.known[name]
 
     def ready(self, engine: str, batch: int) -> Run:
@@ -200,6 +202,13 @@ def _best_engine(timings: Timings, batch: int, evaluations: int) -> EngineName:
         if mine > GAIN * theirs and (mine - theirs) * evaluations / batch > timings.compilation(other):
             best = other
     return best
+
+
+def _can_write(folder: Path) -> bool:
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        return os.access(folder, os.W_OK)
+    return False
 
 
 def _has_compiler(device: str) -> bool:
