@@ -47,6 +47,7 @@ pathvars:
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/processes.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"

@@ -1,4 +1,3 @@
-import atexit
 import os
 from functools import cache
 from pathlib import Path
@@ -12,7 +11,7 @@ from transmooth.params.messages import ParamsError
 from transmooth.params.present import check_logs, check_sources
 from transmooth.plan import Plan
 from transmooth.report.terminal import show_results
-from transmooth.runtime import closure, gpus, session
+from transmooth.runtime import closure, session
 
 ROOT = Path(workflow.basedir)
 
@@ -73,43 +72,6 @@ def cards_of(report):
 def folder(option, path):
     """An option that names the folder of a file, or nothing where there is no file."""
     return f"{option} {os.path.dirname(str(path))}" if path else ""
-
-
-def launch(processes):
-    """What starts a job's program (`params.program`): nothing for one process, `accelerate launch` for several.
-
-    A function of `resources`, because Snakemake leaves such params out of what re-runs a job: whether a machine has
-    GPUs, and over how many nodes a profile spreads the processes, changes no result.
-    """
-
-    def command(wildcards, resources):
-        accelerate, count = "../../workflow/accelerate", processes(wildcards)
-        if (nodes := min(resources.get("nodes", 1), count)) > 1:
-            return f"sh {accelerate}/nodes.sh {nodes} {count}"
-        lease = f"python -m transmooth.runtime.gpus {count}" if GPUS else ""
-        if count == 1:
-            return lease
-        return f"{lease} accelerate launch --config_file {accelerate}/local.yaml --num_processes {count} --no_python"
-
-    return command
-
-
-GPUS = gpus.present()
-# None where jobs go to a cluster.
-CORES = workflow.global_resources["_cores"].value
-if CORES and "gpu" not in workflow.global_resources:
-    # Without GPUs the cores are the only limit.
-    workflow.global_resources["gpu"] = len(GPUS) or CORES
-
-if workflow.is_main_process:
-    OURS = (ROOT / "results" / PLAN.params.name, PLAN.outputs, [prepared(dataset) for dataset in PLAN.datasets])
-    ALIVE = session.hold_folder(OURS[0], ROOT, *OURS[1:])
-    if not workflow.dryrun:
-        atexit.register(session.give_to_dvc, *OURS)
-if workflow.remote_exec and "SLURM_STEP_ID" not in os.environ:
-    # On a node of a cluster, where hooks do not run: once for all jobs of an allocation, each of which is a step with a
-    # Snakemake of its own.  The address that Slurm copied from where it was submitted is of a server that is elsewhere.
-    session.start_fork_server()
 
 
 wildcard_constraints:
