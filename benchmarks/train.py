@@ -90,7 +90,7 @@ def sgd(model: torch.nn.Module) -> torch.optim.Optimizer:
 
 def ours(model: Network, split: Split, batch: int, device: torch.device) -> Step:
     memory.keep()  # as the command line does
-    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="bf16")
+    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16")
     prepared, optimizer = accelerator.prepare(model.train(), sgd(model))
     schedule = ScheduleSpec(
         epochs=1,
@@ -195,8 +195,8 @@ def rate(step: Step, batch: int, seconds: float) -> float:
     while time.perf_counter() - started < seconds:
         step()
         steps += 1
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()  # not after each step: a training does not wait either
     return steps * batch / (time.perf_counter() - started)
 
 
