@@ -58,7 +58,7 @@ ROOT = Path(__file__).parents[1]
 RADII, ALPHA, N0, N, IMAGES = (0.0, 0.25, 0.5, 0.75, 1.0), 0.001, 100, 100_000, 1000
 QUICK = ("resnet20", "resnet110")
 COHEN_BATCHES = {"cpu": (8, 32, 64, 128, 256, 1000), "cuda": (256, 512, 1024, 2048, 4096)}
-# What shows a peak, `quick` that it is measured: images, (channels, size) of 3x3 convolutions, the side of a matrix, calls in a row.
+# What shows a peak, or how: images, (channels, size) of 3x3 convolutions, the side of a matrix, calls in a row.
 PEAKS = {
     "cpu": (64, ((16, 32), (32, 16), (64, 8), (128, 16)), 1024, 1),
     "quick": (4, ((16, 32),), 128, 1),
