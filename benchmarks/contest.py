@@ -84,9 +84,9 @@ class Contest:
         some = torch.stack([image(index, self.size) for index in range(4)])
         return prepare(self.network, some, SIGMA, 1, dtype=PRECISIONS[precision][0], engine=name, batch=batch)
 
-    def eager(self, batches: tuple[int, ...]) -> dict[str, Any]:
+    def eager(self, by_size: dict[int, tuple[int, ...]]) -> dict[str, Any]:
         """The loop and ours without a compiler."""
-        left_out = {}
+        left_out, batches = {}, by_size[self.size]
         for precision, (_, on) in PRECISIONS.items():
             with tf32(on), warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")

@@ -46,8 +46,6 @@ from transmooth.smoothing.sequential import GridPlan, certify
 
 SMI = "name,driver_version,clocks.sm,clocks.max.sm,clocks.mem,power.limit,temperature.gpu"
 MANY = ("resnet20", "resnet110", "vit", "resnet50", "denoised", "resnet152")
-
-
 # Each part, and the seconds without which it is not begun.
 Parts = dict[str, tuple[float, Callable[[], dict[str, Any]]]]
 
@@ -82,14 +80,11 @@ class Benchmark:
     def __init__(self, device: torch.device, sizes: Sizes) -> None:
         self.device, self.sizes = device, sizes
         self.tflops: dict[str, float] = {}
+        self.contest = partial(Contest, device=device, tflops=self.tflops, seconds=sizes.seconds)
         self.contests = cache(self.contest)
 
-    def contest(self, name: str) -> Contest:
-        return Contest(name, self.device, self.tflops, self.sizes.seconds)
-
     def eager(self, name: str) -> dict[str, Any]:
-        contest = self.contests(name)
-        return contest.eager(self.sizes.batches[contest.size])
+        return self.contests(name).eager(self.sizes.batches)
 
     def end_to_end(self, name: str) -> dict[str, Any]:
         return self.contests(name).end_to_end(8 * self.sizes.seconds, self.sizes.rounds, self.sizes.curve)
@@ -98,18 +93,12 @@ class Benchmark:
         return self.contests(name).graphs(precision)
 
     def parts(self) -> Parts:
-        found: Parts = {
-            "peaks": (10, self.peaks),
-            "equal counts": (10, self.equal_counts),
-            "waits": (10, self.waits),
-            "training": (30, self.training),
-        }
+        found: Parts = {"peaks": (10, self.peaks), "equal counts": (10, self.equal_counts)}
+        found |= {"waits": (10, self.waits), "training": (30, self.training)}
         found |= {f"eager {name}": (20, partial(self.eager, name)) for name in self.sizes.networks}
         found |= {f"end to end {name}": (20, partial(self.end_to_end, name)) for name in self.sizes.longer}
-        for precision in ("bf16", "tf32", "fp32"):
-            found |= {
-                f"graphs {precision} {name}": (30, partial(self.graphs, name, precision)) for name in self.sizes.longer
-            }
+        for each in ("bf16", "tf32", "fp32"):
+            found |= {f"graphs {each} {name}": (30, partial(self.graphs, name, each)) for name in self.sizes.longer}
         return found
 
     def peaks(self) -> dict[str, Any]:

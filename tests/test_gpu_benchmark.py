@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.gpu import Parts, measure
 from benchmarks.waits import waits
 from tests.conftest import ROOT
 from tests.helpers.processes import ENVIRONMENT
@@ -33,17 +35,9 @@ def numbers(found: Any, key: str = "") -> Iterator[tuple[str, float]]:
 
 
 def test_all_parts_are_measured(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.gpu",
-        "--device",
-        "cpu",
-        "--quick",
-        "--json",
-        str(tmp_path / "gpu.json"),
-    ]
-    environment = ENVIRONMENT | {"XDG_CACHE_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--quick"]
+    command += ["--json", str(tmp_path / "gpu.json")]
+    environment = {**ENVIRONMENT, "XDG_CACHE_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     report = json.loads((tmp_path / "gpu.json").read_text())
     assert report["failed"] == {}, run.stdout
@@ -60,13 +54,17 @@ def test_all_parts_are_measured(tmp_path: Path) -> None:
     assert rates.keys() == {"cohen_fp32", "cohen_tf32", "eager_fp32", "eager_tf32", "eager_bf16"}
 
 
-def test_what_does_not_fit_the_time_is_left_out(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--json", str(tmp_path / "gpu.json")]
-    environment = ENVIRONMENT | {"XDG_CACHE_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, "--minutes", "0.1"], cwd=ROOT, env=environment, capture_output=True, check=True)
-    report = json.loads((tmp_path / "gpu.json").read_text())
-    assert report["parts"] == {}
-    assert {"peaks", "waits", "eager resnet110", "graphs bf16 vit"} <= set(report["left_out"])
+def test_parts_that_fail_or_do_not_fit_are_told(tmp_path: Path) -> None:
+    def broken() -> dict[str, Any]:
+        raise RuntimeError("no memory")
+
+    parts: Parts = {"broken": (0, broken), "long": (60, dict), "short": (0, lambda: {"peak_tflop_per_second": 2.0})}
+    report: dict[str, Any] = {"parts": {}, "failed": {}, "left_out": list(parts)}
+    measure(parts, report, tmp_path / "gpu.json", time.monotonic() + 30)
+    assert report == json.loads((tmp_path / "gpu.json").read_text())
+    assert report["failed"] == {"broken": "RuntimeError: no memory"}
+    assert report["left_out"] == ["long"]
+    assert report["parts"].keys() == {"short"}
 
 
 def test_a_wait_is_told_by_the_line_of_transmooth() -> None:
