@@ -70,7 +70,7 @@ class Sizes:
 
 
 QUICK = Sizes(
-    ("resnet20", "tiny"), ("tiny",), "tiny", {32: (8, 32)}, (8, 32), dict([train.CPU]), (16,), 0.05, 1, 200, "quick"
+    ("resnet20", "tiny"), ("tiny",), "tiny", {32: (4, 16)}, (4, 16), dict([train.CPU]), (8,), 0.05, 1, 100, "quick"
 )
 
 
