@@ -3,6 +3,7 @@
     python -m benchmarks.certify --quick                  # resnet20 and resnet110, three short rounds
     python -m benchmarks.certify --networks vit,denoised  # others of benchmarks/networks.py
     python -m benchmarks.certify --json                   # ends with one line of JSON
+    python -m benchmarks.certify --device cuda            # on a GPU; benchmarks/gpu.py measures more there
     python -m benchmarks.certify --log LOG --sigma 0.25   # success rates of the images from a published log
 
 What is measured is what `transmooth certify` runs: the engine that it chooses for 1000 images at n = 100 000, and its
@@ -30,7 +31,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,13 @@ from transmooth.smoothing.sequential import GridPlan, certify
 ROOT = Path(__file__).parents[1]
 RADII, ALPHA, N0, N, IMAGES = (0.0, 0.25, 0.5, 0.75, 1.0), 0.001, 100, 100_000, 1000
 QUICK = ("resnet20", "resnet110")
+COHEN_BATCHES = {"cpu": (8, 32, 64, 128, 256, 1000), "cuda": (256, 512, 1024, 2048, 4096)}
+# What shows a peak, or how: images, (channels, size) of 3x3 convolutions, the side of a matrix, calls in a row.
+PEAKS = {
+    "cpu": (64, ((16, 32), (32, 16), (64, 8), (128, 16)), 1024, 1),
+    "quick": (4, ((16, 32),), 128, 1),
+    "cuda": (1024, ((128, 32), (256, 16), (512, 8)), 8192, 10),
+}
 
 # Evaluate this many noisy samples.
 Run = Callable[[int], Any]
@@ -67,7 +75,7 @@ def image(index: int, size: int) -> Tensor:
 
 
 def cohen(network: nn.Module, sigma: float, batch: int, size: int) -> Run:
-    x = image(0, size)
+    x = image(0, size).to(next(network.parameters()).device)
 
     @torch.no_grad()
     def run(n: int) -> int:
@@ -84,15 +92,18 @@ def cohen(network: nn.Module, sigma: float, batch: int, size: int) -> Run:
 
 
 def art(network: nn.Module, sigma: float, batch: int, size: int) -> Run:
-    from art.estimators.certification.randomized_smoothing import PyTorchRandomizedSmoothing
+    from art.estimators.certification.randomized_smoothing import (  # type: ignore[import-not-found]
+        PyTorchRandomizedSmoothing,
+    )
 
-    classes = int(network(image(0, size)[None]).shape[1])
+    device = next(network.parameters()).device
+    classes = int(network(image(0, size)[None].to(device)).shape[1])
     peer = PyTorchRandomizedSmoothing(
         network,
         nn.CrossEntropyLoss(),
         (3, size, size),
         classes,
-        device_type="cpu",
+        device_type="cpu" if device.type == "cpu" else "gpu",
         sample_size=1,
         scale=sigma,
         alpha=ALPHA,
@@ -122,28 +133,40 @@ def command(name: str, classes: int, engine: Engine, dtype: str, sigma: float, n
         line += ["--sigma", sigma, "--n", n, "--engine", engine.name, "--batch", engine.batch, "--dtype", dtype]
         environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"}
         environment["OMP_NUM_THREADS"] = str(torch.get_num_threads())
+        if engine.device.type == "cpu":
+            environment["CUDA_VISIBLE_DEVICES"] = ""  # it takes a GPU that it sees
         subprocess.run([*map(str, line), "--out", str(out)], check=True, capture_output=True, env=environment)
         frame = records.read(out).to_pandas()
         return float(frame["evaluations"].sum() / frame["seconds"].sum())
 
 
-def peaks(batch: int, dtype: torch.dtype) -> dict[str, float]:
-    """FLOP/s of the fastest 3x3 convolution of CIFAR ResNets, channels-last, and of a matrix product of 1024, alone."""
+def peaks(device: torch.device, dtype: torch.dtype, sizes: str) -> dict[str, float]:
+    """FLOP/s of the fastest 3x3 convolution of a few, channels-last, and of a matrix product, alone."""
+    batch, shapes, side, calls = PEAKS[sizes]
     found = {"convolution": 0.0, "product": 0.0}
-    for channels, size in ((16, 32), (32, 16), (64, 8), (128, 16)):
-        x = torch.randn(batch, channels, size, size, dtype=dtype).to(memory_format=torch.channels_last)
-        w = torch.randn(channels, channels, 3, 3, dtype=dtype).to(memory_format=torch.channels_last)
+    for channels, size in shapes:
+        x = torch.randn(batch, channels, size, size, dtype=dtype, device=device).to(memory_format=torch.channels_last)
+        w = torch.randn(channels, channels, 3, 3, dtype=dtype, device=device).to(memory_format=torch.channels_last)
         for _ in range(10):
-            started = time.perf_counter()
-            F.conv2d(x, w, padding=1)
-            flops = 2 * 9 * channels**2 * size**2 * batch / (time.perf_counter() - started)
+            seconds = timed(partial(F.conv2d, x, w, padding=1), device, calls)
+            flops = 2 * 9 * channels**2 * size**2 * batch * calls / seconds
             found["convolution"] = max(found["convolution"], flops)
-    a = torch.randn(1024, 1024, dtype=dtype)
+    a = torch.randn(side, side, dtype=dtype, device=device)
     for _ in range(10):
-        started = time.perf_counter()
-        a @ a
-        found["product"] = max(found["product"], 2 * 1024**3 / (time.perf_counter() - started))
+        seconds = timed(partial(torch.matmul, a, a), device, calls)
+        found["product"] = max(found["product"], 2 * side**3 * calls / seconds)
     return found
+
+
+def timed(run: Callable[[], Any], device: torch.device, calls: int = 1) -> float:
+    """Seconds of so many calls, and of what they leave a GPU to do."""
+    wait: Callable[[], Any] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    wait()
+    started = time.perf_counter()
+    for _ in range(calls):
+        run()
+    wait()
+    return time.perf_counter() - started
 
 
 def rate(run: Run, batch: int, seconds: float, guess: float) -> float:
@@ -158,7 +181,7 @@ def spread(values: list[float], digits: int = 2) -> str:
     return f"{np.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
-def failure_rates(log: Path | None, sigma: float) -> tuple[Floats, np.ndarray[Any, np.dtype[np.bool_]]]:
+def failure_rates(log: Path | None, sigma: float, images: int) -> tuple[Floats, np.ndarray[Any, np.dtype[np.bool_]]]:
     """Of each image, the failure rate of the selected class and whether that class is right.
 
     Rates are read back from the radii of a log.  Who abstained is taken as right, with a rate of 1/2: it costs samples.
@@ -166,8 +189,8 @@ def failure_rates(log: Path | None, sigma: float) -> tuple[Floats, np.ndarray[An
     if log is None:
         rng = np.random.default_rng(0)
         shares, radii_over_sigma = (1, 0.32 / 0.65, 0.22 / 0.65, 0), (0, 1.5, 2, 4)
-        q = ndtr(-np.interp(1 - rng.random(10_000), [1 - share for share in shares], radii_over_sigma))
-        return q, rng.random(10_000) < 0.65
+        q = ndtr(-np.interp(1 - rng.random(images), [1 - share for share in shares], radii_over_sigma))
+        return q, rng.random(images) < 0.65
     frame = logs.read(log)
     some = (frame["radius"] > 0).to_numpy()
     q = np.full(len(frame), 0.5)
@@ -192,19 +215,22 @@ def drawn(q: Floats, network: Counts | None = None) -> Counts:
 
 def bench(name: str, options: argparse.Namespace) -> dict[str, Any]:
     sigma, seconds, size = options.sigma, options.seconds, MAKERS[name][0]
-    network = make(name)
+    device = torch.device(options.device)
+    network = make(name).to(device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        classes = network(image(0, size)[None]).shape[1]
+        classes = network(image(0, size)[None].to(device)).shape[1]
     flops = counter.get_total_flops()
     print(f"\n{name}: {flops / 1e6:.0f} MFLOP an evaluation at {size}x{size}, sigma {sigma}")
-    started = time.perf_counter()
     with torch.no_grad():
-        network(image(0, size).repeat(8, 1, 1, 1))
-    first = 8 / (time.perf_counter() - started)
+        first = 8 / timed(lambda: network(image(0, size).repeat(8, 1, 1, 1).to(device)), device)
 
     def fastest(make: Callable[..., Run]) -> tuple[Run, int, float]:
         """The contestant at its best batch, each tried twice in turn."""
-        batches = [batch for batch in (8, 32, 64, 128, 256, 1000) if batch <= max(8, 2 * seconds * first)]
+        batches = [
+            batch
+            for batch in COHEN_BATCHES[device.type]
+            if batch <= max(256 if device.type == "cuda" else 8, 2 * seconds * first)
+        ]
         runs = {batch: make(network, sigma, batch, size) for batch in batches}
         tried = {b: max(rate(run, b, seconds / 4, first) for _ in range(2)) for b, run in runs.items()}
         print("  batches tried:", ", ".join(f"{batch}: {value:.1f}/s" for batch, value in tried.items()), flush=True)
@@ -235,7 +261,7 @@ def bench(name: str, options: argparse.Namespace) -> dict[str, Any]:
         for contestant, (run, batch, guess) in contestants.items():
             rates[contestant].append(rate(run, batch, seconds, guess))
         for dtype in engines:
-            peak = max(peaks(64, torch.float32 if dtype == "fp32" else torch.bfloat16).values())
+            peak = max(peaks(device, torch.float32 if dtype == "fp32" else torch.bfloat16, device.type).values())
             shares[dtype].append(100 * rates[dtype][-1] * flops / peak)
     against = {each: [a / b for a, b in zip(mine, rates["cohen"], strict=True)] for each, mine in rates.items()}
     print(f" {'fixed n':10} {'evaluations/s':28} {'s an image, n = 100 000':30} x Cohen's loop")
@@ -261,15 +287,24 @@ def bench(name: str, options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+@cache
+def demand(
+    log: Path | None, sigma: float, images: int
+) -> tuple[Floats, np.ndarray[Any, np.dtype[np.bool_]], Ints, float]:
+    """Failure rates and rightness of images, the evaluations that each needs, and their mean without labels."""
+    q, right = failure_rates(log, sigma, images)
+    plan, ids = GridPlan(sigma, RADII, ALPHA, N), np.arange(len(q))
+    cost = certify(drawn(q), ids, plan, N0, np.where(right, 0, 1)).evaluations
+    return q, right, cost, float(certify(drawn(q), ids, plan, N0).evaluations.mean())
+
+
 def end_to_end(
     engine: Engine, loop: tuple[Run, int, float], fixed: list[float], size: int, options: argparse.Namespace
 ) -> dict[str, list[float]]:
     sampler = Sampler(engine, lambda index: image(index % 100, size), options.sigma)
-    q, right = failure_rates(options.log, options.sigma)
+    q, right, cost, unknown = demand(options.log, options.sigma, options.curve)
     plan = GridPlan(options.sigma, RADII, ALPHA, N)
     ids, labels = np.arange(len(q)), np.where(right, 0, 1)
-    cost = certify(drawn(q), ids, plan, N0, labels).evaluations
-    unknown = certify(drawn(q), ids, plan, N0).evaluations.mean()
     print(
         f" end to end: sequential needs {cost.mean():.0f} evaluations an image, {(N + N0) / cost.mean():.1f} times "
         f"fewer than {N + N0} (labels not known: {unknown:.0f}, {(N + N0) / unknown:.1f} times)"
@@ -303,11 +338,15 @@ def main() -> None:
     parser.add_argument("--networks", help=f"of {','.join(MAKERS)}; else {','.join(QUICK)}")
     parser.add_argument("--log", type=Path, help="take the success rates from this log")
     parser.add_argument("--sigma", type=float, default=0.5, help="of the noise, and of the log")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=1, help="more than 1 only on a machine that is otherwise idle")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args()
     options.rounds, options.seconds, options.images = (3, 3.0, 6) if options.quick else (7, 8.0, 12)
+    options.curve = 10_000
     torch.set_num_threads(options.threads)
+    if options.device == "cuda":
+        print(torch.cuda.get_device_name())
     print(f"{processor()}, {options.threads} of {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     print(f"torch {torch.__version__}, {options.rounds} rounds, success rates: {options.log or 'curve'}")
     networks = {name: bench(name, options) for name in (options.networks or ",".join(QUICK)).split(",")}

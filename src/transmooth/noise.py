@@ -6,6 +6,7 @@ Images are float32 in [0, 1]; noise is drawn and added in float32, before the mo
 import hashlib
 import struct
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -20,7 +21,13 @@ def draw_sigmas(sigmas: Sequence[float], count: int, generator: torch.Generator)
     Returns float32 [count], on the generator's device.
     """
     choice = torch.randint(len(sigmas), (count,), generator=generator, device=generator.device)
-    return torch.tensor(list(sigmas), dtype=torch.float32, device=generator.device)[choice]
+    return _on_device(tuple(sigmas), generator.device)[choice]
+
+
+@lru_cache(maxsize=16)
+def _on_device(sigmas: tuple[float, ...], device: torch.device) -> Tensor:
+    """Return the sigmas as float32, copied once: the processor waits for a GPU at each copy from a list."""
+    return torch.tensor(sigmas, dtype=torch.float32, device=device)
 
 
 # By the name that a recipe's `noise` has: (sigmas, how many images, generator) → float32 [count].

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +18,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.conftest import NETWORK
 from tests.helpers.checkpoints import CARD, changed, same, tensors_of
@@ -35,7 +37,7 @@ from transmooth.runtime import shutdown
 from transmooth.training import loop
 from transmooth.training.loop import train
 from transmooth.training.save_points import SavePoints
-from transmooth.training.schedule import learning_rate
+from transmooth.training.schedule import OPTIMIZERS, learning_rate
 
 HEAD = {"backbone.fc.weight", "backbone.fc.bias"}
 
@@ -369,6 +371,38 @@ def test_training_is_a_loop_that_one_could_write_by_hand(digits: Path, tmp_path:
     assert all(torch.equal(tensor, network.state_dict()[name]) for name, tensor in tensors_of(tmp_path).items())
     lines = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
     assert [line["validation_score"] for line in lines] == scores
+
+
+class Waits(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Where the processor would have to wait for a GPU: numbers read, tensors made from a list."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket.__name__ in ("_local_scalar_dense", "lift_fresh", "nonzero", "equal"):
+            stack = traceback.extract_stack()[:-1]
+            frames = [frame for frame in stack if "transmooth" in frame.filename or frame.filename == __file__]
+            if not frames[-1].filename.endswith("loader.py"):  # what it makes is for the CPU
+                self.found.append(f"{frames[-1].filename}:{frames[-1].lineno}: {func}")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_no_step_waits_for_a_gpu(digits: Path, network: Network, optimizer: str) -> None:
+    made = train_spec(sigmas=[0.0, 0.5], augment=["resized_crop", "flip", "crop"], optimizer=optimizer)
+    accelerator = Accelerator(cpu=True)
+    model, prepared = accelerator.prepare(network.train(), OPTIMIZERS[optimizer](list(network.parameters()), 0.01, 0.1))
+    split, waits = open_split(digits, "train"), Waits()
+    loop.train_step(accelerator, made, model, prepared, split, 32, 0)
+    with waits:
+        sums = loop.train_step(accelerator, made, model, prepared, split, 32, 1)
+    assert waits.found == []
+    with waits:
+        sums.max().item()
+        torch.tensor([0.5])
+    assert len(waits.found) == 2
 
 
 def test_validation_draws_sigma_and_noise_for_each_chunk(

@@ -23,7 +23,7 @@ from transmooth import files, provenance
 from transmooth.checkpoint import resume, weights
 from transmooth.checkpoint.card import read_card
 from transmooth.data.augment import augment
-from transmooth.data.loader import Split, open_split
+from transmooth.data.loader import Split, open_split, to_device
 from transmooth.data.manifest import read_manifest
 from transmooth.data.order import batch_indices
 from transmooth.models.build import Network, build, reset_head
@@ -102,8 +102,8 @@ def train(spec: TrainSpec, data: Path, out: Path, start: Path | None = None, che
                 sums += train_step(accelerator, spec, model, optimizer, train_split, batch, step)
                 advance(batch)
                 if (step + 1) % epoch_steps == 0:
-                    seconds = time.monotonic() - epoch_started
                     loss, score, seen = accelerator.reduce(sums, reduction="sum").tolist()
+                    seconds = time.monotonic() - epoch_started  # a GPU is done once the sums are here
                     history.append(
                         {
                             "lr": lr,
@@ -200,20 +200,23 @@ def train_step(
     batch: int,
     step: int,
 ) -> Tensor:
-    """Take one optimizer step on this process's share of a batch: float64 [3], sums of loss, score and images."""
+    """Take one optimizer step on this process's share of a batch: float64 [3], sums of loss, score and images.
+
+    Nothing here waits for a GPU: while it computes, the processor reads the images of the steps that follow.
+    """
     rank, world = accelerator.process_index, accelerator.num_processes
     generator = torch.Generator(accelerator.device).manual_seed(training_key(spec.seed, 1, step, rank))
     mine = batch_indices(len(split), batch, step, spec.seed, rank, world)
     sums = torch.zeros(3, dtype=torch.float64, device=accelerator.device)
     for part in np.array_split(mine, spec.schedule.accumulate):
-        pixels, labels = (tensor.to(accelerator.device, non_blocking=True) for tensor in split.pixels(part))
+        pixels, labels = (to_device(tensor, accelerator.device) for tensor in split.pixels(part))
         images = augmented(spec, pixels, split.size, generator)
         with accelerator.accumulate(model):
             loss, metrics = objective(spec, model, images, labels, generator)
             accelerator.backward(loss)
             optimizer.step()
             optimizer.zero_grad()
-        sums += torch.stack([loss.detach().double() * len(labels), metrics["score"], sums.new_tensor(len(labels))])
+        sums += torch.stack([loss.detach().double() * len(labels), metrics["score"], sums.new_full((), len(labels))])
     return sums
 
 
@@ -241,9 +244,9 @@ def validate(accelerator: Accelerator, spec: TrainSpec, network: Network, split:
     for first, chunk in chunks(accelerator, network, split):
         generator = torch.Generator(accelerator.device).manual_seed(training_key(spec.seed, 2, first))
         if spec.views == 1:
-            images, labels = (tensor.to(accelerator.device) for tensor in split.batch(chunk))
+            images, labels = (to_device(tensor, accelerator.device) for tensor in split.batch(chunk))
         else:
-            pixels, labels = (tensor.to(accelerator.device) for tensor in split.pixels(chunk))
+            pixels, labels = (to_device(tensor, accelerator.device) for tensor in split.pixels(chunk))
             images = augmented(spec, pixels, split.size, generator)
         with torch.no_grad():
             _, metrics = objective(spec, network, images, labels, generator)
@@ -255,7 +258,7 @@ def count_correct(accelerator: Accelerator, network: Network, split: Split) -> i
     """Return how many images of a split are classified right, without noise, over all processes."""
     correct = torch.zeros((), dtype=torch.int64, device=accelerator.device)
     for _, chunk in chunks(accelerator, network, split):
-        images, labels = (tensor.to(accelerator.device) for tensor in split.batch(chunk))
+        images, labels = (to_device(tensor, accelerator.device) for tensor in split.batch(chunk))
         with torch.inference_mode():
             correct += (network(images).argmax(1) == labels).sum()
     return int(accelerator.reduce(correct, reduction="sum"))
