@@ -87,6 +87,9 @@ def shards_of(images: int, folder: Path) -> list[Path]:
             "dtype": np.full(rows, "bf16"),
             "model": np.full(rows, "0" * 64),
             "seconds": rng.random(rows),
+            "runner_up": rng.integers(0, 1000, rows),
+            "engine": np.full(rows, "compiled"),
+            "batch": np.full(rows, 1024),
         }
         table = pa.table({name: pa.array(columns[name]) for name in records.SCHEMA.names}, records.SCHEMA)
         paths.append(folder / f"{shard + 1}-of-{SHARDS}.parquet")
