@@ -61,7 +61,7 @@ def timed(memory: Path, images: Tensor, known: dict[str, float], evaluations: in
     """What is chosen for a network that was timed already."""
     prepare(Linear(0.0).eval(), images, 0.5, 0)
     (path,) = memory.glob("*.json")
-    every = {f"eager {batch}": batch * 1e-2 for batch in engine.BATCHES["cpu"]}
+    every = {f"eager {batch}": batch * 1e-2 for batch in (engine.FEW, *engine.BATCHES["cpu"])}
     path.write_text(json.dumps(every | known))
     return prepare(Linear(0.0).eval(), images, 0.5, evaluations, **asked)
 
@@ -101,7 +101,7 @@ def test_the_smallest_batch_that_is_near_the_best_is_chosen(memory: Path, images
     known = {f"eager {batch}": batch * seconds for batch, seconds in each.items()}
     assert timed(memory, images, known, 100_000, engine="eager").batch == 64
     assert timed(memory, images, known, 100, engine="eager").batch == engine.USUAL["cpu"]  # a second: not looked at
-    slow = {f"eager {batch}": batch * 0.1 for batch in each}
+    slow = {f"eager {batch}": batch * 0.1 for batch in (engine.FEW, *each)}
     assert timed(memory, images, slow, 100_000, engine="eager").batch == 8  # of equals, the smallest
 
 
@@ -120,7 +120,7 @@ def test_a_network_is_timed_once(images: Tensor) -> None:
 def test_a_damaged_memory_is_made_anew(memory: Path, images: Tensor) -> None:
     prepare(Slow(), images, 0.5, 20_000, engine="eager")
     (path,) = memory.glob("*.json")
-    for damaged in ("{", "[1]", '{"eager 8": "fast"}', ""):
+    for damaged in ("{", "[1]", '{"eager 4": "fast"}', ""):
         path.write_text(damaged)
         assert prepare(Slow(), images, 0.5, 20_000, engine="eager").rate is not None
 

@@ -190,7 +190,7 @@ def _ready(
     import torch
 
     from transmooth.evaluation.certify import settings_of
-    from transmooth.smoothing.engine import EXAMPLES, prepare
+    from transmooth.smoothing.engine import EXAMPLES, FEW, prepare
     from transmooth.smoothing.methods import evaluations
 
     settings = settings_of(spec)
@@ -204,7 +204,7 @@ def _ready(
         tell(f"{made.rate:.0f} evaluations a second: at most {duration(len(indices) * most / made.rate)}{about}")
         if made.dtype == "fp32":
             half, full = (
-                prepare(network, some, spec.sigmas[0], planned, dtype=dtype, engine="eager", batch=made.batch)
+                prepare(network, some, spec.sigmas[0], planned, dtype=dtype, engine="eager", batch=FEW)
                 for dtype in ("bf16", "fp32")
             )
             if half.dtype == "bf16" and half.rate and full.rate:

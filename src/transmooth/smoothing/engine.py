@@ -27,12 +27,12 @@ from transmooth.params.values import Engine as EngineName
 from transmooth.smoothing.deploy import Deployed, compare, deploy
 
 BATCHES = {"cpu": (8, 16, 32, 64, 128, 256), "cuda": (64, 128, 256, 512, 1024, 2048, 4096)}
-FEW = 8  # images whose time tells whether more should be timed
-EXAMPLES = 8  # images on which a deployed network is compared with the given one
+FEW = 4  # images whose time tells whether more should be timed
+EXAMPLES = 4  # images on which a deployed network is compared with the given one
 USUAL = {"cpu": 256, "cuda": 1024}  # the batch where a timing is not worth its time
 LONGEST = 1.0  # seconds that one batch may take
 NEAR = 1.03  # a smaller batch is as good as the best one when it takes no more than so many times its time
-RUNS = 3  # the fastest counts, whatever else the machine does
+RUNS = 3  # the fastest counts, whatever else the machine does; of a batch that takes longer than LONGEST the first
 SMALL = 5.0  # seconds of work below which no more is timed than a FEW images
 WORTH = 90.0  # seconds of work from which compiling is tried
 GAIN = 1.05  # how many times faster an engine must be than a simpler one
@@ -158,10 +158,15 @@ class Timings:
         run, started = self.networks[engine], time.perf_counter()
         try:
             with _ALLOWED:
-                for _ in range(2):  # a graph is captured in the second run
-                    logits = run(noisy)
+                logits = run(noisy)
+                if engine == "eager" and time.perf_counter() - started > LONGEST:
+                    return time.perf_counter() - started  # the first run is slower than others, but not by much
+                if engine != "eager":
+                    logits = run(noisy)  # a graph is captured in the second run
             if engine != "eager":
                 compare(logits.float(), self.eager(noisy).float(), self.eager.dtype or "bf16")
+            if noisy.is_cuda:
+                torch.cuda.synchronize()
         except torch.cuda.OutOfMemoryError:
             return math.inf
         except Exception as error:  # a compiler's or someone's module's
