@@ -62,14 +62,15 @@ def write_text(path: Path, content: str) -> None:
 
 
 @contextmanager
-def locked(path: Path, patience: float = PATIENCE) -> Iterator[None]:
+def locked(path: Path, patience: float | None = None) -> Iterator[None]:
     """Keep the output `path`, a file or a folder, for this process, by a lock beside it.
 
     The system lets go of it when the process ends, however that happens; who was told to end may still be saving, so
-    this waits for `patience` seconds, then raises InUseError.  Temporary files that killed writers left are removed.
+    this waits for `patience` seconds, else PATIENCE, then raises InUseError.  Temporary files that killed writers left are removed.
     """
     place = path.absolute()  # "." has no name
     lock, started, waits = place.with_name(f".{place.name}.lock"), time.monotonic(), False
+    patience = PATIENCE if patience is None else patience
     with naming(lock):
         lock.parent.mkdir(parents=True, exist_ok=True)
         while (descriptor := _lock(lock)) is None:
