@@ -28,6 +28,9 @@ def row(index: int, sigma: float = 0.5, **changes: Any) -> dict[str, Any]:
         "dtype": "fp32",
         "model": "abc",
         "seconds": 0.5,
+        "runner_up": 60,
+        "engine": "eager",
+        "batch": 256,
     }
     return made | changes
 

@@ -17,6 +17,12 @@ def test_round_trip_keeps_every_digit_and_sorts(tmp_path: Path) -> None:
     assert read == sorted(rows, key=lambda r: (r["sigma"], r["index"]))
 
 
+def test_an_older_file_lacks_what_is_new(tmp_path: Path) -> None:
+    new = ["runner_up", "engine", "batch"]
+    records.seal(table(row(1)).drop_columns(new), tmp_path / "old.parquet")
+    assert records.read(tmp_path / "old.parquet").to_pylist() == [row(1) | dict.fromkeys(new)]
+
+
 def test_a_doubled_image_and_a_second_model_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"r.parquet: image 1 is there twice at sigma = 0.5"):
         records.write(table(row(1), row(1)), tmp_path / "r.parquet")
