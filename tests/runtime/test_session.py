@@ -1,6 +1,7 @@
 """What one Snakemake process does around its jobs."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -97,3 +98,19 @@ def test_a_state_that_brings_outputs_back_is_forgotten_once_snakemake_has_them(
     session.forget_finished_trainings([done, running, tmp_path / "never"])
     assert not (done / "resume.pt").exists()
     assert (running / "resume.pt").exists()
+
+
+def test_shards_go_once_their_records_are_there(tmp_path: Path) -> None:
+    def written(name: str, seconds: int) -> Path:
+        path = tmp_path / "study" / "evaluate" / "layer_norm" / "clean@downstream" / "0" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+        os.utime(path, (seconds, seconds))
+        return path
+
+    left, records = written("certify/1-of-2.parquet", 1), written("certify/records.parquet", 2)
+    newer = written("certify/2-of-2.parquet", 3)  # a new certification, whose records are still the old ones
+    alone = written("again/1-of-1.parquet", 1)
+    session.hold_folder(tmp_path / "study", tmp_path, {}, []).close()
+    assert not left.exists()
+    assert all(path.exists() for path in (records, newer, alone))

@@ -25,8 +25,9 @@ def hold_folder(folder: Path, root: Path, outputs: Mapping[str, Sequence[str]], 
     """Keep a study's folder, and put it in order where no other Snakemake is at work in it.
 
     Every Snakemake that lives shares a lock which the system frees: who gets it alone knows that the others are dead.
-    Locks that they left are removed, for which Snakemake would want `--unlock`, and what DVC checked out is taken (see
-    mirror.py, for `outputs` and `outside` too).  The file that is returned keeps this process's share.
+    Locks that they left are removed, for which Snakemake would want `--unlock`, and shards that were made into records;
+    what DVC checked out is taken (see mirror.py, for `outputs` and `outside` too).  The file that is returned keeps this
+    process's share.
     """
     (folder / ".snakemake").mkdir(exist_ok=True)
     alive = open(folder / ".snakemake" / "alive", "w")  # noqa: SIM115  (it stays open)
@@ -34,6 +35,7 @@ def hold_folder(folder: Path, root: Path, outputs: Mapping[str, Sequence[str]], 
         fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for lock in (folder / ".snakemake" / "locks").glob("*.lock"):
             lock.unlink()
+        _remove_shards(folder)
         if stay := mirror.take(folder, folder / "dvc", outputs, outside, partial(_in_cache, root)):
             print(
                 f"{len(stay)} results are in no DVC cache and stay, though results/{folder.name}/dvc has others "
@@ -42,6 +44,18 @@ def hold_folder(folder: Path, root: Path, outputs: Mapping[str, Sequence[str]], 
             )
     fcntl.flock(alive, fcntl.LOCK_SH)
     return alive
+
+
+def _remove_shards(folder: Path) -> None:
+    """Remove shards that are older than the records beside them.
+
+    Snakemake does that when `finish` is done.  But one that is killed in its last moment can bring its records into
+    place after Snakemake gave it up and looked for outputs: they are whole, and the next run has nothing left to do.
+    """
+    for records in folder.glob("evaluate/**/records.parquet"):
+        for shard in records.parent.glob("*-of-*.parquet"):
+            if shard.stat().st_mtime_ns < records.stat().st_mtime_ns:
+                shard.unlink()
 
 
 def give_to_dvc(folder: Path, outputs: Mapping[str, Sequence[str]], outside: Sequence[str]) -> None:
