@@ -26,8 +26,8 @@ def hold_folder(folder: Path, root: Path, outputs: Mapping[str, Sequence[str]], 
 
     Every Snakemake that lives shares a lock which the system frees: who gets it alone knows that the others are dead.
     Locks that they left are removed, for which Snakemake would want `--unlock`, and shards that were made into records;
-    what DVC checked out is taken (see mirror.py, for `outputs` and `outside` too).  The file that is returned keeps this
-    process's share.
+    what DVC checked out is taken (see mirror.py, for `outputs` and `outside` too).  The file that is returned keeps
+    this process's share.
     """
     (folder / ".snakemake").mkdir(exist_ok=True)
     alive = open(folder / ".snakemake" / "alive", "w")  # noqa: SIM115  (it stays open)
