@@ -95,6 +95,21 @@ def test_the_rows_of_cohen_are_what_cohen_decides() -> None:
     assert {(row["method"], row["sigma"], row["alpha"], row["n0"]) for row in found} == {("cohen", 0.5, 0.001, 100)}
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_the_runner_up_is_the_most_frequent_other_class(method: Method) -> None:
+    def counts(stream: int, images: np.ndarray, start: np.ndarray, n: np.ndarray) -> np.ndarray:
+        """Classes 1, 3, 0 with 90, 7 and 3 % of the samples, as exactly as integers can."""
+        until = [[(stop * share) // 100 for share in (3, 90, 0, 7)] for stop in (start + n).tolist()]
+        before = [[(stop * share) // 100 for share in (3, 90, 0, 7)] for stop in start.tolist()]
+        table = np.array(until) - np.array(before)
+        table[:, 1] += n - table.sum(1)
+        return table
+
+    got = METHODS[method](counts, np.arange(2), None, 0.5, asked_for(method))
+    assert (got.n > 0).all()
+    assert got.runner_up.tolist() == [n * 7 // 100 for n in got.n.tolist()]
+
+
 def test_who_tolerates_more_takes_fewer_samples() -> None:
     counts, images = coins(*[[p, 1 - p] for p in np.linspace(0.5, 1, 60).tolist()]), np.arange(60)
     taken = [
