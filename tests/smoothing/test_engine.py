@@ -46,6 +46,19 @@ class Small(nn.Module):
         return self.head(self.norm(self.conv(images))[:, :, 1, 1])  # type: ignore[no-any-return]
 
 
+class Strides(Small):
+    """Remembers how the batches that it was given lie in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[tuple[int, ...]] = set()
+
+    def forward(self, images: Tensor) -> Tensor:
+        if len(images) == 16:
+            self.seen.add(images.stride())
+        return super().forward(images)
+
+
 class Slow(Small):
     """Takes a millisecond and a tenth of one for each image, and counts its calls."""
 
@@ -193,3 +206,13 @@ def test_an_engine_that_is_not_to_be_had_is_refused(images: Tensor, monkeypatch:
     assert prepare(Small(), images, 0.5, 100, batch=8).name == "eager"
     with pytest.raises(ValueError, match="engine: fast is not for a device of kind cpu"):
         prepare(Small(), images, 0.5, 100, engine="fast")  # type: ignore[arg-type]
+
+
+def test_what_is_timed_lies_in_memory_as_what_is_certified(images: Tensor) -> None:
+    # A compiled program is for one layout: with another the timing is of another program, and it is compiled anew.
+    network = Strides()
+    made = prepare(network, images, 0.5, 10**9, engine="eager", batch=16)
+    Sampler(made, image, 0.5)(ESTIMATION, np.array([0]), np.array([0]), np.array([32]))
+    deployed = made.run.network  # type: ignore[attr-defined]
+    assert made.rate is not None
+    assert network.seen | deployed.seen == {(48, 1, 12, 3)}

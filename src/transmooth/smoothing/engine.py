@@ -144,9 +144,10 @@ class Timings:
         return self.networks[engine]
 
     def _noisy(self, batch: int) -> Tensor:
+        """A batch as the sampler has it, of the same strides too: for others a program is compiled anew."""
         generator = torch.Generator(self.image.device).manual_seed(0)
         noise = torch.empty(batch, *self.image.permute(1, 2, 0).shape, device=self.image.device)
-        return self.image.permute(1, 2, 0) + 0.25 * noise.normal_(generator=generator)
+        return noise.normal_(generator=generator).mul_(0.25).add_(self.image.permute(1, 2, 0))
 
     def compilation(self, engine: str) -> float:
         """Return the seconds that an engine took before its first timed batch."""
