@@ -116,7 +116,7 @@ def ours(engine: Engine, sigma: float, size: int) -> Run:
 
     def run(n: int) -> Any:
         settings = Settings("cohen", 1, n - 1, ALPHA)
-        return list(certify_chunks(engine, lambda index: image(index, size), [(sigma, 0, 0)], settings))
+        return list(certify_chunks({sigma: engine}, lambda index: image(index, size), [(sigma, 0, 0)], settings))
 
     return run
 

@@ -43,6 +43,7 @@ from transmooth.runtime import memory
 from transmooth.specs import NetworkSpec, ScheduleSpec, TrainSpec
 from transmooth.training.loop import train_step
 from transmooth.training.schedule import OPTIMIZERS
+from transmooth.training.task import Task
 
 SIGMAS = (0.0, 0.25, 0.5, 1.0)
 IMAGES, CLASSES = 10_000, 10
@@ -115,7 +116,7 @@ def ours(model: Network, split: Split, batch: int, device: torch.device) -> Step
         augment=("flip", "crop"),
     )
     steps = iter(range(10**9))
-    return lambda: train_step(accelerator, spec, prepared, optimizer, split, batch, next(steps))
+    return lambda: train_step(accelerator, Task(spec), prepared, optimizer, split, batch, next(steps))
 
 
 def plain(model: Network, split: Split, batch: int, device: torch.device) -> Step:

@@ -17,7 +17,7 @@ from transmooth.cli import job, training
 from transmooth.cli.main import COMMANDS
 from transmooth.data import augment, sources
 from transmooth.evaluation import load_evaluation
-from transmooth.models import build, norms
+from transmooth.models import build, denoiser, norms
 from transmooth.models import trainable as trainables
 from transmooth.objectives import load_objective
 from transmooth.params import datasets, recipes, study, tables, values
@@ -52,6 +52,7 @@ SOURCES = kinds(datasets.Dataset.model_fields["source"].annotation)
         (values.Stem, build.STEMS),
         (values.Trainable, trainables.TRAINABLE),
         (values.Noise, noise.SIGMAS),
+        (values.Prediction, denoiser.PREDICTIONS),
         (values.Augmentation, augment.AUGMENTATIONS),
         (values.Optimizer, schedule.OPTIMIZERS),
         (values.Precision, schedule.PRECISIONS),
@@ -76,6 +77,7 @@ def test_every_closed_choice_is_one_of_these() -> None:
         "Stem",
         "Trainable",
         "Noise",
+        "Prediction",
         "Augmentation",
         "Optimizer",
         "Precision",

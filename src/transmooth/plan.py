@@ -146,7 +146,10 @@ class Plan:
 
     def denoiser(self, run: Run) -> Run | None:
         """Return the run of the denoiser that a run's last stage names: at the study's first seed, for all of them."""
-        if (text := self.recipe(run).denoiser) is None:
+        text = self.recipe(run).denoiser
+        if text == "default":
+            text = self.study.denoiser
+        if text is None:
             return None
         network, *stages = text.split("/")
         return Run(network, tuple(Stage(*stage.split("@")) for stage in stages), self.study.seeds[0])
@@ -270,7 +273,11 @@ class Plan:
             augment=self.params.datasets[self.dataset(run)].augment,
             # Its input file alone would not tell that it is another one: of inputs only their content re-runs a job.
             denoiser=denoiser.path if denoiser else None,
-            **recipe.model_dump(exclude={"schedule", "epochs", "denoiser"}),
+            options_from={str(epoch): options for epoch, options in recipe.options_from.items()}
+            if recipe.options_from
+            else None,
+            options=self.study.options.get(recipe.objective, {}) | recipe.options,
+            **recipe.model_dump(exclude={"schedule", "epochs", "denoiser", "options", "options_from"}),
         )
 
     def evaluate_spec(self, run: Run, name: str) -> specs.CertifySpec | specs.ShiftSpec:

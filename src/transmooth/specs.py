@@ -91,12 +91,17 @@ class ScheduleSpec(Spec):
     precision: Precision
     accumulate: int
     processes: int
+    of_epochs: int | None = None
+    weight_decay_end: float | None = None
+    layer_decay: float | None = None
+    clip: float | None = None
 
 
 class TrainSpec(Spec):
     """One stage of a run.
 
     network: what the first stage starts from; None where a checkpoint is.  run: None for a training outside of a study.
+    options_from: epoch, counted from 0, as text → options that are others from then on.
     denoiser: the run of the network that cleans what this one sees; None where there is none.
     """
 
@@ -105,6 +110,7 @@ class TrainSpec(Spec):
     network: NetworkSpec | None = None
     objective: str
     options: dict[str, JsonValue]
+    options_from: dict[str, dict[str, JsonValue]] | None = None
     sigmas: tuple[float, ...]
     noise: Noise
     views: int

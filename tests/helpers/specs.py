@@ -33,8 +33,7 @@ def train_spec(**changes: Any) -> TrainSpec:
         "trainable": "all",
         "augment": [],
     }
-    assert schedule.keys() == ScheduleSpec.model_fields.keys()
-    schedule |= {key: changes.pop(key) for key in schedule if key in changes}
+    schedule |= {key: changes.pop(key) for key in ScheduleSpec.model_fields if key in changes}
     return TrainSpec.of(made | {"schedule": schedule} | changes)
 
 

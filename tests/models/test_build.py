@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from tests.conftest import NETWORK
-from transmooth.models.build import Network, build, reset_head
+from transmooth.models.build import Network, build
 
 
 def test_normalisation_is_inside(network: Network) -> None:
@@ -45,7 +45,7 @@ def test_a_network_without_a_stem_to_replace_is_refused() -> None:
 
 def test_reset_head_draws_a_new_head_and_nothing_else(network: Network) -> None:
     before = copy.deepcopy(network.state_dict())
-    reset_head(network, 4)
+    network.reset_head(4)
     after = network.state_dict()
     assert after["backbone.fc.weight"].shape == (4, 16)
     assert all(torch.equal(before[k], after[k]) for k in before if not k.startswith("backbone.fc"))

@@ -12,7 +12,10 @@ from transmooth.runtime.closure import PLUMBING, SOURCES, digest, sources
 
 # Shared by several jobs.
 CARD = ["checkpoint/__init__.py", "checkpoint/card.py"]
-NETWORKS = ["models/__init__.py", "models/build.py", "models/check.py", "models/norms.py"]
+NETWORKS = [
+    *("models/__init__.py", "models/build.py", "models/check.py", "models/denoiser.py", "models/norms.py"),
+]
+DENOISERS = ["loading/__init__.py", "loading/denoisers.py", "loading/functions.py"]
 SPLITS = ["data/__init__.py", "data/augment.py", "data/loader.py", "data/manifest.py"]
 PREPARED = [
     *("data/__init__.py", "data/manifest.py", "data/picture.py", "data/prepare.py"),
@@ -43,12 +46,13 @@ JOBS: dict[str, tuple[list[str], list[str]]] = {
             *("checkpoint/resume.py", "checkpoint/weights.py"),
             *SPLITS,
             "data/order.py",
+            *DENOISERS,
             *NETWORKS,
             "models/trainable.py",
             "noise.py",
             *("objectives/__init__.py", "objectives/cross_entropy.py"),
             *("training/__init__.py", "training/loop.py", "training/progress.py"),
-            *("training/save_points.py", "training/schedule.py"),
+            *("training/save_points.py", "training/schedule.py", "training/task.py"),
         ],
     ),
     "evaluate certify": (
@@ -58,6 +62,7 @@ JOBS: dict[str, tuple[list[str], list[str]]] = {
             "checkpoint/weights.py",
             *SPLITS,
             *("evaluation/__init__.py", "evaluation/certify.py"),
+            *DENOISERS,
             *NETWORKS,
             "noise.py",
             *RECORDS,

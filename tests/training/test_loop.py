@@ -38,15 +38,16 @@ from transmooth.training import loop
 from transmooth.training.loop import train
 from transmooth.training.save_points import SavePoints
 from transmooth.training.schedule import OPTIMIZERS, learning_rate
+from transmooth.training.task import Task
 
 HEAD = {"backbone.fc.weight", "backbone.fc.bias"}
 
 
-def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> Callable[..., Tensor]:
+def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> Callable[..., loop.Sums]:
     """Interrupt every training after so many steps; returns the real step."""
     real, calls = loop.train_step, 0
 
-    def killed(*arguments: Any) -> Tensor:
+    def killed(*arguments: Any) -> loop.Sums:
         nonlocal calls
         calls += 1
         if calls > steps:
@@ -83,7 +84,7 @@ def test_a_checkpoint_that_snakemake_removed_is_there_again_unless_the_sources_c
     steps = 0
     real = loop.train_step
 
-    def counted(*arguments: Any) -> Tensor:
+    def counted(*arguments: Any) -> loop.Sums:
         nonlocal steps
         steps += 1
         return real(*arguments)
@@ -157,7 +158,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert not (tmp_path / "stopped" / "model.json").exists()
     steps = 0
 
-    def counted(*arguments: Any) -> Tensor:
+    def counted(*arguments: Any) -> loop.Sums:
         nonlocal steps
         steps += 1
         return real(*arguments)
@@ -327,7 +328,7 @@ def test_no_epochs_of_a_network_write_its_random_weights(digits: Path, tmp_path:
 def test_a_stage_on_the_same_dataset_goes_on_from_the_one_before(digits: Path, tmp_path: Path, upstream: Path) -> None:
     spec = train_spec(network=None, sigmas=[0.0, 0.25], **FEW_STEPS)
     train_split = open_split(digits, "train")
-    began, _ = loop.begin(spec, train_split, upstream)
+    began = loop.begin(spec, train_split, upstream)
     start = tensors_of(upstream)
     assert all(torch.equal(tensor, start[name]) for name, tensor in began.state_dict().items())
     train(spec, digits, tmp_path, upstream)
@@ -395,12 +396,12 @@ def test_no_step_waits_for_a_gpu(digits: Path, network: Network, optimizer: str)
     accelerator = Accelerator(cpu=True)
     model, prepared = accelerator.prepare(network.train(), OPTIMIZERS[optimizer](list(network.parameters()), 0.01, 0.1))
     split, waits = open_split(digits, "train"), Waits()
-    loop.train_step(accelerator, made, model, prepared, split, 32, 0)
+    loop.train_step(accelerator, Task(made), model, prepared, split, 32, 0)
     with waits:
-        sums = loop.train_step(accelerator, made, model, prepared, split, 32, 1)
+        sums = loop.train_step(accelerator, Task(made), model, prepared, split, 32, 1)
     assert waits.found == []
     with waits:
-        sums.max().item()
+        sums["loss"].item()
         torch.tensor([0.5])
     assert len(waits.found) == 2
 
@@ -422,7 +423,7 @@ def test_validation_draws_sigma_and_noise_for_each_chunk(
     seen: list[Tensor] = []
     network.train()
     network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    score = loop.validate(Accelerator(cpu=True), train_spec(sigmas=sigmas, seed=7), network, validation)
+    score = loop.validate(Accelerator(cpu=True), Task(train_spec(sigmas=sigmas, seed=7)), network, validation)
     assert score == correct / len(validation)
     assert all(torch.equal(one, other) for one, other in zip(seen, expected, strict=True))
     assert not network.training
@@ -526,7 +527,7 @@ def test_the_card_of_two_processes_is_of_the_network_that_is_saved(digits: Path,
     network, card = weights.load(tmp_path)
     one = Accelerator(cpu=True)
     assert card["test"]["correct"] == loop.count_correct(one, network, open_split(digits, "test"))
-    assert card["validation_score"] == loop.validate(one, spec, network, open_split(digits, "validation"))
+    assert card["validation_score"] == loop.validate(one, Task(spec), network, open_split(digits, "validation"))
 
 
 def test_a_state_of_other_weights_is_not_gone_on_with(

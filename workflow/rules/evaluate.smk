@@ -4,6 +4,8 @@ rule evaluate:
         data=lambda wildcards: prepared(PLAN.dataset(run(wildcards))),
         weights="train/{run}/model.safetensors",
         start=lambda wildcards: weights(PLAN.from_start(run(wildcards), wildcards.evaluation)),
+        # The card of the weights says where it is.
+        denoiser=lambda wildcards: weights(PLAN.denoiser(run(wildcards))),
     output:
         temp("evaluate/{run}/{evaluation}/{shard}-of-{shards}.parquet"),
     log:

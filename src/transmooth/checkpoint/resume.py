@@ -14,14 +14,14 @@ from transmooth import files
 def new_state(job: dict[str, Any]) -> dict[str, Any]:
     """The state of a training before its first step.
 
-    job: whatever its result depends on.  `trial` counts the learning rates that are done; `sums` and `seconds` are
-    those of the epoch so far.
+    job: whatever its result depends on.  `trial` counts the learning rates that are done; `sums`, by name, and
+    `seconds` are those of the epoch so far.
     """
     return {
         "job": json.dumps(job, sort_keys=True),
         "trial": 0,
         "step": 0,
-        "sums": [0.0] * 3,
+        "sums": {},
         "seconds": 0.0,
         "history": [],
         "best": None,
@@ -46,4 +46,7 @@ def load_state(path: Path, *jobs: dict[str, Any]) -> dict[str, Any] | None:
         print(f"{path}: damaged, starting anew")
         return None
     state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    return state if state.get("job") in [json.dumps(job, sort_keys=True) for job in jobs] else None
+    if state.keys() < new_state({}).keys() or not isinstance(state["sums"], dict):
+        print(f"{path}: of an older version, starting anew")
+        return None
+    return state if state["job"] in [json.dumps(job, sort_keys=True) for job in jobs] else None

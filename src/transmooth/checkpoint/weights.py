@@ -9,12 +9,13 @@ from pydantic import ValidationError
 
 from transmooth import files
 from transmooth.checkpoint.card import CheckpointError, read_card, write_card
-from transmooth.models.build import Network, build
+from transmooth.models.build import Network, create
 from transmooth.models.check import FAULTS, planned
+from transmooth.models.denoiser import Denoiser
 from transmooth.specs import NetworkSpec
 
 
-def save(folder: Path, network: Network, card: dict[str, Any]) -> None:
+def save(folder: Path, network: Network | Denoiser, card: dict[str, Any]) -> None:
     """Write weights, then the card that names their hash; each file whole or not at all."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     files.write_bytes(folder / "model.safetensors", safetensors.torch.save(weights))
@@ -22,6 +23,17 @@ def save(folder: Path, network: Network, card: dict[str, Any]) -> None:
 
 
 def load(folder: Path) -> tuple[Network, dict[str, Any]]:
+    """Rebuild the classifier of a checkpoint as `load_any` does.  Raises CheckpointError for a denoiser's.
+
+    It is the network alone: a denoiser before it is another checkpoint (see `loading.denoisers.load_classifier`).
+    """
+    network, card = load_any(folder)
+    if not isinstance(network, Network):
+        raise CheckpointError(f"{folder}: is a denoiser; a classifier takes it by --denoiser {folder}")
+    return network, card
+
+
+def load_any(folder: Path) -> tuple[Network | Denoiser, dict[str, Any]]:
     """Rebuild the network of a checkpoint, in eval mode on the CPU, and return it with its card.
 
     Raises CheckpointError when a file is missing, its hash is not the card's, the card describes no network, or the
@@ -50,7 +62,7 @@ def load(folder: Path) -> tuple[Network, dict[str, Any]]:
     return network.eval(), card
 
 
-def _described(card: dict[str, Any], folder: Path) -> Network:
+def _described(card: dict[str, Any], folder: Path) -> Network | Denoiser:
     """Return the network of a card, whose weights are still to come; it is no larger than the file of these."""
     where = f"{folder / 'model.json'}: describes no network"
     try:
@@ -59,10 +71,13 @@ def _described(card: dict[str, Any], folder: Path) -> Network:
     except safetensors.SafetensorError as error:
         raise CheckpointError(f"{folder / 'model.safetensors'}: not weights: {error}") from error
     try:
-        network = NetworkSpec.of(card["network"]).model_copy(update={"weights": "random"})
+        described = NetworkSpec.of(card["network"])
+        network = described.model_copy(update={"weights": "random"})
         # Twice as many: a stem that is replaced counts too.
         planned(network, len(card["classes"]), 2 * len(shapes), 2 * sum(map(math.prod, shapes)))
-        return build(network, len(card["classes"]), card["mean"], card["std"])
+        built = create(network, len(card["classes"]), card["mean"], card["std"])
+        built.spec = described
+        return built
     except ValidationError as error:
         detail = error.errors()[0]
         key = ".".join(map(str, ("network", *detail["loc"])))

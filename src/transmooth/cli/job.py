@@ -77,6 +77,7 @@ def train(
     data: Data,
     out: Out,
     start: Start = None,
+    denoiser: Annotated[str | None, typer.Option(help="What cleans the images that the network sees.")] = None,
     checkpoint_seconds: Annotated[float, typer.Option(help="Longest time between two saves of the state.")] = 300,
 ) -> None:
     """Train one stage of a run."""
@@ -88,7 +89,7 @@ def train(
     with guard.exclusive(out):
         guard.verify(data)
         shutdown.stop_at_next_save()
-        train(TrainSpec.of(spec), data, out, start, checkpoint_seconds)
+        train(TrainSpec.of(spec), data, out, start, checkpoint_seconds, denoiser)
 
 
 @app.command()

@@ -29,6 +29,13 @@ Model = Annotated[
     ),
 ]
 Images = Annotated[str, typer.Argument(help="Prepared folder, ImageFolder, or torchvision NAME or NAME@ROOT")]
+Denoiser = Annotated[
+    str | None,
+    typer.Option(
+        help="What cleans the noisy images before the model: checkpoint folder, folder of diffusers, "
+        "diffusers:OWNER/NAME, OpenAI's .pt or module:function"
+    ),
+]
 Split = Annotated[str, typer.Option(help="Which split of the images.")]
 Count = Annotated[int | None, typer.Option("--images", min=1, help="How many, evenly spaced; else all.")]
 Engine = Annotated[EngineName, typer.Option(help="How the network is run; auto times it and chooses.")]
@@ -54,6 +61,7 @@ def certify(
             min=1e-6, help="Of sequential: the certificates that may be lost to save n samples; 0.2 saves a fifth."
         ),
     ] = None,
+    denoiser: Denoiser = None,
     count: Count = None,
     split: Split = "test",
     size: Size = None,
@@ -74,6 +82,8 @@ def certify(
           --radii 0,0.25,0.5 --images 100 --out records.parquet
       transmooth certify timm:resnet10t@weights.safetensors pictures/ --size 32 \\
           --sigma 0.25 --n 1000 --images 2 --out log.tsv
+      transmooth certify timm:vit_base_patch16_224@weights.safetensors pictures/ \\
+          --size 224 --denoiser ddpm/ --sigma 0.5 --out records.parquet
     """
     with faults_in_one_line():
         from transmooth.loading.images import load_images
@@ -105,7 +115,7 @@ def certify(
                 show(rows, total)
 
             try:
-                loaded, pictures = load_model(model), load_images(images, split, size)
+                loaded, pictures = load_model(model, denoiser), load_images(images, split, size)
                 notes = _certify_to(out, spec, loaded, pictures, partial(_ready, engine, batch, tell), progress)
             except KeyboardInterrupt:
                 typer.echo(f"stopped: {done} images are done and kept; the same command goes on from there", err=True)
@@ -137,13 +147,15 @@ def _certify_to(
     from transmooth.records import logs
     from transmooth.records import table as records
     from transmooth.records.journal import Journal
+    from transmooth.smoothing.engine import base_classifier
     from transmooth.smoothing.methods import check
     from transmooth.smoothing.smoothed import check_model
 
     if out.suffix not in (".parquet", ".tsv"):
         raise ValueError(f"{out}: should end in .parquet (records) or .tsv (log)")
     check(settings_of(spec), spec.sigmas[0])
-    network = model.module.to("cuda" if torch.cuda.is_available() else "cpu")
+    model.check(spec.sigmas[0], images.fetch(0).shape[-1])
+    network = base_classifier(model.module, spec.sigmas[0]).to("cuda" if torch.cuda.is_available() else "cpu")
     check_classes(model, check_model(network, images.fetch(0)), images)
     header = {"spec": spec.dump(), "model": model.identity, "data": images.identity}
     indices = test_indices(len(images), spec.images).tolist()
@@ -162,7 +174,9 @@ def _certify_to(
         todo = left(spec, indices, finished)
         labels = [int(images.labels[index]) for _, index in todo]
         prepared = ready(spec, network, images, indices)
-        for rows in certify(settings_of(spec), prepared, model.sha256, images.fetch, todo, labels, journal):
+        for rows in certify(
+            settings_of(spec), {spec.sigmas[0]: prepared}, model.sha256, images.fetch, todo, labels, journal
+        ):
             progress(rows, len(indices))
         made = header | {"versions": provenance.versions(), "commit": provenance.commit()}
         table = records.complete(records.from_rows(journal.finished(), made), out, indices, spec.sigmas)
@@ -230,6 +244,7 @@ def predict(
     sigma: Sigma,
     n: Annotated[int, typer.Option(help="Votes per image.")] = 1000,
     alpha: Annotated[float, typer.Option(help="Probability, per image, of another class than the right vote.")] = 0.001,
+    denoiser: Denoiser = None,
     count: Count = None,
     split: Split = "test",
     size: Size = None,
@@ -259,13 +274,14 @@ def predict(
         from transmooth.loading.models import check_classes, load_model
         from transmooth.runtime.threads import threads_per_process
         from transmooth.smoothing.chunks import CHUNK
-        from transmooth.smoothing.engine import EXAMPLES, prepare
+        from transmooth.smoothing.engine import EXAMPLES, base_classifier, prepare
         from transmooth.smoothing.sampler import Sampler
         from transmooth.smoothing.smoothed import check_model, vote
 
         threads_per_process()
-        loaded, pictures = load_model(model), load_images(images, split, size)
-        network = loaded.module.to("cuda" if torch.cuda.is_available() else "cpu")
+        loaded, pictures = load_model(model, denoiser), load_images(images, split, size)
+        loaded.check(sigma, pictures.fetch(0).shape[-1])
+        network = base_classifier(loaded.module, sigma).to("cuda" if torch.cuda.is_available() else "cpu")
         check_classes(loaded, check_model(network, pictures.fetch(0)), pictures)
         seed = secrets.randbits(63) if seed is None else seed
         indices = test_indices(len(pictures), count or "all")

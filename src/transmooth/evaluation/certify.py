@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from transmooth import provenance
-from transmooth.checkpoint import weights
 from transmooth.data.loader import open_split
 from transmooth.data.manifest import read_manifest
 from transmooth.evaluation import test_indices
+from transmooth.loading.denoisers import load_classifier
 from transmooth.records import table as records
 from transmooth.records.journal import Journal
 from transmooth.runtime.progress import telling
 from transmooth.smoothing.chunks import certify_chunks
-from transmooth.smoothing.engine import EXAMPLES, Engine, prepare
+from transmooth.smoothing.engine import EXAMPLES, Engine, prepare_each
 from transmooth.smoothing.methods import Settings, evaluations
 from transmooth.specs import CertifySpec
 
@@ -34,7 +34,7 @@ def run(
     from accelerate import PartialState
 
     state = PartialState(cpu=not torch.cuda.is_available())
-    network, card = weights.load(checkpoint)
+    network, card, sha256 = load_classifier(checkpoint)
     network.to(state.device)
     test = open_split(data, "test")
     if tuple(card["classes"]) != test.classes:
@@ -45,8 +45,8 @@ def run(
     planned = len(every) * len(spec.sigmas) * evaluations(settings)
     with state.local_main_process_first():  # which times the network; the others read what it found
         some = test.batch(every[:EXAMPLES])[0]
-        engine = prepare(network, some, max(spec.sigmas), planned, dtype=spec.dtype, batch=batch)
-    header = {"spec": spec.dump(), "model": card["weights_sha256"], "shard": shard, "shards": shards}
+        engines = prepare_each(network, some, spec.sigmas, planned, dtype=spec.dtype, batch=batch)
+    header = {"spec": spec.dump(), "model": sha256, "shard": shard, "shards": shards}
     complete = Journal(out, header | {"sources": provenance.sources()})
     with Journal(out, header, state.process_index) as journal:
         finished = complete.finished() or journal.finished()
@@ -61,7 +61,7 @@ def run(
         labels = [int(test.labels[index]) for _, index in todo]
         with telling() as show:
             show(finished, len(finished) + len(todo))
-            for rows in certify(settings, engine, card["weights_sha256"], lambda i: test[i][0], todo, labels, journal):
+            for rows in certify(settings, engines, sha256, lambda i: test[i][0], todo, labels, journal):
                 show(rows, len(finished) + len(todo))
         state.wait_for_everyone()
         if state.is_main_process:
@@ -91,7 +91,7 @@ def left(spec: CertifySpec, indices: Sequence[int], finished: Sequence[Row]) -> 
 
 def certify(
     settings: Settings,
-    engine: Engine,
+    engines: Mapping[float, Engine],
     name: str,
     fetch: Callable[[int], Tensor],
     todo: Sequence[tuple[float, int]],
@@ -103,7 +103,7 @@ def certify(
     name: of the model in the rows.  fetch: image → float32 [3, H, W] in [0, 1].  labels: one for each pair.
     """
     triples = [(sigma, index, label) for (sigma, index), label in zip(todo, labels, strict=True)]
-    for rows in certify_chunks(engine, fetch, triples, settings):
+    for rows in certify_chunks(engines, fetch, triples, settings):
         named = [row | {"model": name} for row in rows]
         journal.append(named)
         yield named

@@ -7,10 +7,7 @@ returns a module. All take images in [0, 1]: timm's get timm's normalisation, th
 Nothing is executed but TorchScript and export programs and the function that was named. Load none from a stranger.
 """
 
-import hashlib
-import importlib
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +20,13 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from transmooth import files
-from transmooth.checkpoint import weights
 from transmooth.loading import hub
+from transmooth.loading.denoisers import behind, finetuned_at, load_classifier, load_denoiser
+from transmooth.loading.functions import call, hash_of
 from transmooth.loading.images import ImageSet
 from transmooth.loading.programs import PROGRAMS
 from transmooth.models.build import Network
+from transmooth.models.denoiser import Denoised
 
 
 @dataclass(frozen=True)
@@ -35,42 +34,67 @@ class LoadedModel:
     """A base classifier in eval mode: images [B, 3, H, W] in [0, 1] → logits.
 
     sha256: of its weights, or of the file that holds them. classes: their names, where the checkpoint knows them.
+    finetuned_at: the sigmas that it was finetuned for behind a denoiser; None where any will do.
     """
 
     module: nn.Module
     description: str
     sha256: str
     classes: tuple[str, ...] | None = None
+    finetuned_at: tuple[float, ...] | None = None
+
+    def check(self, sigma: float, size: int) -> None:
+        """Raise ValueError for a sigma, or a side of images, that it cannot be smoothed at.
+
+        At each sigma a denoiser leaves other images: finetuned for one, a network knows nothing of another one's.
+        """
+        if self.finetuned_at is not None and sigma not in self.finetuned_at:
+            trained = ", ".join(f"{each:g}" for each in self.finetuned_at)
+            raise ValueError(f"{self.description}: was finetuned behind a denoiser for sigma {trained}, not {sigma:g}")
+        if isinstance(self.module, Denoised):
+            self.module.check(sigma, size)
 
     @property
     def identity(self) -> dict[str, Any]:
         """What tells this model from others, for JSON: the same weights may stand under another name or mean."""
         identity: dict[str, Any] = {"model": self.description, "sha256": self.sha256}
-        if isinstance(self.module, Network):
-            identity |= {"mean": self.module.mean.flatten().tolist(), "std": self.module.std.flatten().tolist()}
+        classifier = self.module.classifier if isinstance(self.module, Denoised) else self.module
+        if isinstance(classifier, Network):
+            identity |= {"mean": classifier.mean.flatten().tolist(), "std": classifier.std.flatten().tolist()}
         return identity
 
 
-def load_model(text: str) -> LoadedModel:
-    """The model that `text` names (see above), on the CPU.
+def load_model(text: str, denoiser: str | None = None) -> LoadedModel:
+    """The model that `text` names (see above), on the CPU, behind a denoiser where there is one.
 
+    denoiser: see `loading.denoisers`; a checkpoint that was trained behind one finds it by itself.
     Raises ValueError or FileNotFoundError, naming the file, for one that is missing, of another kind, or does not fit;
     hub.HubError where the hub cannot be reached or refuses.
     """
-    path = Path(text)
+    path, name = Path(text), text
+    if text.startswith(hub.PREFIX):
+        _, _, path, name = hub.load(text)
+    if path.is_dir():
+        module, card, sha256 = load_classifier(path, denoiser)
+        return LoadedModel(module, name, sha256, tuple(card["classes"]), finetuned_at(card))
+    loaded = _load(text, path)
+    if denoiser is None:
+        return loaded
+    cleaner = load_denoiser(denoiser)
+    module = Denoised(cleaner.module, loaded.module).eval()
+    return LoadedModel(module, f"{text} behind {denoiser}", behind(cleaner, loaded.sha256))
+
+
+def _load(text: str, path: Path) -> LoadedModel:
+    """The model of a text that names no checkpoint of transmooth."""
     if text.startswith("timm:"):
         return _timm(text)
-    if text.startswith(hub.PREFIX):
-        network, card, _, name = hub.load(text)
-        return LoadedModel(network, name, card["weights_sha256"], tuple(card["classes"]))
-    if path.is_dir():
-        network, card = weights.load(path)
-        return LoadedModel(network, text, card["weights_sha256"], tuple(card["classes"]))
     if path.suffix in PROGRAMS:
         module = _read(path, PROGRAMS[path.suffix])
         return LoadedModel(module, text, files.sha256(path))
     if re.fullmatch(r"[\w.]+:\w+", text):
-        return _factory(text)
+        module = call(text)
+        return LoadedModel(module, text, hash_of(module))
     raise ValueError(
         f"no model {text!r}: a model is a checkpoint folder, hf-hub:OWNER/NAME, timm:NAME@FILE, a file ending in "
         f"{', '.join(PROGRAMS)}, or package.module:function"
@@ -117,28 +141,6 @@ def _timm(text: str) -> LoadedModel:
         raise ValueError(f"{path}: does not fit timm's {name}: {reason}") from error
     config = model.pretrained_cfg
     return LoadedModel(Network(model, config["mean"], config["std"]).eval(), text, files.sha256(path))
-
-
-def _factory(text: str) -> LoadedModel:
-    """package.module:function, found below the working directory too, as with `python -m`.
-
-    Raises ValueError for whatever importing or calling it raises.
-    """
-    module_name, function = text.split(":")
-    sys.path.insert(0, "")
-    try:
-        module = getattr(importlib.import_module(module_name), function)()
-    except Exception as error:  # it is anyone's code
-        raise ValueError(f"{text}: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove("")
-    if not isinstance(module, nn.Module):
-        raise ValueError(f"{text}: should return a torch.nn.Module, returned {type(module).__name__}")
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return LoadedModel(module.eval(), text, digest.hexdigest())
 
 
 def check_classes(model: LoadedModel, outputs: int, images: ImageSet) -> None:

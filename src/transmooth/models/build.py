@@ -8,6 +8,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from transmooth.models.denoiser import UNET, Denoiser, build_denoiser
 from transmooth.models.norms import create_norm
 from transmooth.params.values import Stem
 from transmooth.specs import NetworkSpec
@@ -22,6 +23,7 @@ class Network(nn.Module):
 
     mean: Tensor
     std: Tensor
+    spec: NetworkSpec | None = None  # what it was built from, where `build` did
 
     def __init__(self, backbone: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -39,6 +41,15 @@ class Network(nn.Module):
         head = self.backbone.get_classifier()  # type: ignore[operator]
         assert isinstance(head, nn.Linear)
         return head
+
+    def reset_head(self, classes: int) -> None:
+        """Drop the last fully connected layer, put a new random one for `classes` classes in its place."""
+        self.backbone.reset_classifier(classes)  # type: ignore[operator]
+
+
+def create(network: NetworkSpec, classes: int, mean: Sequence[float], std: Sequence[float]) -> Network | Denoiser:
+    """Return the classifier, or the denoiser, that a spec describes."""
+    return build_denoiser(network) if network.name == UNET else build(network, classes, mean, std)
 
 
 def build(network: NetworkSpec, classes: int, mean: Sequence[float], std: Sequence[float]) -> Network:
@@ -63,7 +74,9 @@ def build(network: NetworkSpec, classes: int, mean: Sequence[float], std: Sequen
     STEMS[network.stem](backbone)
     if network.weights == "published":
         mean, std = backbone.pretrained_cfg["mean"], backbone.pretrained_cfg["std"]
-    return Network(backbone, mean, std)
+    built = Network(backbone, mean, std)
+    built.spec = network
+    return built
 
 
 def _cifar_stem(backbone: nn.Module) -> None:
@@ -77,8 +90,3 @@ def _cifar_stem(backbone: nn.Module) -> None:
 
 
 STEMS: dict[Stem, Callable[[nn.Module], None]] = {"cifar": _cifar_stem, "imagenet": lambda backbone: None}
-
-
-def reset_head(network: Network, classes: int) -> None:
-    """Drop the last fully connected layer, put a new random one for `classes` classes in its place."""
-    network.backbone.reset_classifier(classes)  # type: ignore[operator]

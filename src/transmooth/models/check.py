@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from transmooth.models.build import Network, build
+from transmooth.models.build import Network, create
+from transmooth.models.denoiser import UNET, Denoiser
 from transmooth.specs import NetworkSpec
 
 MOST_TENSORS, MOST_VALUES = 5_000, 20_000_000_000  # no network of this field has as many
@@ -28,24 +29,32 @@ def check(network: NetworkSpec) -> None:
                 raise ValueError(f"options.{name}: {value!r} changes nothing of {network.name}; is it misspelt?")
 
 
-def planned(network: NetworkSpec, classes: int, tensors: int = MOST_TENSORS, values: int = MOST_VALUES) -> Network:
+def planned(
+    network: NetworkSpec, classes: int, tensors: int = MOST_TENSORS, values: int = MOST_VALUES
+) -> Network | Denoiser:
     """Return the network on the meta device.
 
     Raises ValueError, in one line, where it cannot be built or has more parameters than these: tensors, and values in
     all of them.
     """
     # timm takes names of a hub and of local folders too, and would fetch what they name.
-    if not timm.is_model(network.name):
+    if network.name != UNET and not timm.is_model(network.name):
         raise ValueError(f"name: timm has no {network.name!r}")
     random = network.model_copy(update={"weights": "random"})
     with _faults_in_one_line(), torch.device("meta"), _at_most(tensors, values):
-        return build(random, classes, (0.5,) * 3, (0.5,) * 3)
+        return create(random, classes, (0.5,) * 3, (0.5,) * 3)
 
 
-def _run(network: Network, classes: int) -> None:
-    """Raise ValueError, in one line, unless a network on the meta device gives logits for an image."""
-    backbone: Any = network.backbone
+def _run(network: Network | Denoiser, classes: int) -> None:
+    """Raise ValueError, in one line, unless a network on the meta device gives logits, or a denoiser an image."""
     with _faults_in_one_line(), torch.inference_mode():
+        if isinstance(network, Denoiser):
+            side = 2 ** len(network.unet.config.block_out_channels)  # type: ignore[union-attr, arg-type]
+            noisy = torch.empty(2, 3, side, side, device="meta")
+            if network.eval()(noisy, torch.empty(2, device="meta")).shape != noisy.shape:
+                raise ValueError("it gives no image of the size of its input")
+            return
+        backbone: Any = network.backbone
         logits = network.eval()(torch.empty(2, *backbone.pretrained_cfg["input_size"], device="meta"))
         if not isinstance(logits, Tensor) or logits.shape != (2, classes):
             raise ValueError("it gives no logits [images, classes]")

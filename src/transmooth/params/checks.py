@@ -71,27 +71,42 @@ def _recipes(params: Params) -> Iterator[str]:
         where = f"{RECIPES}: recipes.{name}"
         if recipe.schedule is not None and name in _trained(params):
             yield from _known(recipe.schedule, study.schedules, f"{where}.schedule", "schedule", f"{file}: schedules")
-        if recipe.denoiser is not None:
-            if name in _trained(params) and not (PACKAGE / "models" / "denoiser.py").is_file():
-                yield f"{where}.denoiser: needs src/transmooth/models/denoiser.py, and there is no such file"
-            network, *stages = recipe.denoiser.split("/")
-            yield from _known(network, params.recipes.networks, f"{where}.denoiser", "network", f"{RECIPES}: networks")
-            yield from _untrained(params, network, stages, [f"{where}.denoiser"] * len(stages))
-            for stage in stages:
-                inner, role = stage.split("@")
-                yield from _known(inner, params.recipes.recipes, f"{where}.denoiser", "recipe", f"{RECIPES}: recipes")
-                if name in _trained(params):
-                    yield from _known(role, study.roles, f"{where}.denoiser", "role", f"{file}: roles")
-                if inner in params.recipes.recipes and params.recipes.recipes[inner].denoiser is not None:
-                    yield f"{where}.denoiser: should be trained without a denoiser, {inner!r} has one"
+        if recipe.denoiser == "default":
+            if name in _trained(params) and study.denoiser is None:
+                yield f"{file}: denoiser: missing; the recipe {name!r} needs the study's"
+        elif recipe.denoiser is not None:
+            yield from _denoiser(params, recipe.denoiser, f"{where}.denoiser", name in _trained(params))
+    if study.denoiser is not None:
+        yield from _denoiser(params, study.denoiser, f"{file}: denoiser", True)
+    for objective in study.options:
+        if objective not in (there := sorted(path.stem for path in (PACKAGE / "objectives").glob("[!_]*.py"))):
+            yield f"{file}: options: {objective!r} is no objective; there are {', '.join(there)}"
+
+
+def _denoiser(params: Params, text: str, where: str, trained: bool) -> Iterator[str]:
+    """The run of a denoiser.  trained: whether this study needs it."""
+    network, *stages = text.split("/")
+    recipes = params.recipes.recipes
+    yield from _known(network, params.recipes.networks, where, "network", f"{RECIPES}: networks")
+    yield from _untrained(params, network, stages, [where] * len(stages))
+    for stage in stages:
+        inner, role = stage.split("@")
+        yield from _known(inner, recipes, where, "recipe", f"{RECIPES}: recipes")
+        if trained:
+            yield from _known(role, params.study.roles, where, "role", f"params/studies/{params.name}.yaml: roles")
+        if inner in recipes and recipes[inner].denoiser is not None:
+            yield f"{where}: should be trained without a denoiser, {inner!r} has one"
+    if stages and (last := recipes.get(stages[-1].split("@")[0])) is not None and last.objective != "denoise":
+        yield f"{where}: should end in a recipe with the objective denoise, found {last.objective}"
 
 
 def _trained(params: Params) -> set[str]:
     """The recipes that the study's reports name, and those of the denoisers that these name."""
     stages = {stage for each in _evaluated(params) for stage in each.train}
     recipes = [params.recipes.recipes.get(stage.split("@")[0]) for stage in stages]
-    denoisers = [recipe.denoiser for recipe in recipes if recipe is not None and recipe.denoiser is not None]
-    stages.update(stage for denoiser in denoisers for stage in denoiser.split("/")[1:])
+    texts = [recipe.denoiser for recipe in recipes if recipe is not None and recipe.denoiser is not None]
+    denoisers = {params.study.denoiser if text == "default" else text for text in texts} - {None}
+    stages.update(stage for denoiser in denoisers for stage in str(denoiser).split("/")[1:])
     return {stage.split("@")[0] for stage in stages}
 
 

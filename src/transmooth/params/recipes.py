@@ -59,21 +59,22 @@ def _is_a_file(folder: str, name: str) -> str:
 class Recipe(Model):
     """One way to train: with which objective, on which noise, which parameters.
 
-    objective: a file of src/transmooth/objectives.  options: its own keywords.  sigmas: the set S, from which `noise`
-    draws one for each image.  views: how many augmented copies of an image the objective gets.  schedule, epochs: in
-    place of the role's; 0 epochs train nothing.  denoiser: a run, `network/recipe@role`, whose network cleans what the
-    classifier sees.
+    objective: a file of src/transmooth/objectives.  options: its own keywords; options_from: by the epoch, counted from
+    0, from which they are others.  sigmas: the set S, from which `noise` draws one for each image.  views: how many
+    augmented copies of an image the objective gets.  schedule, epochs: in place of the role's; 0 epochs train nothing.
+    denoiser: a run, `network/recipe@role`, whose network cleans what the classifier sees, or `default`, the study's.
     """
 
     objective: Annotated[Name, AfterValidator(lambda name: _is_a_file("objectives", name))] = "cross_entropy"
     options: dict[str, JsonValue] = Field(default={})
+    options_from: dict[Whole, dict[str, JsonValue]] | None = None
     sigmas: Levels = (0.0,)
     noise: Noise = "uniform"
     views: Count = 1
     trainable: Trainable = "all"
     schedule: Name | None = None
     epochs: Whole | None = None
-    denoiser: RunText | None = None
+    denoiser: RunText | Literal["default"] | None = None
 
 
 class EvaluationModel(Model):

@@ -19,6 +19,7 @@ from transmooth.params.values import (
     Positive,
     Precision,
     Radii,
+    RunText,
     Seeds,
     Stem,
     Whole,
@@ -44,7 +45,12 @@ class Role(Model):
 
 
 class Schedule(Model):
-    """How long and how fast a training is, and on how many processes."""
+    """How long and how fast a training is, and on how many processes.
+
+    of_epochs: the epochs that the learning rate's course is planned for, where the training ends before.
+    weight_decay_end: what the weight decay becomes, by a cosine.  layer_decay: of the learning rate from each layer to
+    the one before.  clip: the largest norm of the gradient.
+    """
 
     epochs: Whole
     warmup_epochs: Whole
@@ -56,6 +62,16 @@ class Schedule(Model):
     accumulate: Count = 1
     processes: Count = 1
     checkpoint_seconds: Positive = 300
+    of_epochs: Count | None = None
+    weight_decay_end: Level | None = None
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
+    clip: Positive | None = None
+
+    @model_validator(mode="after")
+    def _course_holds_epochs(self) -> Self:
+        if self.of_epochs is not None and self.of_epochs < self.epochs:
+            raise ValueError(f"of_epochs: should be at least epochs ({self.epochs}), found {self.of_epochs}")
+        return self
 
     @model_validator(mode="after")
     def _warm_up_ends(self) -> Self:
@@ -113,13 +129,16 @@ class CertifyParams(Model):
 class Study(Model):
     """The whole file.
 
-    tables: the file of params/tables that the study takes its reports from.  evaluate: what rows that name no
+    tables: the file of params/tables that the study takes its reports from.  denoiser: of recipes whose denoiser is
+    `default`.  options: of objectives, by name, where a recipe does not say.  evaluate: what rows that name no
     evaluations are evaluated by.  seeds_of: of reports whose seeds are others.  certify: how much of the evaluations of
     that kind.
     """
 
     tables: Name
     network: NetworkParams
+    denoiser: RunText | None = None
+    options: dict[Name, dict[str, JsonValue]] = Field(default={})
     roles: dict[Name, Role]
     seeds: Seeds
     seeds_of: dict[Name, Seeds] = Field(default={})

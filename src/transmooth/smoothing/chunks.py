@@ -1,7 +1,7 @@
 """Certify many images, some at a time: rows of records, in the order in which they are finished."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -28,15 +28,20 @@ def images_per_chunk(method: str, n: int, batch: int) -> int:
 
 
 def certify_chunks(
-    engine: Engine, fetch: Callable[[int], Tensor], todo: Sequence[tuple[float, int, int | None]], settings: Settings
+    engines: Mapping[float, Engine],
+    fetch: Callable[[int], Tensor],
+    todo: Sequence[tuple[float, int, int | None]],
+    settings: Settings,
 ) -> Iterator[list[dict[str, Any]]]:
     """Certify (sigma, index, label) triples, grouped by sigma; yield the rows of one chunk of images at a time.
 
-    todo: labels are None, all of them, where nobody knows them.  Rows have every column of a record but `model`, and do
-    not depend on the chunks.
+    engines: of each sigma.  todo: labels are None, all of them, where nobody knows them.  Rows have every column of a
+    record but `model`, and do not depend on the chunks.
     """
-    method, size = METHODS[settings.method], images_per_chunk(settings.method, settings.n, engine.batch)
+    method = METHODS[settings.method]
     for sigma in dict.fromkeys(sigma for sigma, _, _ in todo):
+        engine = engines[sigma]
+        size = images_per_chunk(settings.method, settings.n, engine.batch)
         sampler = Sampler(engine, fetch, sigma, settings.seed)
         mine = [(index, label) for at, index, label in todo if at == sigma]
         for first in range(0, len(mine), size):

@@ -13,7 +13,7 @@ import platform
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +84,28 @@ def prepare(
     pixels = images.permute(0, 2, 3, 1).contiguous().to(device)
     noise = torch.empty_like(pixels).normal_(generator=torch.Generator(device).manual_seed(0))
     return choose(deploy(model, dtype, pixels + sigma * noise), images[0].to(device), evaluations, engine, batch)
+
+
+def base_classifier(model: nn.Module, sigma: float) -> nn.Module:
+    """Return what is smoothed at one sigma: the model, or its `at(sigma)` where it has one, as behind a denoiser."""
+    return model.at(sigma) if hasattr(model, "at") else model  # type: ignore[operator]
+
+
+def prepare_each(
+    model: nn.Module, images: Tensor, sigmas: Sequence[float], evaluations: int, **options: Any
+) -> dict[float, Engine]:
+    """Prepare the base classifier of each sigma: once where it is the same for all of them.
+
+    evaluations: of all sigmas together; options: of `prepare`.
+    """
+    classifiers = {sigma: base_classifier(model, sigma) for sigma in sigmas}
+    made: dict[int, Engine] = {}
+    for classifier in classifiers.values():
+        mine = [sigma for sigma in sigmas if classifiers[sigma] is classifier]
+        if id(classifier) not in made:
+            share = evaluations * len(mine) // len(sigmas)
+            made[id(classifier)] = prepare(classifier, images, max(mine), share, **options)
+    return {sigma: made[id(classifier)] for sigma, classifier in classifiers.items()}
 
 
 def choose(

@@ -28,7 +28,7 @@ from transmooth.params.values import Method
 from transmooth.smoothing.bounds import Floats, Ints, check_probability, check_sigma
 from transmooth.smoothing.chunks import certify_chunks
 from transmooth.smoothing.decision import ABSTAIN, SELECTION, Counts, draw
-from transmooth.smoothing.engine import EXAMPLES, prepare
+from transmooth.smoothing.engine import EXAMPLES, base_classifier, prepare, prepare_each
 from transmooth.smoothing.methods import METHODS, Settings, check, evaluations
 from transmooth.smoothing.sampler import Sampler
 
@@ -40,6 +40,7 @@ class SmoothedClassifier(nn.Module):
     """The smoothed classifier g of a base classifier, at one σ.
 
     model: images [B, 3, H, W] in [0, 1] → logits [B, K], in eval mode, an image's logits independent of its batch.
+    Where the model has a method `at(sigma)`, what that returns is smoothed: a denoiser needs to know the noise.
     sigma: standard deviation of the noise, in units of the [0, 1] image. dtype: `bf16` smooths the network in bf16.
     engine, batch: how the network is run, else chosen by a short timing (see `smoothing.engine`).
     Noise is a function of (seed, position of the image). seed: for answers that can be repeated. Without one each call
@@ -73,9 +74,10 @@ class SmoothedClassifier(nn.Module):
         Raises ValueError for a model or images that cannot be smoothed.
         """
         check_images(images)
-        check_model(self.model, images[0])
+        network = base_classifier(self.model, self.sigma)
+        check_model(network, images[0])
         seed = secrets.randbits(63) if self.seed is None else self.seed
-        made = prepare(self.model, images[:EXAMPLES], self.sigma, n * len(images), **self.run)
+        made = prepare(network, images[:EXAMPLES], self.sigma, n * len(images), **self.run)
         sampler = Sampler(made, images.__getitem__, self.sigma, seed)
         return torch.from_numpy(vote(sampler, np.arange(len(images)), n, alpha))
 
@@ -117,14 +119,15 @@ def certify(
     settings = Settings(method, n0, n, alpha, radii, seed, tolerance)
     check(settings, sigma)
     check_images(images, labels)
-    classes = check_model(model, images[0])
+    network = base_classifier(model, sigma)
+    classes = check_model(network, images[0])
     known: list[int | None] = [None] * len(images)
     if labels is not None:
         known = _class_numbers(labels, classes).tolist()
     todo = [(sigma, index, label) for index, label in enumerate(known)]
     planned = len(images) * evaluations(settings)
-    made = prepare(model, images[:EXAMPLES], sigma, planned, dtype=dtype, engine=engine, batch=batch)
-    rows = [row for chunk in certify_chunks(made, images.__getitem__, todo, settings) for row in chunk]
+    made = prepare(network, images[:EXAMPLES], sigma, planned, dtype=dtype, engine=engine, batch=batch)
+    rows = [row for chunk in certify_chunks({sigma: made}, images.__getitem__, todo, settings) for row in chunk]
     frame = pd.DataFrame(rows)
     frame.insert(4, "radius_linf", frame["radius"] / np.sqrt(images[0].numel()))
     return frame if labels is not None else frame.drop(columns="label")
@@ -154,16 +157,16 @@ def choose_sigma(
     """
     settings = Settings("cohen", n0, n, alpha, None, seed)
     check_images(images, labels)
-    right = _class_numbers(labels, check_model(model, images[0]))
     if not sigmas:
         raise ValueError("choose_sigma needs at least one sigma to choose from, got none")
+    right = _class_numbers(labels, check_model(base_classifier(model, max(sigmas)), images[0]))
     for sigma in sigmas:
         check(settings, sigma)
     planned = len(images) * len(sigmas) * evaluations(settings)
-    made = prepare(model, images[:EXAMPLES], max(sigmas), planned, dtype=dtype, engine=engine, batch=batch)
+    made = prepare_each(model, images[:EXAMPLES], sigmas, planned, dtype=dtype, engine=engine, batch=batch)
     scores = {}
     for sigma in sigmas:
-        sampler = Sampler(made, images.__getitem__, sigma, seed)
+        sampler = Sampler(made[sigma], images.__getitem__, sigma, seed)
 
         def counts(stream: int, which: Ints, start: Ints, samples: Ints, sampler: Counts = sampler) -> Ints:
             return sampler(CHOICE + stream, which, start, samples)

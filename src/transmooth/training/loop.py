@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,30 +23,43 @@ from torch import Tensor, nn
 from transmooth import files, provenance
 from transmooth.checkpoint import resume, weights
 from transmooth.checkpoint.card import read_card
-from transmooth.data.augment import augment
 from transmooth.data.loader import Split, open_split, to_device
 from transmooth.data.manifest import read_manifest
 from transmooth.data.order import batch_indices
-from transmooth.models.build import Network, build, reset_head
+from transmooth.loading.denoisers import load_denoiser
+from transmooth.models.build import Network, create
+from transmooth.models.denoiser import Denoiser
 from transmooth.models.trainable import TRAINABLE, set_train_mode
-from transmooth.noise import SIGMAS, add_noise, training_key
-from transmooth.objectives import load_objective
+from transmooth.noise import training_key
+from transmooth.objectives import classifies
 from transmooth.runtime import shutdown
-from transmooth.specs import NetworkSpec, TrainSpec
+from transmooth.specs import TrainSpec
 from transmooth.training.progress import progress
 from transmooth.training.save_points import SavePoints
-from transmooth.training.schedule import OPTIMIZERS, PRECISIONS, learning_rate
+from transmooth.training.schedule import PRECISIONS, Course, create_optimizer
+from transmooth.training.task import Task, task_of
 
 EVALUATION_BATCH = 256
 
+# Loss, metrics and images, each summed over batches, by name.
+Sums = dict[str, Tensor]
 
-def train(spec: TrainSpec, data: Path, out: Path, start: Path | None = None, checkpoint_seconds: float = 300) -> None:
+
+def train(
+    spec: TrainSpec,
+    data: Path,
+    out: Path,
+    start: Path | None = None,
+    checkpoint_seconds: float = 300,
+    denoiser: str | None = None,
+) -> None:
     """Train one stage of a run and write its checkpoint folder `out`, with `metrics.jsonl` beside the weights.
 
     data: a prepared dataset.  start: the checkpoint of the stage before; without one the spec's `network` is built.
-    0 epochs train nothing: what is written is what the stage starts from.  A run that was interrupted goes on from
-    `out/resume.pt`, written every `checkpoint_seconds` and after each learning rate, unless the spec, the data or the
-    weights to start from are others now.  Raises KeyboardInterrupt, after a save, once `shutdown.stop_requested()`;
+    denoiser: what cleans the noisy images that the network sees (see `loading.denoisers`).  0 epochs train nothing:
+    what is written is what the stage starts from.  A run that was interrupted goes on from `out/resume.pt`, written
+    every `checkpoint_seconds` and after each learning rate, unless the spec, the data or the weights to start from are
+    others now.  Raises KeyboardInterrupt, after a save, once `shutdown.stop_requested()`;
     SystemExit when the number of processes is not the one in the params.
 
     `out/resume.pt` stays, for the caller to remove: Snakemake removes the outputs of a job that was killed before it
@@ -66,64 +80,73 @@ def train(spec: TrainSpec, data: Path, out: Path, start: Path | None = None, che
     train_split, validation, test = (open_split(data, name) for name in ("train", "validation", "test"))
     batch = min(schedule.batch, len(train_split))
     epoch_steps = len(train_split) // batch
-    steps, warmup = schedule.epochs * epoch_steps, schedule.warmup_epochs * epoch_steps
+    steps = schedule.epochs * epoch_steps
+    cleaner = load_denoiser(denoiser) if denoiser else None
+    if cleaner is not None:
+        cleaner.check(spec.sigmas, train_split.size)
     made_from = {
         "data": read_manifest(data)["checksum"],
         "start": read_card(start)["weights_sha256"] if start else None,
     }
+    made_from |= {"denoiser": cleaner.named(out)} if cleaner else {}
     job = made_from | {"spec": spec.dump()}
     finished = job | {"sources": provenance.sources()}
     state = resume.load_state(out / "resume.pt", job, finished) or resume.new_state(job)
     history: list[dict[str, Any]] = state["history"]
+    begun = partial(begin, spec, train_split, start)
+    task = task_of(accelerator, spec, begun, cleaner.module if cleaner else None)
+    course = Course(schedule, epoch_steps)
 
     for trial in range(state["trial"], len(schedule.lr) if steps else 0):
         lr = schedule.lr[trial]
-        network, description = begin(spec, train_split, start)
+        network = begun()
         TRAINABLE[spec.trainable](network)
-        learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        optimizer = OPTIMIZERS[schedule.optimizer](learned, lr, schedule.weight_decay)
+        optimizer = create_optimizer(network, schedule, lr)
         model, optimizer = accelerator.prepare(network, optimizer)
         if state["step"]:
             network.load_state_dict(state["network"])
             optimizer.load_state_dict(state["optimizer"])
             if accelerator.scaler is not None:
                 accelerator.scaler.load_state_dict(state["scaler"])
-        sums = torch.zeros(3, dtype=torch.float64, device=accelerator.device)
-        if accelerator.is_main_process:  # the state has the sums of all processes
-            sums += sums.new_tensor(state["sums"])
+        so_far = state["sums"] if accelerator.is_main_process else {}  # the state has the sums of all processes
+        sums: Sums = {
+            name: torch.tensor(sum, dtype=torch.float64, device=accelerator.device) for name, sum in so_far.items()
+        }
         set_train_mode(network, spec.trainable)
         saved = time.monotonic()
         epoch_started = saved - state["seconds"]
         save_points = SavePoints(accelerator, checkpoint_seconds)
         with progress(accelerator, lr, steps, state["step"]) as advance:
             for step in range(state["step"], steps):
-                for group in optimizer.param_groups:
-                    group["lr"] = lr * learning_rate(step, steps, warmup)
-                sums += train_step(accelerator, spec, model, optimizer, train_split, batch, step)
+                course.set(optimizer, lr, step)
+                epoch = step // epoch_steps
+                taken = train_step(accelerator, task, model, optimizer, train_split, batch, step, epoch)
+                sums = {name: sums[name] + sum if name in sums else sum for name, sum in taken.items()}
                 advance(batch)
                 if (step + 1) % epoch_steps == 0:
-                    loss, score, seen = accelerator.reduce(sums, reduction="sum").tolist()
+                    reduced = {name: float(sum) for name, sum in accelerator.reduce(sums, reduction="sum").items()}
+                    seen = reduced.pop("images")
                     seconds = time.monotonic() - epoch_started  # a GPU is done once the sums are here
                     history.append(
                         {
                             "lr": lr,
                             "epoch": (step + 1) // epoch_steps,
                             "step": step + 1,
-                            "loss": loss / seen,
-                            "train_score": score / seen,
-                            "validation_score": validate(accelerator, spec, network, validation),
+                            "loss": reduced.pop("loss") / seen,
+                            **{f"train_{name}": sum / seen for name, sum in reduced.items()},
+                            "validation_score": validate(accelerator, task, network, validation, epoch),
                             "images_per_second": round(seen / seconds, 1),
                         }
                     )
                     accelerator.print(json.dumps(history[-1]))
-                    sums.zero_()
+                    sums = {}
                     set_train_mode(network, spec.trainable)
                     epoch_started = time.monotonic()
                 due, stop = save_points.save(saved, shutdown.stop_requested())
                 if due:
-                    so_far = accelerator.reduce(sums, reduction="sum")
+                    so_far = {name: float(sum) for name, sum in accelerator.reduce(sums, reduction="sum").items()}
                     if accelerator.is_main_process:
-                        state |= {"trial": trial, "step": step + 1, "sums": so_far.tolist()}
+                        state |= {"trial": trial, "step": step + 1, "sums": so_far}
                         state |= {"seconds": time.monotonic() - epoch_started, "network": network.state_dict()}
                         state |= {"optimizer": optimizer.state_dict()}
                         state |= {"scaler": accelerator.scaler.state_dict()} if accelerator.scaler is not None else {}
@@ -141,17 +164,21 @@ def train(spec: TrainSpec, data: Path, out: Path, start: Path | None = None, che
             resume.save_state(out / "resume.pt", state)
         accelerator.free_memory()
 
-    network, description = begin(spec, train_split, start)
+    network = begun()
     if (best := state["best"]) is not None:
         network.load_state_dict(best["weights"])
     network.to(accelerator.device)
-    score = best["score"] if best else validate(accelerator, spec, network, validation)
-    correct = count_correct(accelerator, network, test)
+    score = best["score"] if best else validate(accelerator, task, network, validation)
+    if classifies(spec.objective):
+        found: dict[str, float] = {"correct": count_correct(accelerator, network, test)}
+    else:
+        found = {"score": validate(accelerator, task, network, test, schedule.epochs)}
+    assert network.spec is not None
     if accelerator.is_main_process:
         files.write_text(out / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in history))
         card = {
             "spec": spec.dump(),
-            "network": description.dump(),
+            "network": network.spec.dump(),
             "classes": list(train_split.classes),
             "size": train_split.size,
             "mean": network.mean.flatten().tolist(),
@@ -160,7 +187,7 @@ def train(spec: TrainSpec, data: Path, out: Path, start: Path | None = None, che
             "metrics_sha256": files.sha256(out / "metrics.jsonl"),
             "lr": best["lr"] if best else None,
             "validation_score": score,
-            "test": {"images": len(test), "correct": correct},
+            "test": {"images": len(test), **found},
             "versions": provenance.versions(),
             "commit": provenance.commit(),
             "device": str(accelerator.device),
@@ -173,88 +200,76 @@ def train(spec: TrainSpec, data: Path, out: Path, start: Path | None = None, che
     accelerator.end_training()
 
 
-def begin(spec: TrainSpec, split: Split, start: Path | None) -> tuple[Network, NetworkSpec]:
-    """Return the network before its first step and what it is: from a checkpoint, or built.
+def begin(spec: TrainSpec, split: Split, start: Path | None) -> Network | Denoiser:
+    """Return the network before its first step: from a checkpoint, or built.
 
     The head is a new one where the classes are not those that it was trained for.
     """
     torch.manual_seed(training_key(spec.seed, 0))
     if start is None:
         assert spec.network is not None
-        network, description = build(spec.network, len(split.classes), split.mean, split.std), spec.network
+        network: Network | Denoiser = create(spec.network, len(split.classes), split.mean, split.std)
     else:
-        network, card = weights.load(start)
+        network, card = weights.load_any(start)
         if tuple(card["classes"]) != split.classes:
-            reset_head(network, len(split.classes))
-        description = NetworkSpec.of(card["network"])
-    network.to(memory_format=torch.channels_last)
-    return network, description
+            network.reset_head(len(split.classes))
+    return network.to(memory_format=torch.channels_last)
 
 
 def train_step(
     accelerator: Accelerator,
-    spec: TrainSpec,
+    task: Task,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     split: Split,
     batch: int,
     step: int,
-) -> Tensor:
-    """Take one optimizer step on this process's share of a batch: float64 [3], sums of loss, score and images.
+    epoch: int = 0,
+) -> Sums:
+    """Take one optimizer step on this process's share of a batch; return sums of loss, metrics and images, float64.
 
     Nothing here waits for a GPU: while it computes, the processor reads the images of the steps that follow.
     """
-    rank, world = accelerator.process_index, accelerator.num_processes
+    rank, world, spec = accelerator.process_index, accelerator.num_processes, task.spec
     generator = torch.Generator(accelerator.device).manual_seed(training_key(spec.seed, 1, step, rank))
     mine = batch_indices(len(split), batch, step, spec.seed, rank, world)
-    sums = torch.zeros(3, dtype=torch.float64, device=accelerator.device)
+    sums: Sums = {}
     for part in np.array_split(mine, spec.schedule.accumulate):
         pixels, labels = (to_device(tensor, accelerator.device) for tensor in split.pixels(part))
-        images = augmented(spec, pixels, split.size, generator)
+        images = task.images(pixels, split.size, generator)
         with accelerator.accumulate(model):
-            loss, metrics = objective(spec, model, images, labels, generator)
+            loss, metrics = task.loss(model, images, labels, generator, epoch)
             accelerator.backward(loss)
+            if spec.schedule.clip is not None and accelerator.sync_gradients:
+                accelerator.clip_grad_norm_(model.parameters(), spec.schedule.clip)
             optimizer.step()
             optimizer.zero_grad()
-        sums += torch.stack([loss.detach().double() * len(labels), metrics["score"], sums.new_full((), len(labels))])
+        taken = {"loss": loss.detach().double() * len(labels)} | {name: sum.double() for name, sum in metrics.items()}
+        taken["images"] = torch.full_like(taken["loss"], len(labels))
+        sums = {name: sums[name] + sum if name in sums else sum for name, sum in taken.items()}
     return sums
 
 
-def augmented(spec: TrainSpec, pixels: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Return the images that an objective gets: [B, 3, H, W], or [views, B, 3, H, W] where there are several views."""
-    views = [augment(pixels, spec.augment, size, generator) for _ in range(spec.views)]
-    return views[0] if spec.views == 1 else torch.stack(views)
-
-
-def objective(
-    spec: TrainSpec, classifier: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the loss and the metrics of a batch, each image with a sigma of its own."""
-    sigma = SIGMAS[spec.noise](spec.sigmas, len(labels), generator)
-    loss = load_objective(spec.objective)
-    return loss(classifier, add_noise, images, labels, sigma, generator, **spec.options)
-
-
-def validate(accelerator: Accelerator, spec: TrainSpec, network: Network, split: Split) -> float:
+def validate(accelerator: Accelerator, task: Task, network: nn.Module, split: Split, epoch: int = 0) -> float:
     """Return the mean score of a split by the objective itself, over all processes.
 
     Validation sees the noise that is trained with: the noise of the deployment is not known here.
     """
     total = torch.zeros((), dtype=torch.float64, device=accelerator.device)
     for first, chunk in chunks(accelerator, network, split):
-        generator = torch.Generator(accelerator.device).manual_seed(training_key(spec.seed, 2, first))
-        if spec.views == 1:
+        generator = torch.Generator(accelerator.device).manual_seed(training_key(task.spec.seed, 2, first))
+        if task.spec.views == 1:
             images, labels = (to_device(tensor, accelerator.device) for tensor in split.batch(chunk))
         else:
             pixels, labels = (to_device(tensor, accelerator.device) for tensor in split.pixels(chunk))
-            images = augmented(spec, pixels, split.size, generator)
+            images = task.images(pixels, split.size, generator)
         with torch.no_grad():
-            _, metrics = objective(spec, network, images, labels, generator)
+            _, metrics = task.loss(network, images, labels, generator, epoch)
         total += metrics["score"]
     return float(accelerator.reduce(total, reduction="sum")) / len(split)
 
 
-def count_correct(accelerator: Accelerator, network: Network, split: Split) -> int:
+def count_correct(accelerator: Accelerator, network: nn.Module, split: Split) -> int:
     """Return how many images of a split are classified right, without noise, over all processes."""
     correct = torch.zeros((), dtype=torch.int64, device=accelerator.device)
     for _, chunk in chunks(accelerator, network, split):
@@ -264,7 +279,7 @@ def count_correct(accelerator: Accelerator, network: Network, split: Split) -> i
     return int(accelerator.reduce(correct, reduction="sum"))
 
 
-def chunks(accelerator: Accelerator, network: Network, split: Split) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
+def chunks(accelerator: Accelerator, network: nn.Module, split: Split) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
     """Yield this process's chunks of a split, each with its first position, for a network that is in eval mode then.
 
     It is the bare network, not its DDP wrapper: that one meets the other processes at each forward, of which there are
