@@ -19,7 +19,8 @@ from importlib import import_module
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 View = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 Objective = Callable[..., tuple[Tensor, dict[str, Tensor]]]
@@ -30,3 +31,11 @@ def load_objective(name: str) -> Objective:
     module: Any = import_module(f"transmooth.objectives.{name}")
     loss: Objective = module.loss
     return loss
+
+
+def bare(classifier: nn.Module) -> nn.Module:
+    """Return the network itself, without the wrapper that it trains in on several processes."""
+    if isinstance(classifier, DistributedDataParallel):
+        network: nn.Module = classifier.module
+        return network
+    return classifier
