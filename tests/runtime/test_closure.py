@@ -44,7 +44,7 @@ JOBS: dict[str, tuple[list[str], list[str]]] = {
             *SPLITS,
             "data/order.py",
             *NETWORKS,
-            "models/trainable.py",
+            *("models/lora.py", "models/trainable.py"),
             "noise.py",
             *("objectives/__init__.py", "objectives/cross_entropy.py"),
             *("training/__init__.py", "training/loop.py", "training/progress.py"),

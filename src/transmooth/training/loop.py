@@ -27,6 +27,7 @@ from transmooth.data.loader import Split, open_split, to_device
 from transmooth.data.manifest import read_manifest
 from transmooth.data.order import batch_indices
 from transmooth.models.build import Network, build, reset_head
+from transmooth.models.lora import merged_state
 from transmooth.models.trainable import TRAINABLE, set_train_mode
 from transmooth.noise import SIGMAS, add_noise, training_key
 from transmooth.objectives import load_objective
@@ -134,7 +135,7 @@ def train(spec: TrainSpec, data: Path, out: Path, start: Path | None = None, che
         score = history[-1]["validation_score"]
         # Where a training diverged its score may be no number, than which nothing is larger.
         if state["best"] is None or score > state["best"]["score"] or math.isnan(state["best"]["score"]):
-            tensors = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+            tensors = {name: tensor.detach().cpu().clone() for name, tensor in merged_state(network).items()}
             state["best"] = {"lr": lr, "score": score, "weights": tensors}
         state |= resume.new_state(job) | {"trial": trial + 1, "history": history, "best": state["best"]}
         if accelerator.is_main_process:  # what follows, the test split, may take long
