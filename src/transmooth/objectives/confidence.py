@@ -135,9 +135,8 @@ def attack(network: nn.Module, images: Tensor, begin: Tensor, goals: Tensor, eps
             point = (images + shift).requires_grad_()
             (gradient,) = torch.autograd.grad(distance(network(point).float(), goals).sum(), point)
             # A gradient of zeros gives no direction: the image stays.
-            shift = shift + 2 * epsilon / steps * gradient / _length(gradient).clamp_min(
-                torch.finfo(torch.float32).tiny
-            )
+            direction = gradient / _length(gradient).clamp_min(torch.finfo(gradient.dtype).tiny)
+            shift = shift + 2 * epsilon / steps * direction
             shift = shift * (epsilon / _length(shift).clamp_min(epsilon))
     return images + shift
 
