@@ -21,6 +21,7 @@ from transmooth.models import build, denoiser, norms
 from transmooth.models import trainable as trainables
 from transmooth.objectives import load_objective
 from transmooth.params import datasets, recipes, study, tables, values
+from transmooth.publishing import model_card
 from transmooth.report import measures
 from transmooth.smoothing import deploy, engine, methods
 from transmooth.training import schedule
@@ -51,6 +52,7 @@ SOURCES = kinds(datasets.Dataset.model_fields["source"].annotation)
         (values.Engine, ("auto", "eager", *engine.COMPILERS["cpu"])),
         (values.Stem, build.STEMS),
         (values.Trainable, trainables.TRAINABLE),
+        (values.Trainable, model_card.TRAINED),
         (values.Noise, noise.SIGMAS),
         (values.Prediction, denoiser.PREDICTIONS),
         (values.Augmentation, augment.AUGMENTATIONS),

@@ -48,7 +48,7 @@ JOBS: dict[str, tuple[list[str], list[str]]] = {
             "data/order.py",
             *DENOISERS,
             *NETWORKS,
-            "models/trainable.py",
+            *("models/lora.py", "models/trainable.py"),
             "noise.py",
             *("objectives/__init__.py", "objectives/cross_entropy.py"),
             *("training/__init__.py", "training/loop.py", "training/progress.py"),

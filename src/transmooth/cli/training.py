@@ -117,7 +117,9 @@ def finetune(
     augment: Augment = None,
     test: Test = 0.2,
     seed: Seed = 0,
-    trainable: Annotated[Trainable, typer.Option(help="The whole network or its last layer.")] = "all",
+    trainable: Annotated[
+        Trainable, typer.Option(help="The whole network, its last layer, or that and low-rank corrections of a ViT.")
+    ] = "all",
     sigmas: Sigmas = "0",
     epochs: Epochs = 10,
     batch: Batch = 64,

@@ -1,9 +1,10 @@
-"""Which parameters learn: the full network, or the head alone on fixed features."""
+"""Which parameters learn: the full network, the head alone on fixed features, or the head and low-rank corrections."""
 
 from collections.abc import Callable
 
 from transmooth.models.build import Network
 from transmooth.models.denoiser import Denoiser
+from transmooth.models.lora import add_lora
 
 
 def _all(network: Network | Denoiser) -> None:
@@ -17,11 +18,20 @@ def _head(network: Network | Denoiser) -> None:
     network.head.requires_grad_(True)
 
 
-TRAINABLE: dict[str, Callable[[Network | Denoiser], None]] = {"all": _all, "head": _head}
+def _lora(network: Network | Denoiser) -> None:
+    if not isinstance(network, Network):
+        raise ValueError("trainable: lora is not for a denoiser")
+    add_lora(network)
+
+
+TRAINABLE: dict[str, Callable[[Network | Denoiser], None]] = {"all": _all, "head": _head, "lora": _lora}
 
 
 def set_train_mode(network: Network | Denoiser, trainable: str) -> None:
-    """Train mode, except that fixed features stay in eval mode: a frozen BatchNorm must not move its statistics."""
+    """Train mode, except that fixed features stay in eval mode: a frozen BatchNorm must not move its statistics.
+
+    With `lora` every module is in train mode, as with `all`: what comes before the head changes.
+    """
     network.train()
     if trainable == "head" and isinstance(network, Network):
         network.backbone.eval()

@@ -8,6 +8,7 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 from transmooth.loading.hub import PREFIX
+from transmooth.params.values import Trainable
 from transmooth.records import table as parquet
 from transmooth.report.accuracy import RowResult, average_certified_radius, read_files
 from transmooth.report.cells import cells
@@ -18,6 +19,11 @@ from transmooth.specs import ColumnSpec
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
 NEEDED = {"spec", "network", "classes", "size", "mean", "std", "data", "start", "lr", "test", "versions", "commit"}
 SHOWN = 20  # classes
+TRAINED: dict[Trainable, str] = {
+    "all": "the whole network",
+    "head": "the last layer alone",
+    "lora": "the last layer, and low-rank corrections of the queries and values, added into their weights",
+}
 
 
 @dataclass(frozen=True)
@@ -153,7 +159,7 @@ def _made(card: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("input", f"[0, 1]; inside, less {_numbers(card['mean'])} and divided by {_numbers(card['std'])}"),
         ("classes", _classes(card["classes"])),
         ("start", start),
-        ("trained", "the whole network" if spec["trainable"] == "all" else "the last layer alone"),
+        ("trained", TRAINED[spec["trainable"]]),
         ("noise", _noise(spec["sigmas"])),
         ("objective", spec["objective"]),
         ("schedule", schedule),

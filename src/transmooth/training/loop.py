@@ -29,6 +29,7 @@ from transmooth.data.order import batch_indices
 from transmooth.loading.denoisers import load_denoiser
 from transmooth.models.build import Network, create
 from transmooth.models.denoiser import Denoiser
+from transmooth.models.lora import merged_state
 from transmooth.models.trainable import TRAINABLE, set_train_mode
 from transmooth.noise import training_key
 from transmooth.objectives import classifies
@@ -157,7 +158,7 @@ def train(
         score = history[-1]["validation_score"]
         # Where a training diverged its score may be no number, than which nothing is larger.
         if state["best"] is None or score > state["best"]["score"] or math.isnan(state["best"]["score"]):
-            tensors = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+            tensors = {name: tensor.detach().cpu().clone() for name, tensor in merged_state(network).items()}
             state["best"] = {"lr": lr, "score": score, "weights": tensors}
         state |= resume.new_state(job) | {"trial": trial + 1, "history": history, "best": state["best"]}
         if accelerator.is_main_process:  # what follows, the test split, may take long
