@@ -372,7 +372,7 @@ def test_rows_know_the_published_name_of_the_dataset_that_they_end_on() -> None:
 
 
 DENOISED: Mapping[str, Any] = {
-    "recipes__recipes__denoise": {"sigmas": (0.5,)},
+    "recipes__recipes__denoise": {"objective": "denoise", "sigmas": (0.5,)},
     "recipes__recipes__denoised": {"denoiser": "batch_norm/denoise@upstream", "epochs": 0},
 }
 

@@ -111,7 +111,7 @@ FAULTS: list[tuple[str, str, Any, str]] = [
         "studies/smoke",
         "tables",
         "nowhere",
-        r"smoke.yaml: tables: should be a file of params/tables \(mixed_noise.*nowhere",
+        r"smoke.yaml: tables: should be a file of params/tables \(.*mixed_noise.*nowhere",
     ),
     ("studies/smoke", "tables", "../tables", f"{SMOKE}: tables: String should match pattern"),
     (
@@ -163,7 +163,12 @@ FAULTS: list[tuple[str, str, Any, str]] = [
     ("recipes", "networks.layer_norm.norm", "weight", "networks.layer_norm.norm: .*'instance'.*found 'weight'"),
     ("recipes", "networks.layer_norm.stem", "x", f"{RECIPES}: networks.layer_norm.stem: .*'cifar' or 'imagenet'"),
     ("recipes", "networks.layer_norm.options", {"layers": [1]}, "networks.layer_norm: options: need a `name`"),
-    ("recipes", "networks.layer_norm.weights", "published", "weights: published needs `name`, `norm: batch` and the"),
+    (
+        "recipes",
+        "networks.layer_norm.weights",
+        "published",
+        "weights: published needs `name`, `norm: batch` or `own` and",
+    ),
     (
         "recipes",
         "networks.official_224.name",
@@ -205,31 +210,25 @@ FAULTS: list[tuple[str, str, Any, str]] = [
     (
         "recipes",
         "recipes.clean.denoiser",
-        "layer_norm/mixed@upstream",
-        f"{RECIPES}: recipes.clean.denoiser: needs src/transmooth/models/denoiser.py, and there is no such file",
-    ),
-    (
-        "recipes",
-        "recipes.clean.denoiser",
-        "unet/clean@upstream",
+        "unet/denoise@upstream",
         f"{RECIPES}: recipes.clean.denoiser: network 'unet' is not in {RECIPES}: networks",
     ),
     (
         "recipes",
         "recipes.clean.denoiser",
-        "batch_norm/denoise@upstream",
-        f"{RECIPES}: recipes.clean.denoiser: recipe 'denoise' is not in {RECIPES}: recipes",
+        "unet_16/denoising@upstream",
+        f"{RECIPES}: recipes.clean.denoiser: recipe 'denoising' is not in {RECIPES}: recipes",
     ),
     (
         "recipes",
         "recipes.clean.denoiser",
-        "batch_norm/mixed@nowhere",
+        "unet_16/denoise@nowhere",
         f"{RECIPES}: recipes.clean.denoiser: role 'nowhere' is not in {SMOKE}: roles",
     ),
     (
         "recipes",
         "recipes.clean.denoiser",
-        "batch_norm/mixed@task",
+        "unet_16/denoise@task",
         f"{RECIPES}: recipes.clean.denoiser: role 'task' is not in {SMOKE}: roles",
     ),
     (
@@ -241,20 +240,63 @@ FAULTS: list[tuple[str, str, Any, str]] = [
     (
         "recipes",
         "recipes.clean.denoiser",
+        "batch_norm/mixed@upstream",
+        f"{RECIPES}: recipes.clean.denoiser: should end in a recipe with the objective denoise, found cross_entropy",
+    ),
+    (
+        "recipes",
+        "recipes.clean.denoiser",
+        "default",
+        f"{SMOKE}: denoiser: missing; the recipe 'clean' needs the study's",
+    ),
+    (
+        "recipes",
+        "recipes.clean.options",
+        {"epsilon": 1},
+        r"recipes.clean.options.epsilon: is no option of cross_entropy",
+    ),
+    (
+        "recipes",
+        "recipes.cadis_050.options",
+        {"wieght": 1},
+        r"cadis_050.options.wieght: is no option of confidence, which has copies, steps, epsilon, weight",
+    ),
+    (
+        "recipes",
+        "recipes.cadis_050.options",
+        {"start": 1},
+        "recipes.cadis_050.options.start: is no option of confidence",
+    ),
+    (
+        "studies/smoke",
+        "options",
+        {"confidense": {}},
+        f"{SMOKE}: options.confidense: 'confidense' is no objective; there are ",
+    ),
+    ("studies/smoke", "denoiser", "unet_16", f"{SMOKE}: denoiser: String should match pattern"),
+    (
+        "study",
+        "denoiser",
+        "unet_99/denoise@upstream",
+        f"{SMOKE}: denoiser: network 'unet_99' is not in {RECIPES}: networks",
+    ),
+    (
+        "recipes",
+        "recipes.clean.denoiser",
         "batch_norm",
         f"{RECIPES}: recipes.clean.denoiser: String should match pattern",
     ),
     (
         "recipes",
         "recipes",
-        {"clean": {"denoiser": "layer_norm/denoise@upstream"}, "denoise": {"schedule": "slow"}},
+        {"clean": {"denoiser": "unet_16/denoise@upstream"}, "denoise": {"objective": "denoise", "schedule": "slow"}},
         f"{RECIPES}: recipes.denoise.schedule: schedule 'slow' is not in {SMOKE}: schedules",
     ),
     (
         "recipes",
         "recipes",
-        {"clean": {"denoiser": "layer_norm/denoise@upstream"}, "denoise": {"epochs": 0}},
-        f"{RECIPES}: recipes.clean.denoiser: denoise trains nothing, and layer_norm has random weights",
+        {"clean": {"denoiser": "unet_16/denoise@upstream"}, "denoise": {"objective": "denoise", "epochs": 0}},
+        f"{RECIPES}: recipes.clean.denoiser: denoise trains nothing, and unet_16 has random weights",
     ),
     # ---------------------------------------------------------------------------------------------------- evaluations
     (
@@ -353,13 +395,13 @@ def test_what_the_study_does_not_report_may_need_what_it_has_not(base: Path) -> 
     edit(base, "studies/smoke", "report", ["table5"])
     edit(base, "studies/smoke", "roles.second", ...)
     edit(base, "recipes", "recipes.clean_fixed.schedule", "slow")
-    edit(base, "recipes", "recipes.clean_fixed.denoiser", "batch_norm/mixed@nowhere")
+    edit(base, "recipes", "recipes.clean_fixed.denoiser", "unet_16/denoise@nowhere")
     assert load("smoke", base).study.report == ("table5",)
 
 
 @pytest.mark.parametrize("study", ["recipes", "nowhere", "../smoke", "../../params/studies/smoke", ""])
 def test_an_unknown_study_is_refused_with_the_known_ones(study: str) -> None:
-    with pytest.raises(ParamsError, match=r"\.yaml: no such study; there is desk, .*smoke"):
+    with pytest.raises(ParamsError, match=r"\.yaml: no such study; there is .*desk, .*smoke"):
         load(study, ROOT)
 
 

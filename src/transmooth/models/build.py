@@ -55,21 +55,19 @@ def create(network: NetworkSpec, classes: int, mean: Sequence[float], std: Seque
 def build(network: NetworkSpec, classes: int, mean: Sequence[float], std: Sequence[float]) -> Network:
     """Return a network of random weights, or of the published ones.
 
-    network: `name` (any timm ResNet), `stem` (`cifar`: 3x3 convolution of stride 1 and no max-pool, for 32x32 and
-    smaller; `imagenet`: timm's own), `norm` (see `norms`), `groups` (of the `group` norm), `options` (further keywords
-    of the timm model), `weights` (`published`: fetch those that timm serves; mean and std are then theirs, and the head
-    is a new one where `classes` are not as many as theirs).
+    network: `name` (of timm: a ResNet, or any network with its own norms), `stem` (`cifar`: 3x3 convolution of stride 1
+    and no max-pool, for 32x32 and smaller; `imagenet`: timm's own), `norm` (see `norms`), `groups` (of the `group`
+    norm), `options` (further keywords of the timm model), `weights` (`published`: fetch those that timm serves; mean and
+    std are then theirs, and the head is a new one where `classes` are not as many as theirs).
     Seed torch before the call: initial weights come from the global generator.
     """
     # Its own keywords say where weights come from: a card could have it open any file.
     if own := network.options.keys() & inspect.signature(timm.create_model).parameters.keys():
         raise ValueError(f"options.{min(own)}: is not of a network, but of how timm makes one")
+    layer = create_norm(network.norm, network.groups)
+    norm = {} if layer is None else {"norm_layer": layer}
     backbone: Any = timm.create_model(
-        network.name,
-        pretrained=network.weights == "published",
-        num_classes=classes,
-        norm_layer=create_norm(network.norm, network.groups),
-        **network.options,
+        network.name, pretrained=network.weights == "published", num_classes=classes, **norm, **network.options
     )
     STEMS[network.stem](backbone)
     if network.weights == "published":

@@ -6,6 +6,8 @@ All four have one weight and one bias per channel, so that they differ in nothin
     instance  over height and width, per channel                (E over H, W)
     group     over a group of channels, height and width        (E over C/G, H, W)
     layer     over all channels, height and width               (E over C, H, W): a group norm with one group
+
+and `own`, the network's as timm has them, which are of another kind in a transformer.
 """
 
 from collections.abc import Callable
@@ -47,14 +49,18 @@ def _grouped(groups: int | None) -> NormLayer:
     return layer
 
 
-NORMS: dict[str, Callable[[int], NormLayer]] = {
+NORMS: dict[str, Callable[[int], NormLayer | None]] = {
     "batch": lambda groups: nn.BatchNorm2d,
     "instance": lambda groups: _grouped(None),
     "group": _grouped,
     "layer": lambda groups: _grouped(1),
+    "own": lambda groups: None,
 }
 
 
-def create_norm(norm: str, groups: int) -> NormLayer:
-    """A constructor (channels) -> layer.  `groups` is read by `group` alone and must divide every channel count."""
+def create_norm(norm: str, groups: int) -> NormLayer | None:
+    """A constructor (channels) -> layer, None for the network's own.
+
+    `groups` is read by `group` alone and must divide every channel count.
+    """
     return NORMS[norm](groups)

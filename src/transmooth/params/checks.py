@@ -1,7 +1,9 @@
 """What the files of params must have in common; found before any work, one line for each fault."""
 
+import ast
 import csv
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ def faults(params: Params, published: Path) -> list[str]:
     found = [
         *_study(params),
         *_recipes(params),
+        *_options(params),
         *_groups(params),
         *_rows(params),
         *_amounts(params),
@@ -78,9 +81,30 @@ def _recipes(params: Params) -> Iterator[str]:
             yield from _denoiser(params, recipe.denoiser, f"{where}.denoiser", name in _trained(params))
     if study.denoiser is not None:
         yield from _denoiser(params, study.denoiser, f"{file}: denoiser", True)
-    for objective in study.options:
-        if objective not in (there := sorted(path.stem for path in (PACKAGE / "objectives").glob("[!_]*.py"))):
-            yield f"{file}: options: {objective!r} is no objective; there are {', '.join(there)}"
+
+
+def _options(params: Params) -> Iterator[str]:
+    """Options that their objective does not have."""
+    there = sorted(path.stem for path in (PACKAGE / "objectives").glob("[!_]*.py"))
+    where = f"params/studies/{params.name}.yaml: options"
+    named = [(f"{where}.{objective}", objective, [*options]) for objective, options in params.study.options.items()]
+    for name, recipe in params.recipes.recipes.items():
+        keys = [*recipe.options, *(key for options in (recipe.options_from or {}).values() for key in options)]
+        named.append((f"{RECIPES}: recipes.{name}.options", recipe.objective, keys))
+    for place, objective, keys in named:
+        if objective not in there:
+            yield f"{place}: {objective!r} is no objective; there are {', '.join(there)}"
+        elif unknown := [key for key in keys if key not in (known := _keywords(objective))]:
+            yield f"{place}.{unknown[0]}: is no option of {objective}, which has {', '.join(known) or 'none'}"
+
+
+@cache
+def _keywords(objective: str) -> tuple[str, ...]:
+    """The options of an objective, read from its source: to import it takes torch."""
+    tree = ast.parse((PACKAGE / "objectives" / f"{objective}.py").read_bytes())
+    (loss,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "loss")
+    # `start` is the network that the stage begins with, which the loop gives.
+    return tuple(each.arg for each in loss.args.kwonlyargs if each.arg != "start")
 
 
 def _denoiser(params: Params, text: str, where: str, trained: bool) -> Iterator[str]:
@@ -164,8 +188,38 @@ def _rows(params: Params) -> Iterator[str]:
                 yield from _known(recipe, recipes.recipes, f"{part}.train[{number}]", "recipe", f"{RECIPES}: recipes")
                 if report in study.report:
                     yield from _role(params, table, role, f"{part}.train[{number}]")
+            if report in study.report:
+                yield from _behind(params, row, where)
             network = each.network or study.network.default
             yield from _untrained(params, network, each.train, [f"{part}.train[{n}]" for n in range(len(each.train))])
+
+
+def _behind(params: Params, row: Row, where: str) -> Iterator[str]:
+    """A network that was finetuned behind a denoiser knows the noise that it was finetuned for, and no other."""
+    for each in row.evaluated:
+        recipe = params.recipes.recipes.get(each.train[-1].split("@")[0])
+        if recipe is None or recipe.denoiser is None:
+            continue
+        for name in each.evaluate or params.study.evaluate:
+            entry = params.recipes.evaluations.get(name)
+            wrong = sorted(set(entry.sigmas) - set(recipe.sigmas)) if entry and entry.kind == "certify" else []
+            if wrong and recipe.epochs != 0:
+                trained = ", ".join(f"{sigma:g}" for sigma in recipe.sigmas)
+                yield f"{where}: {each.train[-1]} is finetuned behind a denoiser for sigma {trained}, not {wrong[0]:g}"
+        yield from _sides(params, recipe.denoiser, each.train[-1].split("@")[1], where)
+
+
+def _sides(params: Params, denoiser: str, role: str, where: str) -> Iterator[str]:
+    """A U-Net halves the images once for each of its levels but the last."""
+    text = params.study.denoiser if denoiser == "default" else denoiser
+    network = params.recipes.networks.get((text or "").split("/")[0])
+    dataset = params.datasets.get(_dataset(params, role))
+    unet: Any = network.options.get("unet") if network else None
+    if not (dataset and isinstance(unet, dict) and isinstance(widths := unet.get("block_out_channels"), list)):
+        return
+    factor = 2 ** (len(widths) - 1)
+    if dataset.size % factor:
+        yield f"{where}: the denoiser {text} takes sides that are a multiple of {factor}, images have {dataset.size}"
 
 
 def _role(params: Params, table: Table | None, role: str, where: str) -> Iterator[str]:

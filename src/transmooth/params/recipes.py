@@ -7,12 +7,12 @@ from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from transmooth.params.values import (
     Count,
+    DenoiserText,
     Levels,
     Model,
     Name,
     Noise,
     Norm,
-    RunText,
     Sigmas,
     Stem,
     Trainable,
@@ -44,8 +44,9 @@ class Network(Model):
 
     @model_validator(mode="after")
     def _published_is_as_published(self) -> Self:
-        if self.weights == "published" and (self.norm != "batch" or self.name is None or self.stem == "cifar"):
-            raise ValueError("weights: published needs `name`, `norm: batch` and the imagenet stem of its weights")
+        own = self.norm in ("batch", "own")
+        if self.weights == "published" and (not own or self.name is None or self.stem == "cifar"):
+            raise ValueError("weights: published needs `name`, `norm: batch` or `own` and its weights' imagenet stem")
         return self
 
 
@@ -74,7 +75,7 @@ class Recipe(Model):
     trainable: Trainable = "all"
     schedule: Name | None = None
     epochs: Whole | None = None
-    denoiser: RunText | Literal["default"] | None = None
+    denoiser: DenoiserText | None = None
 
 
 class EvaluationModel(Model):

@@ -39,6 +39,7 @@ NAME = r"[a-z0-9][a-z0-9_]*"
 Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
 StageText = Annotated[str, StringConstraints(pattern=f"^{NAME}@{NAME}$")]
 RunText = Annotated[str, StringConstraints(pattern=f"^{NAME}(/{NAME}@{NAME})+$")]
+DenoiserText = Annotated[str, StringConstraints(pattern=f"^(default|{NAME}(/{NAME}@{NAME})+)$")]
 # Records hold integers of 64 bits.
 Count = Annotated[int, BeforeValidator(_no_booleans), Field(ge=1, le=2**63 - 1)]
 Whole = Annotated[int, BeforeValidator(_no_booleans), Field(ge=0, le=2**63 - 1)]
@@ -50,7 +51,7 @@ Radii = Annotated[tuple[Level, ...], Field(min_length=1), AfterValidator(_increa
 Sigmas = Annotated[tuple[Positive, ...], Field(min_length=1), AfterValidator(_increasing)]
 Images = Count | Literal["all"]
 
-Norm = Literal["batch", "instance", "group", "layer"]
+Norm = Literal["batch", "instance", "group", "layer", "own"]
 Stem = Literal["cifar", "imagenet"]
 Weights = Literal["random", "published"]
 Trainable = Literal["all", "head", "lora"]
