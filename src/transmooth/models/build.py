@@ -57,8 +57,8 @@ def build(network: NetworkSpec, classes: int, mean: Sequence[float], std: Sequen
 
     network: `name` (of timm: a ResNet, or any network with its own norms), `stem` (`cifar`: 3x3 convolution of stride 1
     and no max-pool, for 32x32 and smaller; `imagenet`: timm's own), `norm` (see `norms`), `groups` (of the `group`
-    norm), `options` (further keywords of the timm model), `weights` (`published`: fetch those that timm serves; mean and
-    std are then theirs, and the head is a new one where `classes` are not as many as theirs).
+    norm), `options` (further keywords of the timm model), `weights` (`published`: fetch those that timm serves; mean
+    and std are then theirs, and the head is a new one where `classes` are not as many as theirs).
     Seed torch before the call: initial weights come from the global generator.
     """
     # Its own keywords say where weights come from: a card could have it open any file.
