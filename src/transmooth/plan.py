@@ -338,6 +338,7 @@ class Plan:
             groups=study.groups if norm == "group" else 1,
             options=entry.options if entry.name else study.options,
             weights=entry.weights,
+            size=entry.size,
         )
 
     def _records_spec(self, run: Run, name: str) -> specs.RecordsSpec:

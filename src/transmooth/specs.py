@@ -77,6 +77,7 @@ class NetworkSpec(Spec):
     groups: int
     options: dict[str, JsonValue]
     weights: Weights = "random"
+    size: int | None = None
 
 
 class ScheduleSpec(Spec):

@@ -51,6 +51,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = own_pictures.prepared(str(folder / "pictures"), folder / "model" / "data", 8, [], 0.2, 0)
     train(train_spec(epochs=2), data, folder / "model")
     shutil.copytree(folder / "model", folder / "base")
+    unet = {"block_out_channels": [8, 16], "layers_per_block": 1, "norm_num_groups": 4}
+    options = {"unet": unet, "schedule": {}}
+    denoiser = {"name": "unet2d", "stem": "imagenet", "norm": "own", "groups": 1, "options": options}
+    train(train_spec(network=denoiser, objective="denoise", sigmas=[1.0], epochs=2), data, folder / "unet")
     safetensors.torch.save_file(
         timm.create_model("resnet10t", num_classes=2).state_dict(), folder / "weights.safetensors"
     )

@@ -19,7 +19,7 @@ CARD: dict[str, Any] = {
 
 def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
     """The weights of a checkpoint."""
-    return weights.load(folder)[0].state_dict()
+    return weights.load_any(folder)[0].state_dict()
 
 
 def same(first: Path, second: Path) -> bool:

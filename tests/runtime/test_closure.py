@@ -93,7 +93,8 @@ JOBS: dict[str, tuple[list[str], list[str]]] = {
         ["report.page.study", "report/page/report.html", "report/page/report.css", "report/page/report.js"],
         [
             *SHIFTS,
-            # The pictures of test images.
+            # The pictures of test images, and what a denoiser leaves of them.
+            *("checkpoint/weights.py", *DENOISERS, *NETWORKS),
             *("data/augment.py", "data/loader.py", "data/sources/imagefolder.py", "loading/__init__.py"),
             *("loading/images.py", "noise.py"),
             *PREPARED,

@@ -67,6 +67,9 @@ def report(
     ] = None,
     split: Annotated[str, typer.Option(help="Which split of the images.")] = "test",
     size: Size = None,
+    denoiser: Annotated[
+        str | None, typer.Option(help="What the network had before it, as in certify: the page then shows that too.")
+    ] = None,
 ) -> None:
     """Write one HTML page of records.
 
@@ -79,12 +82,16 @@ def report(
     with faults_in_one_line():
         from transmooth.report.page.single import write_single
 
-        pictures = None
+        pictures = cleaner = None
+        if denoiser is not None and images is None:
+            raise ValueError("--denoiser: shows what it leaves of --images, which are not named")
         if images is not None:
+            from transmooth.loading.denoisers import load_denoiser
             from transmooth.loading.images import load_images
 
             pictures = load_images(images, split, size)
-        write_single(records, list(radii.values()), out, pictures)
+            cleaner = load_denoiser(denoiser) if denoiser else None
+        write_single(records, list(radii.values()), out, pictures, cleaner)
 
 
 def audit(

@@ -36,6 +36,9 @@ Denoiser = Annotated[
         "diffusers:OWNER/NAME, OpenAI's .pt or module:function"
     ),
 ]
+Resize = Annotated[
+    int | None, typer.Option(min=1, help="Side that the model gets, after noise and denoiser, where it is another one.")
+]
 Split = Annotated[str, typer.Option(help="Which split of the images.")]
 Count = Annotated[int | None, typer.Option("--images", min=1, help="How many, evenly spaced; else all.")]
 Engine = Annotated[EngineName, typer.Option(help="How the network is run; auto times it and chooses.")]
@@ -62,6 +65,7 @@ def certify(
         ),
     ] = None,
     denoiser: Denoiser = None,
+    resize: Resize = None,
     count: Count = None,
     split: Split = "test",
     size: Size = None,
@@ -82,8 +86,8 @@ def certify(
           --radii 0,0.25,0.5 --images 100 --out records.parquet
       transmooth certify timm:resnet10t@weights.safetensors pictures/ --size 32 \\
           --sigma 0.25 --n 1000 --images 2 --out log.tsv
-      transmooth certify timm:vit_base_patch16_224@weights.safetensors pictures/ \\
-          --size 224 --denoiser ddpm/ --sigma 0.5 --out records.parquet
+      transmooth certify timm:resnet10t@weights.safetensors pictures/ --size 32 \\
+          --denoiser unet/ --resize 64 --sigma 0.5 --n 100 --images 2 --out clean.parquet
     """
     with faults_in_one_line():
         from transmooth.loading.images import load_images
@@ -115,7 +119,7 @@ def certify(
                 show(rows, total)
 
             try:
-                loaded, pictures = load_model(model, denoiser), load_images(images, split, size)
+                loaded, pictures = load_model(model, denoiser, resize), load_images(images, split, size)
                 notes = _certify_to(out, spec, loaded, pictures, partial(_ready, engine, batch, tell), progress)
             except KeyboardInterrupt:
                 typer.echo(f"stopped: {done} images are done and kept; the same command goes on from there", err=True)
@@ -245,6 +249,7 @@ def predict(
     n: Annotated[int, typer.Option(help="Votes per image.")] = 1000,
     alpha: Annotated[float, typer.Option(help="Probability, per image, of another class than the right vote.")] = 0.001,
     denoiser: Denoiser = None,
+    resize: Resize = None,
     count: Count = None,
     split: Split = "test",
     size: Size = None,
@@ -279,7 +284,7 @@ def predict(
         from transmooth.smoothing.smoothed import check_model, vote
 
         threads_per_process()
-        loaded, pictures = load_model(model, denoiser), load_images(images, split, size)
+        loaded, pictures = load_model(model, denoiser, resize), load_images(images, split, size)
         loaded.check(sigma, pictures.fetch(0).shape[-1])
         network = base_classifier(loaded.module, sigma).to("cuda" if torch.cuda.is_available() else "cpu")
         check_classes(loaded, check_model(network, pictures.fetch(0)), pictures)

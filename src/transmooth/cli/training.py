@@ -29,6 +29,12 @@ Rates = Annotated[
     Any, typer.Option(parser=lambda text: _rates(text), metavar="LR,…", help="Each is tried, the best kept.")
 ]
 Precision = Annotated[Dtype, typer.Option(help="Of the arithmetic.")]
+Objective = Annotated[
+    str, typer.Option(help="What is minimised: cross_entropy, confidence (FT-CADIS) or denoise, for a denoiser.")
+]
+Options = Annotated[
+    Any, typer.Option(parser=json_object, metavar="JSON", help='Of the objective, such as {"copies": 2}.')
+]
 Augment = Annotated[
     Any, typer.Option(parser=lambda text: text.split(","), metavar="NAME,…", help="Any of flip, crop, resized_crop.")
 ]
@@ -63,6 +69,7 @@ def train(
         typer.Option(help="Its first layer: cifar keeps the resolution; else by size."),
     ] = None,
     norm: Annotated[Norm, typer.Option(help="Its normalisation layer.")] = "layer",
+    objective: Objective = "cross_entropy",
     precision: Precision = "fp32",
     sigmas: Sigmas = "0,0.25,0.5,1",
     epochs: Epochs = 20,
@@ -82,6 +89,8 @@ def train(
       transmooth train many/ --sigmas 0,0.25,0.5 --size 32 --epochs 2 --out base/
       transmooth train many/ --size 16 --network resnet18 --epochs 2 --out small/ \\
           --options '{"layers": [1, 1, 1, 1], "channels": [16, 32, 64, 128]}'
+      transmooth train many/ --size 16 --network unet2d --objective denoise --sigmas 1 \\
+          --options '{"unet": {"block_out_channels": [32, 64]}}' --epochs 1 --out unet/
     """
     with faults_in_one_line():
         from transmooth.models.check import check
@@ -100,7 +109,15 @@ def train(
         except ValueError as error:
             raise ValueError(f"--network {network} --options {json.dumps(options)}: {error}") from error
         schedule = _schedule(epochs, batch, lr, precision)
-        spec = train_spec(layers, schedule, sigmas=sigmas.values(), trainable="all", augment=augment or [], seed=seed)
+        spec = train_spec(
+            layers,
+            schedule,
+            sigmas=sigmas.values(),
+            trainable="all",
+            augment=augment or [],
+            seed=seed,
+            objective=objective,
+        )
         _fit(images, out, spec, size, test, None, quiet, as_json)
 
 
@@ -117,6 +134,12 @@ def finetune(
     augment: Augment = None,
     test: Test = 0.2,
     seed: Seed = 0,
+    objective: Objective = "cross_entropy",
+    options: Options = "{}",
+    denoiser: Annotated[
+        str | None,
+        typer.Option(help="What cleans the noisy images: see certify. The checkpoint remembers it, with its hash."),
+    ] = None,
     trainable: Annotated[
         Trainable, typer.Option(help="The whole network, its last layer, or that and low-rank corrections of a ViT.")
     ] = "all",
@@ -140,6 +163,8 @@ def finetune(
       transmooth finetune pictures/ --from base/ --epochs 5 --out model/
       transmooth finetune pictures/ --from timm:resnet10t@weights.safetensors \\
           --sigmas 0,0.25 --size 32 --epochs 1 --out other/
+      transmooth finetune pictures/ --from model/ --denoiser unet/ --sigmas 0.5 \\
+          --objective confidence --options '{"copies": 2}' --epochs 1 --out cadis/
     """
     with faults_in_one_line():
         from transmooth.training.own_pictures import start_from, train_spec
@@ -147,7 +172,15 @@ def finetune(
         with start_from(start) as (network, folder, side):
             schedule = _schedule(epochs, batch, lr, precision)
             spec = train_spec(
-                network, schedule, sigmas=sigmas.values(), trainable=trainable, augment=augment or [], seed=seed
+                network,
+                schedule,
+                sigmas=sigmas.values(),
+                trainable=trainable,
+                augment=augment or [],
+                seed=seed,
+                objective=objective,
+                options=options,
+                denoiser=denoiser,
             )
             _fit(images, out, spec, size or side, test, folder, quiet, as_json)
 
@@ -175,13 +208,16 @@ def _fit(
     with _progress_output(quiet) as decoding, guard.exclusive(out):
         data = own_pictures.prepared(images, out / "data", size, spec.augment, test, spec.seed, decoding)
         shutdown.stop_at_next_save()
-        card = own_pictures.fit(out, data, spec, start)
+        card = own_pictures.fit(out, data, spec, start, spec.denoiser)
     if as_json:
         return typer.echo(json.dumps(card | {"folder": str(out), "prepared": str(data)}))
-    found = card["test"]
+    found, how = card["test"], f"with lr {card['lr']:g}, in {card['seconds']:.0f} s"
+    if "correct" not in found:
+        return typer.echo(f"{out}: score {found['score']:.4g} of the test images, {how}")
     typer.echo(f"{out}: {found['correct'] / found['images']:.1%} of {found['images']} test images right", nl=False)
-    typer.echo(f", {card['validation_score']:.1%} on validation, with lr {card['lr']:g}, in {card['seconds']:.0f} s")
-    typer.echo(f"next: transmooth certify {out} {data} --sigma 0.25 --out {out}/records.parquet", err=True)
+    typer.echo(f", {card['validation_score']:.1%} on validation, {how}")
+    sigma = spec.sigmas[0] if spec.denoiser else 0.25
+    typer.echo(f"next: transmooth certify {out} {data} --sigma {sigma:g} --out {out}/records.parquet", err=True)
     return None
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from transmooth.checkpoint import weights
-from transmooth.checkpoint.card import CheckpointError
+from transmooth.checkpoint.card import CheckpointError, read_card
 from transmooth.loading.functions import call, hash_of
 from transmooth.models.denoiser import Denoised, Denoiser
 
@@ -95,8 +95,7 @@ def load_classifier(folder: Path, denoiser: str | None = None) -> tuple[nn.Modul
     named: dict[str, str] = card.get("denoiser") or {}
     if not named and denoiser is None:
         return network, card, card["weights_sha256"]
-    there = folder / named.get("text", "")
-    text = denoiser or (os.path.normpath(there) if there.exists() else named["text"])
+    text = denoiser or _place(folder, named)
     try:
         cleaner = load_denoiser(text)
     except (FileNotFoundError, ValueError) as error:
@@ -111,6 +110,21 @@ def load_classifier(folder: Path, denoiser: str | None = None) -> tuple[nn.Modul
             f"{folder}: was trained behind a denoiser with SHA-256 {named['sha256']}, {text} has {cleaner.sha256}"
         )
     return Denoised(cleaner.module, network).eval(), card, behind(cleaner, card["weights_sha256"])
+
+
+def denoiser_of(folder: Path) -> LoadedDenoiser | None:
+    """Return the denoiser of a checkpoint; None where it has none, or where it is not at hand."""
+    try:
+        named = read_card(folder).get("denoiser")
+        return load_denoiser(_place(folder, named)) if named else None
+    except (ValueError, OSError):
+        return None
+
+
+def _place(folder: Path, named: dict[str, str]) -> str:
+    """The text that names the denoiser of a checkpoint, from the working directory."""
+    there = folder / named["text"]
+    return os.path.normpath(there) if there.exists() else named["text"]
 
 
 def finetuned_at(card: dict[str, Any]) -> tuple[float, ...] | None:

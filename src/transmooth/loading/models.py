@@ -26,6 +26,7 @@ from transmooth.loading.functions import call, hash_of
 from transmooth.loading.images import ImageSet
 from transmooth.loading.programs import PROGRAMS
 from transmooth.models.build import Network
+from transmooth.models.build import resize as resize_to
 from transmooth.models.denoiser import Denoised
 
 
@@ -59,15 +60,17 @@ class LoadedModel:
         """What tells this model from others, for JSON: the same weights may stand under another name or mean."""
         identity: dict[str, Any] = {"model": self.description, "sha256": self.sha256}
         classifier = self.module.classifier if isinstance(self.module, Denoised) else self.module
+        classifier = classifier.module if isinstance(classifier, Resized) else classifier
         if isinstance(classifier, Network):
             identity |= {"mean": classifier.mean.flatten().tolist(), "std": classifier.std.flatten().tolist()}
         return identity
 
 
-def load_model(text: str, denoiser: str | None = None) -> LoadedModel:
+def load_model(text: str, denoiser: str | None = None, resize: int | None = None) -> LoadedModel:
     """The model that `text` names (see above), on the CPU, behind a denoiser where there is one.
 
-    denoiser: see `loading.denoisers`; a checkpoint that was trained behind one finds it by itself.
+    denoiser: see `loading.denoisers`; a checkpoint that was trained behind one finds it by itself.  resize: the side of
+    the images that the model gets, after the denoiser; a checkpoint of transmooth knows its own.
     Raises ValueError or FileNotFoundError, naming the file, for one that is missing, of another kind, or does not fit;
     hub.HubError where the hub cannot be reached or refuses.
     """
@@ -75,14 +78,29 @@ def load_model(text: str, denoiser: str | None = None) -> LoadedModel:
     if text.startswith(hub.PREFIX):
         _, _, path, name = hub.load(text)
     if path.is_dir():
+        if resize is not None:
+            raise ValueError(f"{text}: its card says what images are resized to; resize is for other models")
         module, card, sha256 = load_classifier(path, denoiser)
         return LoadedModel(module, name, sha256, tuple(card["classes"]), finetuned_at(card))
     loaded = _load(text, path)
+    if resize is not None:
+        loaded = LoadedModel(Resized(loaded.module, resize).eval(), f"{text} at {resize}", loaded.sha256)
     if denoiser is None:
         return loaded
     cleaner = load_denoiser(denoiser)
     module = Denoised(cleaner.module, loaded.module).eval()
-    return LoadedModel(module, f"{text} behind {denoiser}", behind(cleaner, loaded.sha256))
+    return LoadedModel(module, f"{loaded.description} behind {denoiser}", behind(cleaner, loaded.sha256))
+
+
+class Resized(nn.Module):
+    """A module after a change of the images' side."""
+
+    def __init__(self, module: nn.Module, size: int) -> None:
+        super().__init__()
+        self.module, self.size = module, size
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.module(resize_to(images, self.size))  # type: ignore[no-any-return]
 
 
 def _load(text: str, path: Path) -> LoadedModel:

@@ -1,4 +1,4 @@
-"""Build a base classifier: normalise -> timm backbone, with the paper's norm layer and stem."""
+"""Build a base classifier: resize -> normalise -> timm backbone, with the paper's norm layer and stem."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -7,6 +7,7 @@ from typing import Any
 import timm
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from transmooth.models.denoiser import UNET, Denoiser, build_denoiser
 from transmooth.models.norms import create_norm
@@ -19,20 +20,23 @@ class Network(nn.Module):
 
     The normalisation lives inside, so noise that a caller adds is noise in the [0, 1] image, where radii are measured.
     Its mean and std are those of the set the network was first trained on, and stay with the weights on transfer.
+    size: the side that images are resized to, inside too: noise is added, and removed, at their own.
     """
 
     mean: Tensor
     std: Tensor
     spec: NetworkSpec | None = None  # what it was built from, where `build` did
 
-    def __init__(self, backbone: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(
+        self, backbone: nn.Module, mean: Sequence[float], std: Sequence[float], size: int | None = None
+    ) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.size = backbone, size
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.backbone((images - self.mean) / self.std)
+        logits: Tensor = self.backbone((resize(images, self.size) - self.mean) / self.std)
         return logits
 
     @property
@@ -47,6 +51,13 @@ class Network(nn.Module):
         self.backbone.reset_classifier(classes)  # type: ignore[operator]
 
 
+def resize(images: Tensor, size: int | None) -> Tensor:
+    """Return images [B, 3, size, size], bicubic and without aliases, or as they are where there is no size."""
+    if size is None or images.shape[-2:] == (size, size):
+        return images
+    return functional.interpolate(images, (size, size), mode="bicubic", antialias=True)
+
+
 def create(network: NetworkSpec, classes: int, mean: Sequence[float], std: Sequence[float]) -> Network | Denoiser:
     """Return the classifier, or the denoiser, that a spec describes."""
     return build_denoiser(network) if network.name == UNET else build(network, classes, mean, std)
@@ -58,7 +69,8 @@ def build(network: NetworkSpec, classes: int, mean: Sequence[float], std: Sequen
     network: `name` (of timm: a ResNet, or any network with its own norms), `stem` (`cifar`: 3x3 convolution of stride 1
     and no max-pool, for 32x32 and smaller; `imagenet`: timm's own), `norm` (see `norms`), `groups` (of the `group`
     norm), `options` (further keywords of the timm model), `weights` (`published`: fetch those that timm serves; mean
-    and std are then theirs, and the head is a new one where `classes` are not as many as theirs).
+    and std are then theirs, and the head is a new one where `classes` are not as many as theirs), `size` (that images
+    are resized to inside it).
     Seed torch before the call: initial weights come from the global generator.
     """
     # Its own keywords say where weights come from: a card could have it open any file.
@@ -72,7 +84,7 @@ def build(network: NetworkSpec, classes: int, mean: Sequence[float], std: Sequen
     STEMS[network.stem](backbone)
     if network.weights == "published":
         mean, std = backbone.pretrained_cfg["mean"], backbone.pretrained_cfg["std"]
-    built = Network(backbone, mean, std)
+    built = Network(backbone, mean, std, network.size)
     built.spec = network
     return built
 

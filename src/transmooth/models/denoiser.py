@@ -150,7 +150,8 @@ class Denoised(nn.Module):
 def build_denoiser(network: NetworkSpec) -> Denoiser:
     """Return a diffusion model of random weights.
 
-    network.options: `unet`, keywords of diffusers' UNet2DModel; `schedule`, keywords of its DDPMScheduler, by default
+    network.options: `unet`, keywords of diffusers' UNet2DModel, without attention where they name no types of blocks;
+    `schedule`, keywords of its DDPMScheduler, by default
     linear with T = 1000; `timestep_scale`.  Raises ValueError for a class-conditional U-Net, which would be told the
     class, for images that are not of 3 channels, and where diffusers is missing.
     """
@@ -169,9 +170,11 @@ def of_config(unet: dict[str, Any], schedule: dict[str, Any], timestep_scale: fl
     for key in ("num_class_embeds", "class_embed_type"):
         if unet.get(key) is not None:
             raise ValueError(f"unet.{key}: a class-conditional model is no denoiser: it would be told the class")
-    defaults = {"in_channels": 3, "out_channels": 3}
+    defaults: dict[str, Any] = {"in_channels": 3, "out_channels": 3}
     if (channels := unet.get("in_channels", 3)) != 3 or unet.get("out_channels", 3) not in (3, 6):
         raise ValueError(f"unet.in_channels: should be 3, and out_channels 3 or 6, found {channels} in")
+    if (widths := unet.get("block_out_channels")) is not None:  # its own defaults are of four levels
+        defaults |= {"down_block_types": ["DownBlock2D"] * len(widths), "up_block_types": ["UpBlock2D"] * len(widths)}
     network = diffusers.UNet2DModel(**defaults | unet)
     with torch.device("cpu"):  # of which the numbers are needed where the network itself takes no memory
         scheduler = diffusers.DDPMScheduler(**schedule)

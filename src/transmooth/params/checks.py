@@ -2,7 +2,7 @@
 
 import ast
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -94,8 +94,15 @@ def _options(params: Params) -> Iterator[str]:
     for place, objective, keys in named:
         if objective not in there:
             yield f"{place}: {objective!r} is no objective; there are {', '.join(there)}"
-        elif unknown := [key for key in keys if key not in (known := _keywords(objective))]:
-            yield f"{place}.{unknown[0]}: is no option of {objective}, which has {', '.join(known) or 'none'}"
+        elif fault := unknown_option(objective, keys):
+            yield f"{place}.{fault}"
+
+
+def unknown_option(objective: str, keys: Iterable[str]) -> str:
+    """Say which of the keys is no option of an objective; empty where all are."""
+    known = _keywords(objective)
+    unknown = next((key for key in keys if key not in known), None)
+    return f"{unknown}: is no option of {objective}, which has {', '.join(known) or 'none'}" if unknown else ""
 
 
 @cache
@@ -103,8 +110,9 @@ def _keywords(objective: str) -> tuple[str, ...]:
     """The options of an objective, read from its source: to import it takes torch."""
     tree = ast.parse((PACKAGE / "objectives" / f"{objective}.py").read_bytes())
     (loss,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "loss")
-    # `start` is the network that the stage begins with, which the loop gives.
-    return tuple(each.arg for each in loss.args.kwonlyargs if each.arg != "start")
+    # After what the loop gives; `start` is the network that the stage begins with, which the loop gives too.
+    own = [*loss.args.args[6:], *loss.args.kwonlyargs]
+    return tuple(each.arg for each in own if each.arg != "start")
 
 
 def _denoiser(params: Params, text: str, where: str, trained: bool) -> Iterator[str]:

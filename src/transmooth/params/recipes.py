@@ -27,7 +27,8 @@ class Network(Model):
     """What a network has different from the study's own (see `study.NetworkParams`).
 
     name: a network of timm; one that is named here has the options that stand here, not the study's.
-    weights: `published` ones are fetched by timm for `name`, such as resnet152.tv_in1k.
+    weights: `published` ones are fetched by timm for `name`, such as resnet152.tv_in1k.  size: the side that images are
+    resized to inside the network.
     """
 
     name: str | None = None
@@ -35,6 +36,7 @@ class Network(Model):
     norm: Norm | None = None
     options: dict[str, JsonValue] = Field(default={})
     weights: Weights = "random"
+    size: Count | None = None
 
     @model_validator(mode="after")
     def _options_are_of_a_name(self) -> Self:

@@ -22,7 +22,12 @@ from transmooth.loading import hub
 from transmooth.publishing.model_card import NEEDED, Origin, model_card
 
 # timm's name of a norm and its groups.  It has no other groups by name, and no instance norm with weights.
-TIMM_NORMS = {("batch", 1): "batchnorm2d", ("layer", 1): "groupnorm1", ("group", 32): "groupnorm"}
+TIMM_NORMS = {
+    ("own", 1): {},
+    ("batch", 1): {"norm_layer": "batchnorm2d"},
+    ("layer", 1): {"norm_layer": "groupnorm1"},
+    ("group", 32): {"norm_layer": "groupnorm"},
+}
 TIMM_FILES = ("config.json", "timm.safetensors")
 UNTOLD = Origin()
 
@@ -56,6 +61,8 @@ def write(folder: Path, repository: str, out: Path, records: Sequence[Path] = ()
     if out.exists():
         raise FileExistsError(f"{out}: is there already; remove it or choose another --out")
     network, card = weights.load(folder)
+    if "denoiser" in card:
+        raise CheckpointError(f"{folder}: was trained behind a denoiser, without which it would mislead who fetches it")
     if lacking := NEEDED - card.keys():
         raise CheckpointError(
             f"{folder / 'model.json'}: should be of a training by transmooth; it lacks {', '.join(sorted(lacking))}"
@@ -79,13 +86,13 @@ def write(folder: Path, repository: str, out: Path, records: Sequence[Path] = ()
 def timm_config(card: Mapping[str, Any]) -> dict[str, Any] | None:
     """config.json, by which timm builds the network and finds its weights; None where it cannot.
 
-    It cannot where the stem was changed or the norm is none of timm's.
+    It cannot where the stem was changed, the norm is none of timm's, or images are resized inside.
     """
     network = card["network"]
     norm = TIMM_NORMS.get((network["norm"], network["groups"]))
-    if norm is None or network["stem"] != "imagenet":
+    if norm is None or network["stem"] != "imagenet" or network.get("size") is not None:
         return None
-    arguments = {"num_classes": len(card["classes"]), "norm_layer": norm, **network["options"]}
+    arguments = {"num_classes": len(card["classes"]), **norm, **network["options"]}
     model = timm.create_model(network["name"], **arguments)
     # timm's own writer would add the licence and the origin of the weights that timm has for this name.
     return {

@@ -19,8 +19,10 @@ from transmooth.data.prepare import prepare, verify
 from transmooth.loading import hub
 from transmooth.loading.models import load_model
 from transmooth.models.build import Network
+from transmooth.params.checks import unknown_option
 from transmooth.params.datasets import Dataset
 from transmooth.params.messages import validate
+from transmooth.params.recipes import Recipe
 from transmooth.params.study import Schedule
 from transmooth.params.values import Augmentation, Trainable
 from transmooth.plan import prepare_spec, schedule_spec
@@ -90,7 +92,7 @@ def prepared(
 def start_from(text: str) -> Iterator[tuple[NetworkSpec | None, Path | None, int]]:
     """Give what a finetuning starts from, checked: what to build, or a checkpoint folder, and the side of its images.
 
-    text: a checkpoint folder; `hf-hub:OWNER/NAME[@REVISION]`, one of a hub; `timm:NAME@WEIGHTS`, a ResNet of timm with
+    text: a checkpoint folder; `hf-hub:OWNER/NAME[@REVISION]`, one of a hub; `timm:NAME@WEIGHTS`, a network of timm with
     weights in .safetensors or .pth; `timm:NAME`, with the weights that timm serves.  Raises ValueError or
     FileNotFoundError for any other, hub.HubError where the hub cannot be reached or refuses.
     """
@@ -105,7 +107,7 @@ def start_from(text: str) -> Iterator[tuple[NetworkSpec | None, Path | None, int
         yield None, init, card["size"]
         return
     name = text.removeprefix("timm:").split("@")[0]
-    network = NetworkSpec(name=name, stem="imagenet", norm="batch", groups=1, options={})
+    network = NetworkSpec(name=name, stem="imagenet", norm="own", groups=1, options={})
     if "@" not in text:
         if not timm.is_model_pretrained(name):
             raise ValueError(f"{text}: timm serves no weights for {name!r}")
@@ -123,7 +125,7 @@ def start_from(text: str) -> Iterator[tuple[NetworkSpec | None, Path | None, int
             weights.load(Path(folder))
         except Exception as error:  # other families of timm fail in ways of their own
             reason = str(error).split("\n")[0]
-            raise ValueError(f"{text}: should be a ResNet of timm with batch norm: {reason}") from error
+            raise ValueError(f"{text}: timm builds another network from its card: {reason}") from error
         yield None, Path(folder), backbone.pretrained_cfg["input_size"][-1]
 
 
@@ -135,14 +137,21 @@ def train_spec(
     trainable: Trainable,
     augment: Sequence[Augmentation],
     seed: int,
+    objective: str = "cross_entropy",
+    options: dict[str, Any] | None = None,
+    denoiser: str | None = None,
 ) -> TrainSpec:
-    """Return the spec of a training by cross-entropy.  schedule: keys of `Schedule`, which are checked."""
+    """Return the spec of a training.  schedule: keys of `Schedule`, which are checked, as objective and options are."""
     checked = validate(Schedule, {"optimizer": "adamw", "weight_decay": 0.01} | schedule, "training")
+    recipe = validate(Recipe, {"objective": objective, "options": options or {}}, "training")
+    if fault := unknown_option(recipe.objective, recipe.options):
+        raise ValueError(f"options.{fault}")
     return TrainSpec(
         seed=seed,
         network=network,
-        objective="cross_entropy",
-        options={},
+        objective=recipe.objective,
+        options=recipe.options,
+        denoiser=denoiser,
         sigmas=tuple(sigmas),
         noise="uniform",
         views=1,
@@ -152,8 +161,10 @@ def train_spec(
     )
 
 
-def fit(out: Path, data: Path, spec: TrainSpec, start: Path | None) -> dict[str, Any]:
+def fit(out: Path, data: Path, spec: TrainSpec, start: Path | None, denoiser: str | None = None) -> dict[str, Any]:
     """Train on a prepared set as a job of a study does, and return the card of the checkpoint `out`.
+
+    denoiser: what the spec names.
 
     An interrupted call goes on where it was last saved; a finished one has nothing left to do.  Raises ValueError
     for an `out` that holds another training.
@@ -169,6 +180,6 @@ def fit(out: Path, data: Path, spec: TrainSpec, start: Path | None) -> dict[str,
         if differing := [key for key in asked if made.get(key) != asked[key]]:
             raise ValueError(f"{out}: holds another training (its {', '.join(differing)}); choose another --out")
         return made
-    train(spec, data, out, start, CHECKPOINT_SECONDS)
+    train(spec, data, out, start, CHECKPOINT_SECONDS, denoiser)
     (out / "resume.pt").unlink(missing_ok=True)
     return read_card(out)

@@ -44,3 +44,20 @@ def test_pictures_are_the_images_with_one_draw_of_noise_scaled_by_sigma() -> Non
     large = examples(frame, [4], lambda index: torch.rand(3, 224, 200), ["a", "b"])[0].picture
     assert large.startswith("data:image/jpeg")
     assert Image.open(io.BytesIO(base64.b64decode(large.partition(",")[2]))).size == (128, 128)
+
+
+def test_what_a_denoiser_leaves_stands_beside_the_noisy_picture() -> None:
+    asked: list[torch.Tensor] = []
+
+    def denoise(noisy: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        asked.append(noisy)
+        return torch.full_like(noisy, float(sigma[0]))
+
+    frame = pd.DataFrame([row(4, 0.25, label=1, prediction=1), row(4, 1.0, label=1, prediction=0)])
+    (shown,) = examples(frame, [4], lambda index: torch.full((3, 32, 32), 0.5), ["a", "b"], denoise)
+    for shot, noisy, sigma in zip(shown.shots, asked, (0.25, 1.0), strict=True):
+        assert shot.denoised is not None
+        assert np.allclose(pixels(shot.denoised), sigma, atol=1 / 255)
+        assert np.allclose(pixels(shot.picture), noisy[0].clamp(0, 1).permute(1, 2, 0), atol=1 / 255)
+    (without,) = examples(frame, [4], lambda index: torch.full((3, 32, 32), 0.5), ["a", "b"])
+    assert [shot.denoised for shot in without.shots] == [None, None]

@@ -17,13 +17,20 @@ from transmooth.report.accuracy import certified_radius
 SIDE = 128  # larger images are shown by their centre: scaled down, the noise would look weaker than it is
 LOSSLESS = 64
 
+# (noisy images [B, 3, H, W], sigma [B]) → clean ones, on [0, 1] both.
+Denoise = Callable[[Tensor, Tensor], Tensor]
+
 
 @dataclass(frozen=True)
 class Shot:
-    """One noisy view: a data URI of the picture, the verdict in words and whether it is right."""
+    """One noisy view: a data URI of the picture, the verdict in words and whether it is right.
+
+    denoised: a data URI of what a denoiser leaves of it, which is what the network sees; None where there is none.
+    """
 
     sigma: float
     picture: str
+    denoised: str | None
     verdict: str
     radius: float
     right: bool
@@ -53,11 +60,16 @@ def extremes(frame: pd.DataFrame, count: int) -> tuple[list[int], list[int]]:
 
 
 def examples(
-    frame: pd.DataFrame, indices: Sequence[int], fetch: Callable[[int], Tensor], classes: Sequence[str]
+    frame: pd.DataFrame,
+    indices: Sequence[int],
+    fetch: Callable[[int], Tensor],
+    classes: Sequence[str],
+    denoise: Denoise | None = None,
 ) -> list[Example]:
     """These images, clean and with one draw of noise, the same for each sigma of the records, scaled by it.
 
-    frame: records of one network. fetch: position → image float32 [3, H, W] in [0, 1].
+    frame: records of one network. fetch: position → image float32 [3, H, W] in [0, 1].  denoise: what the network has
+    before it.
     """
     made = []
     for index in indices:
@@ -66,10 +78,13 @@ def examples(
         rows = frame[frame["index"] == index].sort_values("sigma")
         for row in rows.to_dict("records"):
             generator = torch.Generator().manual_seed(training_key(index))
-            noisy = add_noise(image[None], torch.tensor([row["sigma"]], dtype=torch.float32), generator)[0]
+            sigma = torch.tensor([row["sigma"]], dtype=torch.float32)
+            noisy = add_noise(image[None], sigma, generator)
+            with torch.inference_mode():
+                denoised = None if denoise is None else _uri(denoise(noisy, sigma)[0])
             right = row["prediction"] == row["label"] and row["prediction"] >= 0
             verdict = "abstains" if row["prediction"] < 0 else classes[int(row["prediction"])]
-            shots.append(Shot(row["sigma"], _uri(noisy), verdict, float(row["radius"]), bool(right)))
+            shots.append(Shot(row["sigma"], _uri(noisy[0]), denoised, verdict, float(row["radius"]), bool(right)))
         made.append(Example(index, classes[int(rows["label"].iloc[0])], _uri(image), tuple(shots)))
     return made
 

@@ -8,13 +8,18 @@ from transmooth.report.page.page import Gallery
 from transmooth.report.page.provenance import Certification
 
 if TYPE_CHECKING:
+    from transmooth.loading.denoisers import LoadedDenoiser
     from transmooth.loading.images import ImageSet
 
 EXAMPLES = 3  # three stand in a line
 
 
-def gallery(dataset: str, folder: Path, certified: Sequence[Certification]) -> Gallery | None:
-    """Return that of the network with the largest mean ACR on a dataset; None where nothing was certified on it."""
+def gallery(dataset: str, folder: Path, certified: Sequence[Certification], results: Path) -> Gallery | None:
+    """Return that of the network with the largest mean ACR on a dataset; None where nothing was certified on it.
+
+    results: where its checkpoint is, whose denoiser the pictures go through, too, where it has one.
+    """
+    from transmooth.loading.denoisers import denoiser_of
     from transmooth.loading.images import load_images
 
     here = [each for each in certified if each.run is not None and each.run.dataset == dataset]
@@ -23,10 +28,17 @@ def gallery(dataset: str, folder: Path, certified: Sequence[Certification]) -> G
     best = max(here, key=lambda each: each.mean_acr)
     assert best.run is not None
     network = f"{best.run.network}: {' → '.join(best.run.stages)}, seed {best.run.seed}"
-    return pictures(best, dataset, load_images(str(folder), "test", None), network)
+    denoiser = denoiser_of(results / "train" / best.run.path)
+    return pictures(best, dataset, load_images(str(folder), "test", None), network, denoiser)
 
 
-def pictures(certified: Certification, dataset: str, images: "ImageSet", network: str) -> Gallery:
+def pictures(
+    certified: Certification,
+    dataset: str,
+    images: "ImageSet",
+    network: str,
+    denoiser: "LoadedDenoiser | None" = None,
+) -> Gallery:
     """Return the images that are certified farthest and least far.  Raises ValueError for records of other images."""
     # They need torch, which nothing else here does.
     from transmooth.report.page.examples import examples, extremes
@@ -40,7 +52,7 @@ def pictures(certified: Certification, dataset: str, images: "ImageSet", network
     if len(known) < len(first) or (images.labels[known["index"].to_numpy()] != known["label"].to_numpy()).any():
         raise ValueError(f"{certified.path}: is not of the images {images.description}: their labels differ")
     most, least = (
-        examples(certified.frame, chosen, images.fetch, images.classes)
+        examples(certified.frame, chosen, images.fetch, images.classes, denoiser.module.denoise if denoiser else None)
         for chosen in extremes(certified.frame, EXAMPLES)
     )
     return Gallery(dataset, network, most, least)

@@ -19,13 +19,21 @@ from transmooth.report.tables import methods
 from transmooth.specs import ColumnSpec, TableSpec
 
 if TYPE_CHECKING:
+    from transmooth.loading.denoisers import LoadedDenoiser
     from transmooth.loading.images import ImageSet
 
 
-def write_single(paths: Sequence[Path], radii: Sequence[float], out: Path, images: "ImageSet | None" = None) -> None:
+def write_single(
+    paths: Sequence[Path],
+    radii: Sequence[float],
+    out: Path,
+    images: "ImageSet | None" = None,
+    denoiser: "LoadedDenoiser | None" = None,
+) -> None:
     """Write the page of one network's records: a file, or one for each sigma.
 
-    radii: of the table.  images: those that were certified, for examples; without them there are none.
+    radii: of the table.  images: those that were certified, for examples; without them there are none.  denoiser: what
+    the network has before it.
     Raises ValueError as `accuracy.read_files` does, and for records that are not of these images.
     """
     row = read_files(paths, "this network")
@@ -54,7 +62,7 @@ def write_single(paths: Sequence[Path], radii: Sequence[float], out: Path, image
         summary=f"{row.images} test images, certified at {sigmas(whole)}.",
         facts={"evaluations": f"{whole.evaluations:,}", "time": duration(float(whole.frame["seconds"].sum()))},
         tables=[section],
-        galleries=[] if images is None else [pictures(whole, images.description, images, network)],
+        galleries=[] if images is None else [pictures(whole, images.description, images, network, denoiser)],
         stages=[certify_stage([whole])],
         parameters={"certification": parameters([part.made.get("spec", {}) for part in parts])},
         versions=versions(part.made for part in parts),

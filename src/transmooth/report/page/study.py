@@ -33,7 +33,7 @@ def write_report(
     trainings = [read_training(path, results) for path in spec.trainings]
     certified = [read_certification(each.path, results) for each in spec.records if each.kind == "certify"]
     figures = [figure_section(figure, results, base) for figure in spec.figures]
-    galleries = [gallery(name, folder, certified) for name, folder in sorted(data.items())]
+    galleries = [gallery(name, folder, certified, results) for name, folder in sorted(data.items())]
     page = Page(
         title=f"Study {spec.study}",
         summary=_summary(trainings, certified),

@@ -1,0 +1,168 @@
+"""What a stage trains by: options, views, denoisers; and that trainings with them resume bit by bit."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from tests.helpers.checkpoints import same
+from tests.helpers.specs import train_spec
+from transmooth.checkpoint.card import CheckpointError, read_card
+from transmooth.loading.denoisers import Fixed, load_classifier
+from transmooth.models.denoiser import Denoised
+from transmooth.noise import add_noise
+from transmooth.training import loop
+from transmooth.training.loop import train
+from transmooth.training.task import Task, task_of
+
+UNET = {
+    "name": "unet2d",
+    "stem": "imagenet",
+    "norm": "own",
+    "groups": 1,
+    "options": {"unet": {"block_out_channels": [8, 16], "layers_per_block": 1, "norm_num_groups": 4}, "schedule": {}},
+}
+DENOISER: dict[str, Any] = {"network": UNET, "objective": "denoise", "sigmas": [1.0], "epochs": 2}
+CADIS: dict[str, Any] = {
+    "network": None,
+    "objective": "confidence",
+    "options": {"copies": 2, "steps": 1, "selected_by": "start"},
+    "options_from": {"1": {"epsilon": 0.25, "selected_by": "learning"}},
+    "sigmas": [0.5],
+    "denoiser": "unet/denoise@upstream/0",
+    "epochs": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def made(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A denoiser, `unet`, and a classifier of clean images, `clean`."""
+    folder = tmp_path_factory.mktemp("made")
+    train(train_spec(**DENOISER), digits, folder / "unet")
+    train(train_spec(epochs=2), digits, folder / "clean")
+    return folder
+
+
+def test_options_of_a_later_epoch_take_the_place_of_others() -> None:
+    seen: list[dict[str, Any]] = []
+    spec = train_spec(options={"copies": 4}, options_from={"10": {"epsilon": 1}, "2": {"epsilon": 3, "steps": 5}})
+    task = Task(spec, keywords={"start": None})
+
+    def loss(*given: Any, **options: Any) -> None:
+        seen.append(options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("transmooth.training.task.load_objective", lambda name: loss)
+        for epoch in (0, 1, 2, 9, 10, 11):
+            task.loss(nn.Identity(), torch.rand(1, 3, 2, 2), torch.zeros(1).long(), torch.Generator(), epoch)
+    first: dict[str, Any] = {"copies": 4, "start": None}
+    middle, last = {"epsilon": 3, "steps": 5}, {"epsilon": 1, "steps": 5}
+    assert seen == [first] * 2 + [first | middle] * 2 + [first | last] * 2
+
+
+class Halves(nn.Module):
+    """A denoiser that halves images and has a weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        assert not self.training
+        return noisy * self.weight
+
+
+def test_the_view_is_noise_then_the_denoiser_without_gradient() -> None:
+    denoiser = Fixed(Halves().train())
+    task = task_of(Accelerator(cpu=True), train_spec(), nn.Identity, denoiser)
+    images, sigma = torch.rand(3, 3, 4, 4), torch.tensor([0.5, 0.0, 1.0])
+    seen = task.view(images, sigma, torch.Generator().manual_seed(1))
+    noisy = add_noise(images, sigma, torch.Generator().manual_seed(1))
+    assert torch.equal(seen[[0, 2]], noisy[[0, 2]] / 2)
+    assert torch.equal(seen[1], images[1])  # without noise there is nothing to remove
+    assert not seen.requires_grad
+    assert not any(parameter.requires_grad for parameter in denoiser.parameters())
+
+
+def test_only_an_objective_that_asks_for_it_gets_the_start_of_the_stage() -> None:
+    calls: list[nn.Module] = []
+
+    def begin() -> nn.Module:
+        calls.append(nn.Linear(2, 2).train())
+        return calls[-1]
+
+    assert task_of(Accelerator(cpu=True), train_spec(), begin, None).keywords == {}
+    assert not calls
+    start = task_of(Accelerator(cpu=True), train_spec(objective="confidence"), begin, None).keywords["start"]
+    assert start is calls[0]
+    assert not start.training
+    assert not any(parameter.requires_grad for parameter in start.parameters())
+
+
+def test_a_denoiser_learns_and_its_card_has_a_score_in_place_of_an_accuracy(digits: Path, tmp_path: Path) -> None:
+    train(train_spec(**DENOISER | {"epochs": 8, "lr": [0.01]}), digits, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["validation_score"] > lines[0]["validation_score"] > -1.5
+    assert lines[-1]["loss"] == pytest.approx(-lines[-1]["train_score"])
+    card = read_card(tmp_path)
+    assert card["test"].keys() == {"images", "score"}
+    assert card["test"]["score"] == pytest.approx(lines[-1]["validation_score"], abs=0.2)
+    with pytest.raises(CheckpointError, match=r"is a denoiser; a classifier takes it by --denoiser"):
+        load_classifier(tmp_path)
+
+
+@pytest.mark.parametrize("stop", [5, 30])
+@pytest.mark.parametrize("stage", ["denoise", "cadis"])
+def test_a_resumed_training_equals_an_uninterrupted_one(
+    digits: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, stop: int
+) -> None:
+    spec = train_spec(**(DENOISER if stage == "denoise" else CADIS))
+    start, denoiser = (None, None) if stage == "denoise" else (made / "clean", str(made / "unet"))
+    train(spec, digits, tmp_path / "whole", start, denoiser=denoiser)
+    real, taken = loop.train_step, 0
+
+    def stopped(*arguments: Any) -> Any:
+        nonlocal taken
+        taken += 1
+        if taken == stop + 1:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(loop, "train_step", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train(spec, digits, tmp_path / "stopped", start, 0, denoiser)
+    train(spec, digits, tmp_path / "stopped", start, 0, denoiser)
+    assert taken == 42 + 1  # of two epochs of 21 steps, and the one that was stopped
+    assert same(tmp_path / "whole", tmp_path / "stopped")
+    histories = []
+    for name in ("whole", "stopped"):
+        lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        histories.append([{key: line[key] for key in line if key != "images_per_second"} for line in lines])
+    assert histories[0] == histories[1]
+    if stage == "cadis":
+        assert all(0 <= line["train_full"] <= line["train_score"] <= 1 for line in histories[0])
+
+
+def test_a_network_remembers_the_denoiser_that_it_was_finetuned_behind(
+    digits: Path, made: Path, tmp_path: Path
+) -> None:
+    train(train_spec(**CADIS), digits, tmp_path / "cadis", made / "clean", denoiser=str(made / "unet"))
+    named = read_card(tmp_path / "cadis")["denoiser"]
+    assert named["sha256"] == read_card(made / "unet")["weights_sha256"]
+    module, card, sha256 = load_classifier(tmp_path / "cadis")
+    assert isinstance(module, Denoised)
+    assert sha256 not in (card["weights_sha256"], named["sha256"])
+    alone, _, plain = load_classifier(made / "clean")
+    assert not isinstance(alone, Denoised)
+    assert plain == read_card(made / "clean")["weights_sha256"]
+
+
+def test_noise_beyond_the_denoiser_is_refused_before_any_work(digits: Path, made: Path, tmp_path: Path) -> None:
+    spec = train_spec(**CADIS | {"sigmas": [99.0]})
+    with pytest.raises(ValueError, match=r"unet: sigma 99 is beyond the denoiser's schedule, which ends at 78\.7"):
+        train(spec, digits, tmp_path / "out", made / "clean", denoiser=str(made / "unet"))
+    assert not (tmp_path / "out").exists()
