@@ -196,3 +196,22 @@ def test_starts_that_are_refused(tmp_path: Path, text: str, message: str) -> Non
         safetensors.torch.save_file(state, tmp_path / "vit.safetensors")
     with pytest.raises((ValueError, OSError), match=message), own_pictures.start_from(text.format(folder=tmp_path)):
         pass
+
+
+def test_a_vision_transformer_of_timm_learns_by_low_rank_corrections(digits: Path, tmp_path: Path) -> None:
+    """Its own norms stay, images are enlarged inside it, and what is written is a plain network."""
+    model = timm.create_model("test_vit", num_classes=10)
+    safetensors.torch.save_file(model.state_dict(), tmp_path / "vit.safetensors")
+    schedule = {"epochs": 1, "warmup_epochs": 0, "batch": 64, "lr": (0.003,)}
+    with own_pictures.start_from(f"timm:test_vit@{tmp_path / 'vit.safetensors'}", 160) as (network, start, _):
+        assert network is None
+        spec = own_pictures.train_spec(None, schedule, sigmas=[0.0], trainable="lora", augment=[], seed=0)
+        card = own_pictures.fit(tmp_path / "out", digits, spec, start)
+    assert card["network"]["size"] == 160
+    loaded, _ = weights.load(tmp_path / "out")
+    learned = {
+        name
+        for name, tensor in model.state_dict().items()
+        if not torch.equal(tensor, loaded.backbone.get_parameter(name))
+    }
+    assert learned == {"head.weight", "head.bias", *(f"blocks.{at}.attn.qkv.weight" for at in range(len(model.blocks)))}

@@ -131,6 +131,9 @@ def finetune(
     ],
     out: Out,
     size: Annotated[int | None, typer.Option(min=1, help="Side of the images; else as the start had.")] = None,
+    resize: Annotated[
+        int | None, typer.Option(min=1, help="Side that a network of timm gets, where it is not that of the images.")
+    ] = None,
     augment: Augment = None,
     test: Test = 0.2,
     seed: Seed = 0,
@@ -169,7 +172,7 @@ def finetune(
     with faults_in_one_line():
         from transmooth.training.own_pictures import start_from, train_spec
 
-        with start_from(start) as (network, folder, side):
+        with start_from(start, resize) as (network, folder, side):
             schedule = _schedule(epochs, batch, lr, precision)
             spec = train_spec(
                 network,

@@ -89,14 +89,17 @@ def prepared(
 
 
 @contextmanager
-def start_from(text: str) -> Iterator[tuple[NetworkSpec | None, Path | None, int]]:
+def start_from(text: str, resize: int | None = None) -> Iterator[tuple[NetworkSpec | None, Path | None, int]]:
     """Give what a finetuning starts from, checked: what to build, or a checkpoint folder, and the side of its images.
 
     text: a checkpoint folder; `hf-hub:OWNER/NAME[@REVISION]`, one of a hub; `timm:NAME@WEIGHTS`, a network of timm with
-    weights in .safetensors or .pth; `timm:NAME`, with the weights that timm serves.  Raises ValueError or
+    weights in .safetensors or .pth; `timm:NAME`, with the weights that timm serves.  resize: the side that one of timm
+    gets, to which images are resized inside it.  Raises ValueError or
     FileNotFoundError for any other, hub.HubError where the hub cannot be reached or refuses.
     """
     if not text.startswith("timm:"):
+        if resize is not None:
+            raise ValueError(f"{text}: its card says what images are resized to; --resize is for networks of timm")
         init = Path(text)
         if text.startswith(hub.PREFIX):
             _, card, init, _ = hub.load(text)
@@ -107,7 +110,7 @@ def start_from(text: str) -> Iterator[tuple[NetworkSpec | None, Path | None, int
         yield None, init, card["size"]
         return
     name = text.removeprefix("timm:").split("@")[0]
-    network = NetworkSpec(name=name, stem="imagenet", norm="own", groups=1, options={})
+    network = NetworkSpec(name=name, stem="imagenet", norm="own", groups=1, options={}, size=resize)
     if "@" not in text:
         if not timm.is_model_pretrained(name):
             raise ValueError(f"{text}: timm serves no weights for {name!r}")
