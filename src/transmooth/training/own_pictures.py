@@ -92,7 +92,7 @@ def start_from(text: str) -> Iterator[tuple[NetworkSpec | None, Path | None, int
 
     text: a checkpoint folder; `hf-hub:OWNER/NAME[@REVISION]`, one of a hub; `timm:NAME@WEIGHTS`, a ResNet of timm with
     weights in .safetensors or .pth; `timm:NAME`, with the weights that timm serves.  Raises ValueError or
-    FileNotFoundError for any other, hub.HubError where the hub cannot be reached or refuses.
+    FileNotFoundError for any other, transmooth.hub.HubError where the hub cannot be reached or refuses.
     """
     if not text.startswith("timm:"):
         init = Path(text)
