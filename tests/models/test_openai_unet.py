@@ -58,7 +58,8 @@ class Attention(nn.Module):
             q, k, v = part.chunk(3, 1)
             share = torch.softmax(q.transpose(1, 2) @ k / math.sqrt(q.shape[1]), -1)
             found.append(v @ share.transpose(1, 2))
-        return x + self.proj_out(torch.cat(found, 1)).view_as(x)
+        projected: Tensor = self.proj_out(torch.cat(found, 1))
+        return x + projected.view_as(x)
 
 
 class Down(nn.Module):

@@ -1,8 +1,9 @@
 """Denoisers, by one line of text, and the checkpoints of classifiers that were trained behind one.
 
-A checkpoint folder of a denoiser that transmooth trained; a folder of diffusers, or `diffusers:OWNER/NAME` of the hub
-(safetensors alone); OpenAI's `cifar10_uncond_50M_500K.pt` or `256x256_diffusion_uncond.pt`; `package.module:function`,
-which returns a module that cleans noisy images in [0, 1], for the one sigma that it was made for.
+A checkpoint folder of a denoiser that transmooth trained; a folder of diffusers, or `diffusers:OWNER/NAME[@REVISION]`
+on a hub, with weights in safetensors; OpenAI's `cifar10_uncond_50M_500K.pt` or `256x256_diffusion_uncond.pt` (see
+`models.published`); `package.module:function`, which returns a module that cleans noisy images in [0, 1], for the one
+sigma that it was made for.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import CheckpointError
 from transmooth.loading.functions import call, hash_of
+from transmooth.models import published
 from transmooth.models.denoiser import Denoised, Denoiser
 
 
@@ -67,21 +69,19 @@ def load_denoiser(text: str) -> LoadedDenoiser:
     """Return the denoiser that `text` names (see above), on the CPU.
 
     Raises ValueError or FileNotFoundError, naming the file, for one that is missing, of another kind, class-conditional
-    or that does not fit.
+    or that does not fit; transmooth.hub.HubError where the hub cannot be reached or refuses.
     """
-    path = Path(text)
+    path = Path(text).expanduser()
     if (path / "model.json").is_file():
         network, card = weights.load_any(path)
         if not isinstance(network, Denoiser):
             raise CheckpointError(f"{text}: should be a denoiser, is a classifier of {len(card['classes'])} classes")
-        return LoadedDenoiser(network, text, card["weights_sha256"])
-    if re.fullmatch(r"[\w.]+:\w+", text) and not text.startswith("diffusers:"):
+        return LoadedDenoiser(network, str(path), card["weights_sha256"])
+    if re.fullmatch(r"[\w.]+:\w+", text) and not text.startswith(published.PREFIX):
         module = call(text)
         return LoadedDenoiser(Fixed(module).eval(), text, hash_of(module))
-    raise ValueError(
-        f"no denoiser {text!r}: a denoiser is a checkpoint folder of one, a folder of diffusers or "
-        "diffusers:OWNER/NAME, a .pt file of OpenAI's, or package.module:function"
-    )
+    found = published.load(text)
+    return LoadedDenoiser(found.module, found.name, found.sha256)
 
 
 def load_classifier(folder: Path, denoiser: str | None = None) -> tuple[nn.Module, dict[str, Any], str]:
@@ -99,7 +99,7 @@ def load_classifier(folder: Path, denoiser: str | None = None) -> tuple[nn.Modul
     text = denoiser or (os.path.normpath(there) if there.exists() else named["text"])
     try:
         cleaner = load_denoiser(text)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         if denoiser is not None:
             raise
         raise CheckpointError(

@@ -69,7 +69,7 @@ def load_model(text: str, denoiser: str | None = None) -> LoadedModel:
 
     denoiser: see `loading.denoisers`; a checkpoint that was trained behind one finds it by itself.
     Raises ValueError or FileNotFoundError, naming the file, for one that is missing, of another kind, or does not fit;
-    hub.HubError where the hub cannot be reached or refuses.
+    transmooth.hub.HubError where the hub cannot be reached or refuses.
     """
     path, name = Path(text), text
     if text.startswith(hub.PREFIX):
@@ -82,7 +82,7 @@ def load_model(text: str, denoiser: str | None = None) -> LoadedModel:
         return loaded
     cleaner = load_denoiser(denoiser)
     module = Denoised(cleaner.module, loaded.module).eval()
-    return LoadedModel(module, f"{text} behind {denoiser}", behind(cleaner, loaded.sha256))
+    return LoadedModel(module, f"{text} behind {cleaner.text}", behind(cleaner, loaded.sha256))
 
 
 def _load(text: str, path: Path) -> LoadedModel:

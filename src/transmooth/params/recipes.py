@@ -27,7 +27,8 @@ class Network(Model):
     """What a network has different from the study's own (see `study.NetworkParams`).
 
     name: a network of timm; one that is named here has the options that stand here, not the study's.
-    weights: `published` ones are fetched by timm for `name`, such as resnet152.tv_in1k.
+    weights: `published` ones are fetched by timm for `name`, such as resnet152.tv_in1k; of a denoiser, unet2d, they are
+    what its option `from` names (see `models.published`).
     """
 
     name: str | None = None
@@ -45,6 +46,8 @@ class Network(Model):
     @model_validator(mode="after")
     def _published_is_as_published(self) -> Self:
         own = self.norm in ("batch", "own")
+        if self.name == "unet2d":  # it has neither norm nor stem to choose
+            return self
         if self.weights == "published" and (not own or self.name is None or self.stem == "cifar"):
             raise ValueError("weights: published needs `name`, `norm: batch` or `own` and its weights' imagenet stem")
         return self
