@@ -77,11 +77,15 @@ def load_denoiser(text: str) -> LoadedDenoiser:
         if not isinstance(network, Denoiser):
             raise CheckpointError(f"{text}: should be a denoiser, is a classifier of {len(card['classes'])} classes")
         return LoadedDenoiser(network, str(path), card["weights_sha256"])
-    if re.fullmatch(r"[\w.]+:\w+", text) and not text.startswith(published.PREFIX):
+    if _is_function(text):
         module = call(text)
         return LoadedDenoiser(Fixed(module).eval(), text, hash_of(module))
     found = published.load(text)
     return LoadedDenoiser(found.module, found.name, found.sha256)
+
+
+def _is_function(text: str) -> bool:
+    return re.fullmatch(r"[\w.]+:\w+", text) is not None and not text.startswith(published.PREFIX)
 
 
 def load_classifier(folder: Path, denoiser: str | None = None) -> tuple[nn.Module, dict[str, Any], str]:
@@ -89,7 +93,8 @@ def load_classifier(folder: Path, denoiser: str | None = None) -> tuple[nn.Modul
 
     It is a `Network`, or a `Denoised` with the denoiser that the card names, which must have the weights that the
     network was trained behind; `denoiser` says where else it is, or puts one before a network that was trained without.
-    Raises CheckpointError for a checkpoint that is damaged, or of a denoiser, and for other weights of a denoiser.
+    Raises CheckpointError for a checkpoint that is damaged, or of a denoiser, and for other weights of a denoiser; for a
+    function that the card names and `denoiser` does not: a checkpoint, anyone's, executes nothing.
     """
     network, card = weights.load(folder)
     named: dict[str, str] = card.get("denoiser") or {}
@@ -97,6 +102,8 @@ def load_classifier(folder: Path, denoiser: str | None = None) -> tuple[nn.Modul
         return network, card, card["weights_sha256"]
     there = folder / named.get("text", "")
     text = denoiser or (os.path.normpath(there) if there.exists() else named["text"])
+    if denoiser is None and _is_function(text):
+        raise CheckpointError(f"{folder}: was trained behind {text}, which is code; --denoiser {text} runs it")
     try:
         cleaner = load_denoiser(text)
     except (OSError, ValueError) as error:
