@@ -212,6 +212,11 @@ def test_the_first_stage_brings_its_network_and_no_other_has_one() -> None:
             {"name": "resnet50.tv_in1k", "stem": "imagenet", "norm": "batch", "groups": 1, "options": {}}
             | {"weights": "published"},
         ),
+        (
+            {"name": "unet2d", "options": {"from": "diffusers:google/ddpm-cifar10-32"}, "weights": "published"},
+            {"name": "unet2d", "stem": "imagenet", "norm": "batch", "groups": 1, "weights": "published"}
+            | {"options": {"from": "diffusers:google/ddpm-cifar10-32"}},
+        ),
     ],
 )
 def test_a_network_says_what_it_has_different_from_the_studys_own(

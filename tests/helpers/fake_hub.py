@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
-from transmooth.loading import hub
+from transmooth import hub
 
 
 class FakeHub:

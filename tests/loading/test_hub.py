@@ -25,6 +25,7 @@ from tests.helpers.records import row, table
 from tests.helpers.specs import train_spec
 from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import CheckpointError, read_card
+from transmooth.hub import API
 from transmooth.loading import hub
 from transmooth.loading.models import load_model
 from transmooth.models.build import build
@@ -280,7 +281,7 @@ def test_what_the_hub_answers_is_told_in_one_line(
         raise kind("said\nthis", response=SimpleNamespace(status_code=status, headers={}, request=None))
 
     for name in ("snapshot_download", "create_repo"):
-        monkeypatch.setattr(hub.API, name, refuse)
+        monkeypatch.setattr(API, name, refuse)
     for arguments in (["predict", f"hf-hub:{NAME}", "pictures", "--sigma", 1], ["publish", model, NAME]):
         assert fault(*arguments).startswith(f"transmooth: hf-hub:{NAME}: {message}")
 
@@ -292,7 +293,7 @@ def test_card_and_weights_are_all_that_is_fetched(model: Path, tmp_path: Path, m
         asked.update(settings, repository=repository)
         return str(shutil.copytree(model, tmp_path / "0123abc"))
 
-    monkeypatch.setattr(hub.API, "snapshot_download", download)
+    monkeypatch.setattr(API, "snapshot_download", download)
     *_, name = hub.load(f"hf-hub:{NAME}@v1")
     assert name == f"hf-hub:{NAME}@0123abc"
     assert asked == {

@@ -14,6 +14,7 @@ from transmooth.runtime.closure import PLUMBING, SOURCES, digest, sources
 CARD = ["checkpoint/__init__.py", "checkpoint/card.py"]
 NETWORKS = [
     *("models/__init__.py", "models/build.py", "models/check.py", "models/denoiser.py", "models/norms.py"),
+    *("models/openai_unet.py", "models/published.py"),
 ]
 DENOISERS = ["loading/__init__.py", "loading/denoisers.py", "loading/functions.py"]
 SPLITS = ["data/__init__.py", "data/augment.py", "data/loader.py", "data/manifest.py"]

@@ -1,8 +1,9 @@
 """Denoisers, by one line of text, and the checkpoints of classifiers that were trained behind one.
 
-A checkpoint folder of a denoiser that transmooth trained; a folder of diffusers, or `diffusers:OWNER/NAME` of the hub
-(safetensors alone); OpenAI's `cifar10_uncond_50M_500K.pt` or `256x256_diffusion_uncond.pt`; `package.module:function`,
-which returns a module that cleans noisy images in [0, 1], for the one sigma that it was made for.
+A checkpoint folder of a denoiser that transmooth trained; a folder of diffusers, or `diffusers:OWNER/NAME[@REVISION]`
+on a hub, with weights in safetensors; OpenAI's `cifar10_uncond_50M_500K.pt` or `256x256_diffusion_uncond.pt` (see
+`models.published`); `package.module:function`, which returns a module that cleans noisy images in [0, 1], for the one
+sigma that it was made for.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import CheckpointError, read_card
 from transmooth.loading.functions import call, hash_of
+from transmooth.models import published
 from transmooth.models.denoiser import Denoised, Denoiser
 
 
@@ -67,21 +69,23 @@ def load_denoiser(text: str) -> LoadedDenoiser:
     """Return the denoiser that `text` names (see above), on the CPU.
 
     Raises ValueError or FileNotFoundError, naming the file, for one that is missing, of another kind, class-conditional
-    or that does not fit.
+    or that does not fit; transmooth.hub.HubError where the hub cannot be reached or refuses.
     """
-    path = Path(text)
+    path = Path(text).expanduser()
     if (path / "model.json").is_file():
         network, card = weights.load_any(path)
         if not isinstance(network, Denoiser):
             raise CheckpointError(f"{text}: should be a denoiser, is a classifier of {len(card['classes'])} classes")
-        return LoadedDenoiser(network, text, card["weights_sha256"])
-    if re.fullmatch(r"[\w.]+:\w+", text) and not text.startswith("diffusers:"):
+        return LoadedDenoiser(network, str(path), card["weights_sha256"])
+    if _is_function(text):
         module = call(text)
         return LoadedDenoiser(Fixed(module).eval(), text, hash_of(module))
-    raise ValueError(
-        f"no denoiser {text!r}: a denoiser is a checkpoint folder of one, a folder of diffusers or "
-        "diffusers:OWNER/NAME, a .pt file of OpenAI's, or package.module:function"
-    )
+    found = published.load(text)
+    return LoadedDenoiser(found.module, found.name, found.sha256)
+
+
+def _is_function(text: str) -> bool:
+    return re.fullmatch(r"[\w.]+:\w+", text) is not None and not text.startswith(published.PREFIX)
 
 
 def load_classifier(folder: Path, denoiser: str | None = None) -> tuple[nn.Module, dict[str, Any], str]:
@@ -89,16 +93,19 @@ def load_classifier(folder: Path, denoiser: str | None = None) -> tuple[nn.Modul
 
     It is a `Network`, or a `Denoised` with the denoiser that the card names, which must have the weights that the
     network was trained behind; `denoiser` says where else it is, or puts one before a network that was trained without.
-    Raises CheckpointError for a checkpoint that is damaged, or of a denoiser, and for other weights of a denoiser.
+    Raises CheckpointError for a checkpoint that is damaged, or of a denoiser, and for other weights of a denoiser; for a
+    function that the card names and `denoiser` does not: a checkpoint, anyone's, executes nothing.
     """
     network, card = weights.load(folder)
     named: dict[str, str] = card.get("denoiser") or {}
     if not named and denoiser is None:
         return network, card, card["weights_sha256"]
     text = denoiser or _place(folder, named)
+    if denoiser is None and _is_function(text):
+        raise CheckpointError(f"{folder}: was trained behind {text}, which is code; --denoiser {text} runs it")
     try:
         cleaner = load_denoiser(text)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         if denoiser is not None:
             raise
         raise CheckpointError(
@@ -116,7 +123,9 @@ def denoiser_of(folder: Path) -> LoadedDenoiser | None:
     """Return the denoiser of a checkpoint; None where it has none, or where it is not at hand."""
     try:
         named = read_card(folder).get("denoiser")
-        return load_denoiser(_place(folder, named)) if named else None
+        # What a card names as code is run for none but who asks for it.
+        at_hand = named is not None and not _is_function(_place(folder, named))
+        return load_denoiser(_place(folder, named)) if at_hand else None
     except (ValueError, OSError):
         return None
 

@@ -72,7 +72,7 @@ def load_model(text: str, denoiser: str | None = None, resize: int | None = None
     denoiser: see `loading.denoisers`; a checkpoint that was trained behind one finds it by itself.  resize: the side of
     the images that the model gets, after the denoiser; a checkpoint of transmooth knows its own.
     Raises ValueError or FileNotFoundError, naming the file, for one that is missing, of another kind, or does not fit;
-    hub.HubError where the hub cannot be reached or refuses.
+    transmooth.hub.HubError where the hub cannot be reached or refuses.
     """
     path, name = Path(text), text
     if text.startswith(hub.PREFIX):
@@ -89,7 +89,7 @@ def load_model(text: str, denoiser: str | None = None, resize: int | None = None
         return loaded
     cleaner = load_denoiser(denoiser)
     module = Denoised(cleaner.module, loaded.module).eval()
-    return LoadedModel(module, f"{loaded.description} behind {denoiser}", behind(cleaner, loaded.sha256))
+    return LoadedModel(module, f"{loaded.description} behind {cleaner.text}", behind(cleaner, loaded.sha256))
 
 
 class Resized(nn.Module):

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from transmooth.models.denoiser import UNET, Denoiser, build_denoiser
 from transmooth.models.norms import create_norm
+from transmooth.models.published import load, source
 from transmooth.params.values import Stem
 from transmooth.specs import NetworkSpec
 
@@ -59,8 +60,14 @@ def resize(images: Tensor, size: int | None) -> Tensor:
 
 
 def create(network: NetworkSpec, classes: int, mean: Sequence[float], std: Sequence[float]) -> Network | Denoiser:
-    """Return the classifier, or the denoiser, that a spec describes."""
-    return build_denoiser(network) if network.name == UNET else build(network, classes, mean, std)
+    """Return the classifier, or the denoiser, that a spec describes.
+
+    A denoiser with `published` weights is read from what its option `from` names (see `published`), and the spec that
+    it has then is its configuration.
+    """
+    if network.name != UNET:
+        return build(network, classes, mean, std)
+    return build_denoiser(network) if network.weights == "random" else load(source(network)).module
 
 
 def build(network: NetworkSpec, classes: int, mean: Sequence[float], std: Sequence[float]) -> Network:

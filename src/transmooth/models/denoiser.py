@@ -179,7 +179,9 @@ def of_config(unet: dict[str, Any], schedule: dict[str, Any], timestep_scale: fl
     with torch.device("cpu"):  # of which the numbers are needed where the network itself takes no memory
         scheduler = diffusers.DDPMScheduler(**schedule)
         alphas = torch.cumprod(1 - scheduler.betas.double(), 0)
-    denoiser = Denoiser(network, alphas, scheduler.config.prediction_type, timestep_scale)
+    if (prediction := scheduler.config.prediction_type) not in PREDICTIONS:
+        raise ValueError(f"schedule.prediction_type: should be one of {', '.join(PREDICTIONS)}, found {prediction!r}")
+    denoiser = Denoiser(network, alphas, prediction, timestep_scale)
     options: dict[str, Any] = {"unet": unet, "schedule": schedule}
     options |= {"timestep_scale": timestep_scale} if timestep_scale != 1 else {}
     denoiser.spec = NetworkSpec(name=UNET, stem="imagenet", norm="group", groups=1, options=options)

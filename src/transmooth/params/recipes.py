@@ -27,8 +27,8 @@ class Network(Model):
     """What a network has different from the study's own (see `study.NetworkParams`).
 
     name: a network of timm; one that is named here has the options that stand here, not the study's.
-    weights: `published` ones are fetched by timm for `name`, such as resnet152.tv_in1k.  size: the side that images are
-    resized to inside the network.
+    weights: `published` ones are fetched by timm for `name`, such as resnet152.tv_in1k; of a denoiser, unet2d, they are
+    what its option `from` names (see `models.published`).  size: the side that images are resized to inside the network.
     """
 
     name: str | None = None
@@ -47,6 +47,8 @@ class Network(Model):
     @model_validator(mode="after")
     def _published_is_as_published(self) -> Self:
         own = self.norm in ("batch", "own")
+        if self.name == "unet2d":  # it has neither norm nor stem to choose
+            return self
         if self.weights == "published" and (not own or self.name is None or self.stem == "cifar"):
             raise ValueError("weights: published needs `name`, `norm: batch` or `own` and its weights' imagenet stem")
         return self

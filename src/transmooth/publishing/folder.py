@@ -18,6 +18,7 @@ import timm
 from transmooth import files
 from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import CheckpointError
+from transmooth.hub import checked
 from transmooth.loading import hub
 from transmooth.publishing.model_card import NEEDED, Origin, model_card
 
@@ -57,7 +58,7 @@ def write(folder: Path, repository: str, out: Path, records: Sequence[Path] = ()
     Raises CheckpointError for a checkpoint that is damaged or that transmooth did not train, ValueError for no name of
     a repository and for records of other weights, FileExistsError if `out` is there.
     """
-    hub.checked(repository)
+    checked(repository)
     if out.exists():
         raise FileExistsError(f"{out}: is there already; remove it or choose another --out")
     network, card = weights.load(folder)

@@ -13,7 +13,7 @@ from pathlib import Path
 PACKAGE = "transmooth"
 SOURCES = Path(__file__).parents[1]
 # What carries jobs out and changes no result: the specs that these make are params of their own.
-PLUMBING = ("files", "provenance", "specs", "cli", "params", "runtime")
+PLUMBING = ("files", "hub", "provenance", "specs", "cli", "params", "runtime")
 
 
 def digest(*entries: str) -> str:

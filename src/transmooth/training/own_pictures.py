@@ -94,8 +94,8 @@ def start_from(text: str, resize: int | None = None) -> Iterator[tuple[NetworkSp
 
     text: a checkpoint folder; `hf-hub:OWNER/NAME[@REVISION]`, one of a hub; `timm:NAME@WEIGHTS`, a network of timm with
     weights in .safetensors or .pth; `timm:NAME`, with the weights that timm serves.  resize: the side that one of timm
-    gets, to which images are resized inside it.  Raises ValueError or
-    FileNotFoundError for any other, hub.HubError where the hub cannot be reached or refuses.
+    gets, to which images are resized inside it.  Raises ValueError or FileNotFoundError for any other,
+    transmooth.hub.HubError where the hub cannot be reached or refuses.
     """
     if not text.startswith("timm:"):
         if resize is not None:
