@@ -23,7 +23,7 @@ from tests.helpers.report import (
     write_records,
 )
 from transmooth.report.accuracy import RowResult, Settings, read_row
-from transmooth.report.cells import cells
+from transmooth.report.cells import cells, shown
 from transmooth.report.tables import markdown, paper_rows, read_published, summary, write_table
 from transmooth.specs import RowSpec, TableSpec
 
@@ -96,6 +96,29 @@ def test_a_table_of_radii_has_them_at_each_sigma() -> None:
     text = text_of(table_spec(["acr"]), [TWO])
     assert "|  | ACR |\n| --- | --- |\n| ours | **0.500 ± 0.000** |\n" in text
     assert "|  | σ | ACR |\n| --- | --- | --- |\n| ours | 0.25 | 0.312 |\n| ours | 1 | 0.500 |\n" in text
+
+
+def test_rows_of_one_sigma_are_no_oracle_and_stand_there_once() -> None:
+    """Whether they are all at the same one, or each at its own."""
+    half = result({0.5: [[0.5, 0.3, -np.inf, -np.inf]]}, label="half")
+    again = replace(half, label="again", clean=np.array([0.8]))
+    spec = table_spec(["clean", "certified@0.25", "acr"], brackets="natural")
+    assert text_of(spec, [half, again]) == (
+        "# Title\n\nCaption.\n\nMethod: cohen, n0 = 50, n = 200, α = 0.001.\n\n## Here\n\n"
+        "Clean accuracy and certified accuracy at ε in percent and average certified radius: (curve at ε = 0) value "
+        "[95 % interval over 4 test images], one seed. Certified at σ = 0.5.\n\n"
+        "|  | Clean | ε = 0.25 | ACR |\n| --- | --- | --- | --- |\n"
+        "| half | **90.0** | (50.0) **50.0** [7, 93] | **0.200** |\n"
+        "| again | 80.0 | (50.0) **50.0** [7, 93] | **0.200** |\n"
+    )
+    one = result({1.0: [[1.0, 1.0, 0.5, -np.inf]]}, label="one")
+    text = text_of(table_spec(["certified@0.25"]), [half, again, one])
+    assert "one seed. Certified at σ = 0.5 (half, again) and σ = 1 (one).\n" in text
+    assert text.endswith("| half | 50.0 [7, 93] |\n| again | 50.0 [7, 93] |\n| one | **75.0** [19, 99] |\n")
+    assert not {"oracle", "largest"} & {*text.split()}
+    mixed = text_of(table_spec(["certified@0.25"]), [half, TWO])
+    assert "## Here: the largest over σ at each ε" in mixed
+    assert "| half | 0.5 | 0.200 | 50.0 [7, 93] |\n| ours | 0.25 |" in mixed
 
 
 def test_markdown_says_what_the_method_leaves_out() -> None:
@@ -180,8 +203,9 @@ def test_a_table_is_written_from_records_cards_and_logs(tmp_path: Path) -> None:
     out, metrics = tmp_path / "tables" / "table", tmp_path / "metrics" / "table.json"
     write_table(spec, tmp_path, tmp_path, tmp_path / "published.csv", out, metrics)
     lines = pd.read_csv(out.with_suffix(".csv"))
-    oracle = lines[lines["oracle"] & (lines["column"] == "certified@0.25")].set_index("row")["value"]
-    assert oracle.to_dict() == pytest.approx({"ours": 0.625, "theirs": 2 / 3})
+    own = shown(lines, spec.columns).set_index(["row", "column"])[["value", "oracle"]]
+    assert own.loc[("ours", "certified@0.25")].tolist() == [0.625, False]  # at its one sigma
+    assert own.loc[("theirs", "certified@0.25")].tolist() == [pytest.approx(2 / 3, abs=1e-6), True]
     text = out.with_suffix(".md").read_text()
     assert "| ours | 98.0 | 80.1 |" in text
     assert "| ours | **85.0 ± 7.1** | **62.5** ± 17.7 [12, 97] |" in text

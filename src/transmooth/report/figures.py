@@ -18,6 +18,7 @@ import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by colour-blind readers
 POINTS = 201
+ORACLE = "oracle over σ"
 
 
 def write_figure(spec: FigureSpec, results: Path, base: Path, out: Path) -> None:
@@ -60,15 +61,18 @@ def _save(figure: Any, title: str, out: Path) -> None:
 def curves(rows: Sequence[RowResult], grid: Floats) -> pd.DataFrame:
     """Columns curve, oracle, radius, certified_accuracy, low, high.
 
-    One row gives a curve for each sigma and the oracle over them; several rows give the oracle of each.
+    One row gives a curve for each sigma and the oracle over several; several rows give the oracle of each, or its only
+    curve.
     """
     frames = []
     for row in rows:
         by_sigma = {sigma: row.accuracy(sigma, grid).mean(0) for sigma in row.curves}
         if len(rows) == 1:
             frames += [_curve(row, f"σ = {sigma:g}", False, grid, share) for sigma, share in by_sigma.items()]
-        name = "oracle over σ" if len(rows) == 1 else row.label
-        frames.append(_curve(row, name, True, grid, np.max(list(by_sigma.values()), axis=0)))
+        choice = len(by_sigma) > 1
+        if choice or len(rows) > 1:
+            name = ORACLE if len(rows) == 1 else row.label
+            frames.append(_curve(row, name, choice, grid, np.max(list(by_sigma.values()), axis=0)))
     return pd.concat(frames)
 
 
@@ -93,7 +97,7 @@ def _draw(axis: Any, title: str, frame: pd.DataFrame, images: int) -> None:
     names = list(dict.fromkeys(frame["curve"]))
     for name, color in zip(names, COLORS * len(names), strict=False):
         curve = frame[frame["curve"] == name]
-        envelope = bool(curve["oracle"].iloc[0]) and len(set(frame["oracle"])) > 1
+        envelope = name == ORACLE
         style = {"color": "black", "linestyle": (0, (4, 3)), "linewidth": 1.2} if envelope else {"color": color}
         axis.plot(curve["radius"], curve["certified_accuracy"], drawstyle="steps-post", label=name, **style)
         if not envelope:

@@ -42,24 +42,23 @@ def markdown(spec: TableSpec, lines: pd.DataFrame, published: pd.DataFrame) -> s
     others = {(row.block, row.label) for row in spec.rows if row.files}
     recomputed = np.array([names in others for names in zip(lines["block"], lines["row"], strict=True)], bool)
     ours, logs = lines[~recomputed], lines[recomputed]
-    own, curves = shown(ours, spec.columns), [column for column in spec.columns if MEASURES[column.measure].per_sigma]
+    own, theirs = shown(ours, spec.columns), shown(logs, spec.columns)
+    curves = [column for column in spec.columns if MEASURES[column.measure].per_sigma]
     parts = [f"# {spec.title}", spec.caption, methods(ours)]
     if len(ours):
         parts += [
-            "## Here: the largest over σ at each ε" if curves else "## Here",
+            f"## Here{_choice(own)}",
             _words(spec, own),
             markdown_table(["", *map(title, spec.columns)], [_cells(row) for row in our_rows(own, spec)]),
         ]
-    if len(ours) and curves:
+    if own["oracle"].any():
         parts += ["## Here: at each σ", _by_sigma(spec, ours, curves)]
     if len(logs):
         counts = ", ".join(f"{row}: {n}" for row, n in logs.groupby("row", sort=False)["images"].max().items())
         parts += [
-            "## Recomputed from logs of others: the largest over σ at each ε",
+            f"## Recomputed from logs of others{_choice(theirs)}",
             f"Nothing here was trained or certified by this study. Test images of each: {counts}.",
-            markdown_table(
-                ["", *map(title, spec.columns)], [_cells(row) for row in our_rows(shown(logs, spec.columns), spec)]
-            ),
+            markdown_table(["", *map(title, spec.columns)], [_cells(row) for row in our_rows(theirs, spec)]),
         ]
     if len(published):
         parts += [
@@ -69,6 +68,10 @@ def markdown(spec: TableSpec, lines: pd.DataFrame, published: pd.DataFrame) -> s
             ),
         ]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _choice(lines: pd.DataFrame) -> str:
+    return ": the largest over σ at each ε" if lines["oracle"].any() else ""
 
 
 def _words(spec: TableSpec, lines: pd.DataFrame) -> str:
@@ -85,7 +88,16 @@ def _words(spec: TableSpec, lines: pd.DataFrame) -> str:
     text = f"{' and '.join(what)}: {form}."
     if lines["oracle"].any():
         text += " Picking σ after seeing the results is an oracle, not a certificate: the numbers per σ stand below."
+    else:
+        text += _sigmas(lines)
     return text[0].upper() + text[1:]
+
+
+def _sigmas(lines: pd.DataFrame) -> str:
+    """Where rows are certified that have one sigma each; nothing where there is no sigma."""
+    rows = {f"σ = {sigma:g}": ", ".join(group["row"].unique()) for sigma, group in lines.groupby("sigma")}
+    places = [f"{sigma} ({names})" if len(rows) > 1 else sigma for sigma, names in rows.items()]
+    return f" Certified at {_listed(places)}." if places else ""
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -98,7 +110,7 @@ def _by_sigma(spec: TableSpec, lines: pd.DataFrame, columns: Sequence[ColumnSpec
     acr = "≥ ACR" if (lines["grid"] != "").any() else "ACR"
     rows = [
         [row.name, f"{row.sigma:g}", f"{row.acr:.3f}", *map(str, row.cells)]
-        for row in our_rows(lines[~lines["oracle"] & lines["sigma"].notna()], spec, certified)
+        for row in our_rows(lines[~lines["oracle"] & lines["sigma"].notna()], spec, certified, by_sigma=True)
     ]
     return markdown_table(["", "σ", acr, *map(title, certified)], rows)
 
@@ -150,9 +162,9 @@ EMPTY = Cell("", False)
 
 @dataclass(frozen=True)
 class OurRow:
-    """A row of ours, with a cell for each column: at one sigma, or, where that is None, the oracle over them.
+    """A row of ours, with a cell for each column.
 
-    acr: at that sigma; NaN for the oracle.
+    sigma, acr: of a row at one of its sigmas; None and NaN for one that stands for all of them.
     """
 
     block: str
@@ -168,13 +180,14 @@ class OurRow:
         return f"{self.block}: {self.label}" if self.block else self.label
 
 
-def our_rows(lines: pd.DataFrame, spec: TableSpec, columns: Sequence[ColumnSpec] | None = None) -> list[OurRow]:
-    """Return the rows of `cells` lines: one for each sigma where the lines have several, else one for each label.
+def our_rows(
+    lines: pd.DataFrame, spec: TableSpec, columns: Sequence[ColumnSpec] | None = None, by_sigma: bool = False
+) -> list[OurRow]:
+    """Return the rows of `cells` lines: one for each label, or one for each of its sigmas.
 
     columns: those of the table where they are not given.
     """
     columns = spec.columns if columns is None else columns
-    by_sigma = bool(len(lines)) and not (lines["oracle"] | lines["sigma"].isna()).any()
     best = {text: _best(text, group["value"]) for text, group in lines.groupby("column", sort=False)}
     rows = []
     for names, group in lines.groupby(["block", "row", *(["sigma"] if by_sigma else [])], sort=False):

@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from transmooth.report import shift
 from transmooth.report.accuracy import Floats, RowResult, read_row
 from transmooth.report.cells import cells, shown
-from transmooth.report.figures import curves
+from transmooth.report.figures import ORACLE, curves
 from transmooth.report.measures import MEASURES
 from transmooth.report.page import charts
 from transmooth.report.page.page import Section, TableRow
@@ -66,23 +66,25 @@ def curve_table(
     certified = [column for column in per_sigma if column.measure != "acr"]
     by_sigma = lines[~lines["oracle"] & lines["sigma"].notna() & (lines["block"] != RECOMPUTED)]
     best = [[float(row.cells[at] or "nan") for row in paper] for at in range(len(spec.columns))]
+    own = shown(lines, spec.columns)
+    oracle = bool(own["oracle"].any())
     return Section(
         name=spec.name,
         title=spec.title,
         caption=spec.caption,
         columns=list(map(title, spec.columns)),
-        oracle=bool(per_sigma),
-        blocks=_blocks(our_rows(shown(lines, spec.columns), spec), paper, quoted),
+        oracle=oracle,
+        blocks=_blocks(our_rows(own, spec), paper, quoted),
         best_in_paper=[float(np.nanmax(values)) if not np.all(np.isnan(values)) else None for values in best],
         sigma_columns=list(map(title, certified)),
-        by_sigma=our_rows(by_sigma, spec, certified),
+        by_sigma=our_rows(by_sigma, spec, certified, by_sigma=True) if oracle else [],
         lower_bounds=bool((lines["grid"] != "").any()),
         chart=_curves(f"{spec.title}: certified accuracy by radius", _panels(rows)) if per_sigma else None,
     )
 
 
 def row_chart(title: str, row: RowResult) -> dict[str, Any]:
-    """Return the curves of one row in one panel: one for each sigma, and the oracle."""
+    """Return the curves of one row in one panel: one for each sigma, and the oracle over several."""
     return _curves(title, [("", curves([row], _grid([row])), row.images)])
 
 
@@ -117,13 +119,14 @@ def _finding(lines: pd.DataFrame, spec: TableSpec, paper: Sequence[PaperRow], qu
     radius = spec.radii[(len(spec.radii) - 1) // 2]
     column = ColumnSpec(measure="certified", radius=radius)
     at = next(number for number, each in enumerate(spec.columns) if each.text == column.text)
-    there = lines[lines["oracle"] & (lines["column"] == column.text)]
+    there = shown(lines, [column])
     if not len(there):
         return ""
     best = there.loc[there["value"].idxmax()]
     name = f"{best['row']} ({best['block']})" if best["block"] else best["row"]
     value, low, high = (100 * best[name] for name in ("value", "low", "high"))
-    text = f"At ε = {radius:g}, {name} reaches {value:.1f} % [{low:.0f}, {high:.0f}] (oracle over σ)"
+    where = ORACLE if best["oracle"] else f"σ = {best['sigma']:g}"
+    text = f"At ε = {radius:g}, {name} reaches {value:.1f} % [{low:.0f}, {high:.0f}] ({where})"
     if len(there) > 1:
         close = int((there["high"] >= best["value"]).sum()) - 1
         text += f", the most of {len(there)} rows; the intervals of {close or 'none'} of the others reach that value"
