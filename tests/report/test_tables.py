@@ -92,6 +92,50 @@ def test_a_table_of_clean_accuracy_says_nothing_of_certification() -> None:
     )
 
 
+def test_a_table_has_what_the_last_stage_took_beside_the_papers_numbers(tmp_path: Path) -> None:
+    """Less is better there; what nobody knows is a dash, and no value of the metrics."""
+    took = {"parameters": [0.2, 0.2], "trained": [0.1, 0.1], "hours": [0.5, 1.5]}
+    stage = {name: np.array(values) for name, values in took.items()}
+    full = replace(TWO, label="full", stage=stage | {"denoiser_parameters": np.full(2, 0.16)})
+    fixed = replace(
+        TWO, label="fixed", stage=stage | {"trained": np.zeros(2), "denoiser_parameters": np.full(2, np.nan)}
+    )
+    texts = ["denoiser_parameters", "parameters", "trained", "hours", "acr"]
+    rows = [row_spec(name, [evaluated(run_spec(f"net/{name}@task"))]) for name in ("full", "fixed")]
+    rows[0] = rows[0].model_copy(update={"published": "method=ours"})
+    lines = [
+        f"mixed-noise,Table 4,,method=ours,ImageNet,{metric},,,{value},millions,Ours,"
+        for metric, value in (("classifier_params_M", 87), ("denoiser_params_M", 552), ("trainable_params_M", 0.9))
+    ]
+    spec = table_spec(texts, rows, published="Table 4", paper="mixed-noise", brackets="natural")
+    made = cells([full, fixed], spec.columns)
+    text = markdown(spec, made, quoted(tmp_path, *lines, table="Table 4"))
+    assert "|  | Denoiser (M) | Weights (M) | Learning (M) | Hours | ACR |\n" in text
+    full_cells = "**0.160 ± 0.000** | **0.200 ± 0.000** | 0.100 ± 0.000 | **1.00 ± 0.71** | **0.500 ± 0.000**"
+    assert f"| full | {full_cells} |\n" in text
+    assert "| fixed | – | **0.200 ± 0.000** | **0.000 ± 0.000** | **1.00 ± 0.71** | **0.500 ± 0.000** |\n" in text
+    assert "| full | 552 | 87 | 0.9 | – | – |\n" in text
+    said = (
+        "Average certified radius, weights of the denoiser, weights of the classifier and those that learn in the last"
+    )
+    assert f"{said} stage in millions and time of the last stage in hours: (curve" in text
+    assert summary(spec, made) == {
+        "net/full@task": {"denoiser_parameters": 0.16, "parameters": 0.2, "trained": 0.1, "hours": 1.0, "acr": 0.5},
+        "net/fixed@task": {"parameters": 0.2, "trained": 0.0, "hours": 1.0, "acr": 0.5},
+    }
+
+
+def test_the_papers_table_of_weights_has_a_row_for_each_method() -> None:
+    published = read_published(ROOT / "params" / "published.csv", "ft-cadis", "Table 4")
+    rows = paper_rows(published, table_spec(["denoiser_parameters", "parameters", "trained"]))
+    assert {row.key[1]: row.cells for row in rows} == {
+        "method=cat-rs": (None, "26", "26"),
+        "method=diffusion_denoised": ("552", "305", None),
+        "method=multi-scale_denoised": ("552", "87", "552"),
+        "method=ft-cadis": ("552", "87", "0.9"),
+    }
+
+
 def test_a_table_of_radii_has_them_at_each_sigma() -> None:
     text = text_of(table_spec(["acr"]), [TWO])
     assert "|  | ACR |\n| --- | --- |\n| ours | **0.500 ± 0.000** |\n" in text

@@ -56,11 +56,15 @@ class LoadedDenoiser:
             except ValueError as error:
                 raise ValueError(f"{self.text}: {error}") from error
 
-    def named(self, folder: Path) -> dict[str, str]:
+    def named(self, folder: Path) -> dict[str, str | int]:
         """Return what the card of a checkpoint in `folder` says of it: a path starts at that folder."""
         there = Path(self.text)
         text = os.path.relpath(there.resolve(), folder.resolve()) if there.exists() else self.text
-        return {"text": text, "sha256": self.sha256}
+        return {
+            "text": text,
+            "sha256": self.sha256,
+            "parameters": sum(each.numel() for each in self.module.parameters()),
+        }
 
 
 def load_denoiser(text: str) -> LoadedDenoiser:
@@ -92,7 +96,7 @@ def load_classifier(folder: Path, denoiser: str | None = None) -> tuple[nn.Modul
     Raises CheckpointError for a checkpoint that is damaged, or of a denoiser, and for other weights of a denoiser.
     """
     network, card = weights.load(folder)
-    named: dict[str, str] = card.get("denoiser") or {}
+    named: dict[str, Any] = card.get("denoiser") or {}
     if not named and denoiser is None:
         return network, card, card["weights_sha256"]
     there = folder / named.get("text", "")

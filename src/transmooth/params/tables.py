@@ -9,7 +9,15 @@ from transmooth.params.values import Measure, Model, Name, Positive, StageText, 
 
 TASK = "task"  # the role that stands for each of a table's `tasks`
 # The kinds of evaluation whose records a measure can be computed from; none: the run's card has it.
-KINDS: dict[Measure, tuple[str, ...]] = {"clean": (), "certified": ("certify",), "acr": ("certify",)}
+KINDS: dict[Measure, tuple[str, ...]] = {
+    "clean": (),
+    "certified": ("certify",),
+    "acr": ("certify",),
+    "parameters": (),
+    "trained": (),
+    "denoiser_parameters": (),
+    "hours": (),
+}
 AT_RADIUS = ("certified",)  # measures that are of one radius
 
 

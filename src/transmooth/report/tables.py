@@ -12,7 +12,7 @@ import pandas as pd
 from transmooth import files
 from transmooth.report.accuracy import read_row
 from transmooth.report.cells import cells, shown
-from transmooth.report.measures import MEASURES
+from transmooth.report.measures import FORMATS, MEASURES
 from transmooth.specs import ColumnSpec, RowSpec, TableSpec
 
 
@@ -77,15 +77,15 @@ def _choice(lines: pd.DataFrame) -> str:
 def _words(spec: TableSpec, lines: pd.DataFrame) -> str:
     """What the numbers of the first part are, in two sentences."""
     what = []
-    for unit, suffix in (("percent", " in percent"), ("radius", "")):
+    for unit in FORMATS:
         measures = [MEASURES[column.measure] for column in spec.columns]
         if words := dict.fromkeys(info.words for info in measures if info.unit == unit):
-            what.append(_listed(list(words)) + suffix)
+            what.append(_listed(list(words)) + ("" if unit == "radius" else f" in {unit}"))
     images, seeds = lines.loc[lines["low"].notna(), "images"].max(), lines["seeds"].max()
     form = ("(curve at ε = 0) " if spec.brackets else "") + "value"
     form += f" [95 % interval over {images:.0f} test images]" if not pd.isna(images) else ""
     form += f", mean of {seeds} seeds ± their standard deviation" if seeds > 1 else ", one seed"
-    text = f"{' and '.join(what)}: {form}."
+    text = f"{_listed(what)}: {form}."
     if lines["oracle"].any():
         text += " Picking σ after seeing the results is an oracle, not a certificate: the numbers per σ stand below."
     else:
@@ -265,7 +265,7 @@ def paper_key(row: RowSpec | OurRow, published: pd.DataFrame) -> tuple[str, str]
     return (datasets.pop() if len(datasets) == 1 else dataset), key
 
 
-def _quoted(group: pd.DataFrame, metric: str, radius: float | None) -> str | None:
+def _quoted(group: pd.DataFrame, metric: str | None, radius: float | None) -> str | None:
     lines = group[group["metric"] == metric]
     if radius is not None:
         lines = lines[pd.to_numeric(lines["radius"]) == radius]
@@ -301,7 +301,8 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def summary(spec: TableSpec, lines: pd.DataFrame) -> dict[str, Any]:
     """Return row -> column -> value, the oracle's where there is one; keys without dots, which DVC would split.
 
-    A row is named by its first run, and by its number where an earlier row has that too.
+    A value that nobody knows is not there, for JSON has no NaN.  A row is named by its first run, and by its number
+    where an earlier row has that too.
     """
     found, own = dict[str, Any](), shown(lines, spec.columns)
     for number, row in enumerate(spec.rows, 1):
@@ -311,6 +312,7 @@ def summary(spec: TableSpec, lines: pd.DataFrame) -> dict[str, Any]:
         name = "/".join([run.network, *run.stages])
         group = own[(own["block"] == row.block) & (own["row"] == row.label)]
         found[f"{name}/{number}" if name in found else name] = {
-            line.column.replace("@", "_").replace(".", "_"): round(float(line.value), 4) for line in group.itertuples()
+            line.column.replace("@", "_").replace(".", "_"): round(float(line.value), 4)
+            for line in group.dropna(subset="value").itertuples()
         }
     return found

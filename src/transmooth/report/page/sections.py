@@ -65,7 +65,6 @@ def curve_table(
     per_sigma = [column for column in spec.columns if MEASURES[column.measure].per_sigma]
     certified = [column for column in per_sigma if column.measure != "acr"]
     by_sigma = lines[~lines["oracle"] & lines["sigma"].notna() & (lines["block"] != RECOMPUTED)]
-    best = [[float(row.cells[at] or "nan") for row in paper] for at in range(len(spec.columns))]
     own = shown(lines, spec.columns)
     oracle = bool(own["oracle"].any())
     return Section(
@@ -75,12 +74,17 @@ def curve_table(
         columns=list(map(title, spec.columns)),
         oracle=oracle,
         blocks=_blocks(our_rows(own, spec), paper, quoted),
-        best_in_paper=[float(np.nanmax(values)) if not np.all(np.isnan(values)) else None for values in best],
+        best_in_paper=[_best_in_paper(paper, at, column) for at, column in enumerate(spec.columns)],
         sigma_columns=list(map(title, certified)),
         by_sigma=our_rows(by_sigma, spec, certified, by_sigma=True) if oracle else [],
         lower_bounds=bool((lines["grid"] != "").any()),
         chart=_curves(f"{spec.title}: certified accuracy by radius", _panels(rows)) if per_sigma else None,
     )
+
+
+def _best_in_paper(paper: Sequence[PaperRow], at: int, column: ColumnSpec) -> float | None:
+    best = max if MEASURES[column.measure].better == "larger" else min
+    return best((float(value) for row in paper if (value := row.cells[at]) is not None), default=None)
 
 
 def row_chart(title: str, row: RowResult) -> dict[str, Any]:
