@@ -36,16 +36,24 @@ def write_figure(spec: FigureSpec, results: Path, base: Path, out: Path) -> None
 
 
 def line_chart(title: str, panels: Sequence[tuple[str, pd.DataFrame]], x: str, y: str, out: Path) -> None:
-    """Write `out`.svg and `out`.png: a panel for each (title, frame), a line over the frame's index for each column."""
+    """Write `out`.svg and `out`.png: a panel for each (title, frame), a line over the frame's index for each column.
+
+    Columns of one name are seeds of one curve: a thin line each, and their mean.
+    """
     figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 3.6), squeeze=False, sharey=True)
     for axis, (panel, frame) in zip(axes[0], panels, strict=True):
-        for column, color in zip(frame, COLORS * len(frame.columns), strict=False):
-            axis.plot(frame.index, frame[column], color=color, marker="o", markersize=3, label=column)
+        for column, color in zip(dict.fromkeys(frame), COLORS * len(frame.columns), strict=False):
+            seeds = frame.loc[:, frame.columns == column]
+            if len(seeds.columns) > 1:
+                axis.plot(frame.index, seeds, color=color, linewidth=0.6, alpha=0.6)
+            axis.plot(frame.index, seeds.mean(axis=1), color=color, marker="o", markersize=3, label=column)
         axis.set_title(panel, fontsize=10)
         axis.set(xlabel=x)
         axis.grid(alpha=0.25)
         axis.legend(frameon=False, fontsize=8)
-    axes[0][0].set(ylabel=y, ylim=(0, None))
+    axes[0][0].set(ylabel=y)
+    if all((frame.min() >= 0).all() for _, frame in panels):  # a score may be below
+        axes[0][0].set(ylim=(0, None))
     _save(figure, title, out)
 
 

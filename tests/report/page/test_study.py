@@ -216,3 +216,15 @@ def test_less_is_better_in_a_table_of_weights(digits: Path, tmp_path: Path) -> N
     parsed = read_page(tmp_path / "report.html")
     assert parsed.text_of("strong") == ["0.200", "0.9"]
     assert {"Weights (M)", "Denoiser (M)"} <= set(parsed.text_of("th"))
+
+
+def test_a_denoiser_is_a_network_without_clean_accuracy(digits: Path, tmp_path: Path) -> None:
+    run = run_spec("unet/denoise@upstream")
+    folder = write_training_of(tmp_path, run, 60)
+    write_card(folder, read_card(folder) | {"test": {"images": 300, "score": -0.01}})
+    write_curves(tmp_path, [folder])
+    spec = PageSpec(study="small", tables=(), figures=(), shifts=(), trainings=(f"train/{run.path}",), records=())
+    write_report(spec, tmp_path, tmp_path, PUBLISHED, {"digits": digits}, tmp_path / "report.html")
+    cells = [text for tag, text in read_page(tmp_path / "report.html").texts if tag in ("th", "td")]
+    at = cells.index(run.path)
+    assert cells[at : at + 4] == [run.path, "0.003", "0.900", "–"]

@@ -1,4 +1,4 @@
-"""The sections of a page: tables beside the paper's, curves, shifts, trainings."""
+"""The sections of a page: tables beside the paper's, curves, shifts, courses, trainings."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from transmooth.report import shift
+from transmooth.report import courses, shift
 from transmooth.report.accuracy import Floats, RowResult, read_row
 from transmooth.report.cells import cells, shown
 from transmooth.report.figures import ORACLE, curves
@@ -29,7 +29,7 @@ from transmooth.report.tables import (
     read_published,
     title,
 )
-from transmooth.specs import ColumnSpec, FigureSpec, ShiftReportSpec, TableSpec
+from transmooth.specs import ColumnSpec, CourseReportSpec, FigureSpec, ShiftReportSpec, TableSpec
 
 STEP = 0.0125  # of the radii of a curve: a fraction of the radii that tables show, so that hovering finds those
 POINTS = 130
@@ -189,6 +189,23 @@ def shift_section(spec: ShiftReportSpec, results: Path) -> Section:
         plain=(head, rows),
         chart=charts.chart(clean, title=spec.title, x="layer", y="shift", percent=False, step=False),
         links=[f"tables/{spec.name}.csv", f"figures/{spec.name}.svg", f"figures/{spec.name}.png"],
+    )
+
+
+def course_section(spec: CourseReportSpec, results: Path) -> Section:
+    """Return a figure of trainings: of each row the mean over its seeds."""
+    path = f"figures/{spec.name}"
+    lines = pd.read_csv(results / f"{path}.csv")
+    seeds = lines["seed"].nunique()
+    mean = lines.groupby(["row", "epoch"], sort=False, as_index=False)["value"].mean()
+    mean = mean.rename(columns={"row": "curve", "epoch": "x", "value": "y"}).assign(panel="last stage", oracle=False)
+    return Section(
+        spec.name,
+        spec.title,
+        spec.caption,
+        notes=f"Mean of {seeds} seeds." if seeds > 1 else "",
+        chart=charts.chart(mean, title=spec.title, x="epoch", y=courses.label(spec.metric), percent=False, step=False),
+        links=[f"{path}.{kind}" for kind in ("svg", "png", "csv")],
     )
 
 
