@@ -58,7 +58,7 @@ rule all:
     default_target: True
     input:
         expand("tables/{table}.md", table=[*PLAN.tables, *PLAN.shifts]),
-        expand("figures/{figure}.svg", figure=PLAN.figures),
+        expand("figures/{figure}.svg", figure=[*PLAN.figures, *PLAN.courses]),
         "metrics/training.csv",
         "report.html",
 

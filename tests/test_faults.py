@@ -163,11 +163,12 @@ COMMANDS = {
     "table": "job table --spec {nothing} --results . --base . --published p --out {out} --metrics {out}.json",
     "figure": "job figure --spec {nothing} --results . --base . --out {out}",
     "shift": "job shift --spec {nothing} --results . --out {out} --figure {out}.svg",
+    "course": "job course --spec {nothing} --results . --out {out}",
     "training": "job training --out {out} {made}/model",
     "report": "job report --spec {nothing} --results . --base . --published p --data {made}/data --out {out}",
 }
 SPECS = {"train": train_spec().text, "certify": certify_spec().text, "nothing": "{}"}
-WRITERS = ["train", "evaluate", "prepare", "finish", "table", "figure", "shift", "training", "report"]
+WRITERS = ["train", "evaluate", "prepare", "finish", "table", "figure", "shift", "course", "training", "report"]
 
 
 def command(name: str, made: Path, out: Path) -> list[str]:

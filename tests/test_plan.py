@@ -110,7 +110,7 @@ def test_every_spec_comes_back_from_its_text(study: str) -> None:
     assert all(specs.evaluate_spec(json.loads(spec.text)) == spec for spec in evaluations)
     others: list[specs.Spec] = [plan.train_spec(run) for run in plan.runs.values()]
     others += [*plan.networks.values(), *map(plan.table_spec, plan.tables), *map(plan.figure_spec, plan.figures)]
-    others += [*map(plan.shift_spec, plan.shifts), plan.page_spec()]
+    others += [*map(plan.shift_spec, plan.shifts), *map(plan.course_spec, plan.courses), plan.page_spec()]
     assert all(type(spec).of(json.loads(spec.text)) == spec for spec in others)
 
 
@@ -414,3 +414,45 @@ def test_outputs_are_there_once_and_inputs_stand_before_what_is_made_of_them() -
     assert plan.outputs[records] == [f"{folder}1-of-2.parquet", f"{folder}2-of-2.parquet"]
     assert outputs.index(f"train/{FINETUNED.path}/model.json") < outputs.index(records)
     assert outputs.index(records) < outputs.index("tables/table5.csv") < outputs.index("report.html")
+
+
+def test_a_course_trains_its_runs_and_evaluates_nothing() -> None:
+    course = {"title": "T", "caption": "C", "metric": "full", "rows": (ROW, ROW | {"label": "y", "block": "b"})}
+    made = {
+        "tables": {"courses": {"c": course}},
+        "study__report": ("c",),
+        "study__seeds_of": {"c": (0, 3)},
+        "recipes__recipes__clean__denoiser": "batch_norm/mixed@upstream",
+    }
+    plan = changed(**made)
+    assert [run.path for run in plan.runs_of("c")] == [
+        f"layer_norm/mixed@upstream/clean@downstream/{s}" for s in (0, 3)
+    ]
+    assert list(plan.runs) == [
+        "layer_norm/mixed@upstream/0",
+        "batch_norm/mixed@upstream/0",  # the denoiser
+        "layer_norm/mixed@upstream/clean@downstream/0",
+        "layer_norm/mixed@upstream/3",
+        "layer_norm/mixed@upstream/clean@downstream/3",
+    ]
+    assert plan.evaluations == plan.evaluations_of("c") == []
+    jobs = {name: count for name, count in plan.jobs().items() if count}
+    assert jobs == {"prepare": 2, "train": 5, "course": 1, "training": 1, "report": 1}
+    drawn = [name for name in plan.outputs if name.startswith(("tables", "figures", "evaluate", "metrics"))]
+    assert drawn == [*(f"figures/c.{kind}" for kind in ("svg", "png", "csv")), "metrics/training.csv"]
+    spec = plan.course_spec("c")
+    assert (spec.name, spec.title, spec.caption, spec.metric) == ("c", "T", "C", "full")
+    assert [row.name for row in spec.rows] == ["x", "b: y"]
+    assert [[(each.run.seed, each.records) for each in runs] for runs in spec.rows[0].runs] == [[(0, ())], [(3, ())]]
+    assert plan.page_spec().courses == (spec,)
+    assert changed(**made | {"study__certify": None}).course_spec("c") == spec
+
+
+def test_a_course_beside_a_table_adds_what_it_alone_trains() -> None:
+    table = {"title": "", "caption": "", "columns": ("certified@0.25",), "rows": (ROW,)}
+    rows = (ROW, {"label": "z", "train": ("clean@downstream",)})
+    tables = {"tables": {"t": table}, "courses": {"c": {"title": "", "caption": "", "metric": "loss", "rows": rows}}}
+    alone, both = (changed(tables=tables, study__report=report) for report in (("t",), ("t", "c")))
+    assert both.evaluations == alone.evaluations == [(FINETUNED, "certify")]
+    assert both.jobs() == alone.jobs() | {"course": 1, "train": alone.jobs()["train"] + 1}
+    assert set(both.runs) - set(alone.runs) == {SCRATCH.path}

@@ -146,14 +146,16 @@ def test_a_study_leaves_tables_figures_and_metrics(study: Path) -> None:
     assert set(table["images"]) == {20}
     assert table.loc[table["measure"] == "certified", "value"].between(0, 1).all()
     assert "## Quoted from the paper (Table 3, CIFAR-10)" in (results / "tables" / "table3.md").read_text()
-    for name in ("figure1", "moved"):
+    for name in ("figure1", "moved", "learned"):
         assert (results / "figures" / f"{name}.svg").read_text().startswith("<?xml")
         assert (results / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     moved = pd.read_csv(results / "tables" / "moved.csv")
     assert (moved[moved["cause"] == "statistics"]["shift"] == 0).all()  # layer norm has none
     assert (moved[moved["cause"] == "finetuning"]["shift"] > 0).all()
+    learned = pd.read_csv(results / "figures" / "learned.csv")
+    assert learned[["row", "seed", "epoch"]].to_numpy().tolist() == [["scratch", 0, 1], ["mixed", 0, 1]]
     page = (results / "report.html").read_text()
-    assert all(f'id="chart-{name}"' in page for name in ("table3", "pair", "figure1", "moved", "training"))
+    assert all(f'id="chart-{name}"' in page for name in ("table3", "pair", "figure1", "moved", "learned", "training"))
     metrics = json.loads((results / "metrics" / "pair.json").read_text())
     assert set(metrics) == {"layer_norm/clean@downstream", "layer_norm/mixed@upstream/clean@downstream"}
     first, second = (
@@ -176,7 +178,7 @@ def test_a_study_leaves_tables_figures_and_metrics(study: Path) -> None:
 
 PAGE = {"report": 1, "all": 1}
 BELOW_CERTIFY = {"evaluate": 4, "finish": 2, "table": 2, "figure": 1} | PAGE
-EVERY_REPORT = {"table": 2, "figure": 1, "shift": 1, "training": 1} | PAGE
+EVERY_REPORT = {"table": 2, "figure": 1, "shift": 1, "course": 1, "training": 1} | PAGE
 
 
 @pytest.mark.parametrize(
@@ -221,6 +223,9 @@ EVERY_REPORT = {"table": 2, "figure": 1, "shift": 1, "training": 1} | PAGE
         pytest.param("tables/tiny.yaml", "Two.", "Two, in words.", {"table": 1} | PAGE, id="caption of a table"),
         pytest.param("tables/tiny.yaml", "title: Figure", "title: Lines", {"figure": 1} | PAGE, id="title of a figure"),
         pytest.param("tables/tiny.yaml", "How far.", "How far?", {"shift": 1} | PAGE, id="caption of a shift"),
+        pytest.param(
+            "tables/tiny.yaml", "metric: score", "metric: loss", {"course": 1} | PAGE, id="metric of a course"
+        ),
         pytest.param(STUDY, "shards: 2", "shards: 3", {}, id="shards"),
         pytest.param(STUDY, "shards: 2", "shards: 2\n  processes: 2\n  batch: 7", {}, id="processes, batch"),
         pytest.param(STUDY, "processes: 2", "processes: 2\n    checkpoint_seconds: 7", {}, id="checkpoint_seconds"),

@@ -15,7 +15,7 @@ from transmooth.params.datasets import Dataset
 from transmooth.params.present import below
 from transmooth.params.recipes import Evaluation, Recipe
 from transmooth.params.study import CertifyParams, Params, Schedule
-from transmooth.params.tables import TASK, Evaluated, Figure, Row, ShiftReport, Table, parse_column
+from transmooth.params.tables import TASK, CourseReport, Evaluated, Figure, Row, ShiftReport, Table, parse_column
 
 # How a job is carried out, not what it computes: never in a spec.
 _NOT_SPEC = {"checkpoint_seconds"}
@@ -75,6 +75,7 @@ class Plan:
         self.tables: dict[str, Table] = {name: tables.tables[name] for name in reported if name in tables.tables}
         self.figures: dict[str, Figure] = {name: tables.figures[name] for name in reported if name in tables.figures}
         self.shifts: dict[str, ShiftReport] = {name: tables.shifts[name] for name in reported if name in tables.shifts}
+        self.courses: dict[str, CourseReport] = {n: tables.courses[n] for n in reported if n in tables.courses}
 
     # ------------------------------------------------------------------------------------------ tables -> runs
     def rows(self, report: str) -> tuple[Row, ...]:
@@ -83,6 +84,8 @@ class Plan:
             return tuple(row for panel in self.figures[report].panels for row in panel.rows)
         if report in self.shifts:
             return self.shifts[report].rows
+        if report in self.courses:
+            return self.courses[report].rows
         table = self.tables[report]
         fixed = tuple(row for row in table.rows if not _has_task(row))
         return fixed + tuple(_of_task(row, task) for task in table.tasks for row in table.rows if _has_task(row))
@@ -91,10 +94,16 @@ class Plan:
         """Return the files of other people's logs that a report reads."""
         return [str(below(base, log.file)) for row in self.rows(report) for log in row.files or ()]
 
-    def _evaluated(self, row: Row, seed: int) -> Iterator[tuple[Run, tuple[str, ...]]]:
-        """The runs that a row pools, at one seed, and the names of their evaluations."""
+    def _evaluated(self, report: str, row: Row, seed: int) -> Iterator[tuple[Run, tuple[str, ...]]]:
+        """The runs that a row of a report pools, at one seed, and the names of their evaluations."""
         for each in row.evaluated:
-            yield self._run(each, seed), each.evaluate or self.study.evaluate
+            yield self._run(each, seed), self.params.evaluations_of(report, each)
+
+    def _shown(self, report: str) -> Iterator[tuple[Run, tuple[str, ...]]]:
+        """The runs of a report and the names of their evaluations, over its rows and seeds."""
+        for row in self.rows(report):
+            for seed in self.seeds(report):
+                yield from self._evaluated(report, row, seed)
 
     def _run(self, each: Evaluated, seed: int) -> Run:
         stages = tuple(Stage(*text.split("@")) for text in each.train)
@@ -106,18 +115,11 @@ class Plan:
 
     def evaluations_of(self, report: str) -> list[tuple[Run, str]]:
         """Return the runs that a report needs, each with the name of an evaluation, each pair once, in order."""
-        found = (
-            (run, name)
-            for row in self.rows(report)
-            for seed in self.seeds(report)
-            for run, names in self._evaluated(row, seed)
-            for name in names
-        )
-        return list(dict.fromkeys(found))
+        return list(dict.fromkeys((run, name) for run, names in self._shown(report) for name in names))
 
     def runs_of(self, report: str) -> list[Run]:
         """Return the runs that a report shows, each once, in order."""
-        return list(dict.fromkeys(run for run, _ in self.evaluations_of(report)))
+        return list(dict.fromkeys(run for run, _ in self._shown(report)))
 
     @cached_property
     def evaluations(self) -> list[tuple[Run, str]]:
@@ -135,8 +137,9 @@ class Plan:
                     add(needed)
             found[run.path] = run
 
-        for run, _ in self.evaluations:
-            add(run)
+        for report in self.study.report:
+            for run in self.runs_of(report):
+                add(run)
         return found
 
     @cached_property
@@ -227,8 +230,9 @@ class Plan:
         trained = [f"train/{path}/{file}" for path in self.runs for file in TRAINED]
         records = {self.records(run, name): self.shard_files(run, name) for run, name in self.evaluations}
         tables = [f"tables/{name}.{kind}" for name in [*self.tables, *self.shifts] for kind in ("csv", "md")]
-        pictures = [f"figures/{name}.{kind}" for name in [*self.figures, *self.shifts] for kind in ("svg", "png")]
-        curves = [f"figures/{name}.csv" for name in self.figures]
+        drawn = [*self.figures, *self.shifts, *self.courses]
+        pictures = [f"figures/{name}.{kind}" for name in drawn for kind in ("svg", "png")]
+        curves = [f"figures/{name}.csv" for name in [*self.figures, *self.courses]]
         metrics = [f"metrics/{name}.json" for name in self.tables]
         reports = [*tables, *pictures, *curves, *metrics, "metrics/training.csv", "report.html"]
         return {name: [] for name in trained} | records | {name: [] for name in reports}
@@ -243,6 +247,7 @@ class Plan:
             "table": len(self.tables),
             "figure": len(self.figures),
             "shift": len(self.shifts),
+            "course": len(self.courses),
             "training": 1,
             "report": 1,
         }
@@ -315,6 +320,12 @@ class Plan:
         rows = self._row_specs(name, report.rows)
         return specs.ShiftReportSpec(name=name, title=report.title, caption=report.caption, rows=rows)
 
+    def course_spec(self, name: str) -> specs.CourseReportSpec:
+        """What a figure of trainings shows."""
+        report = self.courses[name]
+        rows = self._row_specs(name, report.rows)
+        return specs.CourseReportSpec(rows=rows, name=name, **report.model_dump(include={"title", "caption", "metric"}))
+
     def page_spec(self) -> specs.PageSpec:
         """What the page of the study shows: every report, training and record of it."""
         return specs.PageSpec(
@@ -322,6 +333,7 @@ class Plan:
             tables=tuple(map(self.table_spec, self.tables)),
             figures=tuple(map(self.figure_spec, self.figures)),
             shifts=tuple(map(self.shift_spec, self.shifts)),
+            courses=tuple(map(self.course_spec, self.courses)),
             trainings=tuple(f"train/{path}" for path in self.runs),
             records=tuple(self._records_spec(run, name) for run, name in self.evaluations),
         )
@@ -345,15 +357,15 @@ class Plan:
         return specs.RecordsSpec(kind=self.evaluation(name).kind, path=self.records(run, name))
 
     def _row_specs(self, report: str, rows: Iterable[Row]) -> tuple[specs.RowSpec, ...]:
-        return tuple(self._row_spec(row, self.seeds(report)) for row in rows)
+        return tuple(self._row_spec(report, row) for row in rows)
 
-    def _row_spec(self, row: Row, seeds: Iterable[int]) -> specs.RowSpec:
+    def _row_spec(self, report: str, row: Row) -> specs.RowSpec:
         runs = tuple(
             tuple(
                 specs.EvaluatedSpec(run=self.run_spec(run), records=tuple(self._records_spec(run, n) for n in names))
-                for run, names in self._evaluated(row, seed)
+                for run, names in self._evaluated(report, row, seed)
             )
-            for seed in (seeds if row.evaluated else ())
+            for seed in (self.seeds(report) if row.evaluated else ())
         )
         published = {self.params.datasets[each.run.dataset].published for group in runs for each in group}
         return specs.RowSpec(

@@ -192,6 +192,11 @@ class RowSpec(Spec):
     runs: tuple[tuple[EvaluatedSpec, ...], ...] = ()
     files: tuple[LogSpec, ...] = ()
 
+    @property
+    def name(self) -> str:
+        """Tells it from the other rows of its report."""
+        return f"{self.block}: {self.label}" if self.block else self.label
+
 
 class ColumnSpec(Spec):
     """A column of a table."""
@@ -248,6 +253,16 @@ class ShiftReportSpec(Spec):
     rows: tuple[RowSpec, ...]
 
 
+class CourseReportSpec(Spec):
+    """A figure of a metric of training images over the epochs: each row is one run at each seed, without records."""
+
+    name: str
+    title: str
+    caption: str
+    metric: str
+    rows: tuple[RowSpec, ...]
+
+
 class PageSpec(Spec):
     """The page of a study: all that it reports, its trainings (folders) and its records."""
 
@@ -255,5 +270,6 @@ class PageSpec(Spec):
     tables: tuple[TableSpec, ...]
     figures: tuple[FigureSpec, ...]
     shifts: tuple[ShiftReportSpec, ...]
+    courses: tuple[CourseReportSpec, ...] = ()
     trainings: tuple[str, ...]
     records: tuple[RecordsSpec, ...]

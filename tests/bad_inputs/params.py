@@ -86,6 +86,7 @@ def specs(plan: Plan) -> list[str]:
         *map(plan.table_spec, plan.tables),
         *map(plan.figure_spec, plan.figures),
         *map(plan.shift_spec, plan.shifts),
+        *map(plan.course_spec, plan.courses),
     ]
     return [*made, *(spec.text for spec in reports), plan.page_spec().text]
 

@@ -31,7 +31,7 @@ TINY: dict[str, Any] = {
     "schedules": {"pretrain": _SCHEDULE | {"processes": 2}, "finetune": _SCHEDULE | {"lr": [0.002]}},
     "evaluate": ["certify"],
     "certify": {"n0": 20, "n": 100, "alpha": 0.01, "images": 20, "shards": 2},
-    "report": ["table3", "pair", "figure1", "moved"],
+    "report": ["table3", "pair", "figure1", "moved", "learned"],
 }
 SCRATCH, MIXED = ["clean@downstream"], ["mixed@upstream", "clean@downstream"]
 ROWS = [{"label": "scratch", "train": SCRATCH}, {"label": "mixed", "train": MIXED}]
@@ -55,6 +55,7 @@ TABLES: dict[str, Any] = {
             "panels": [{"title": "One", "rows": ROWS[1:]}, {"title": "Two", "rows": ROWS}],
         }
     },
+    "courses": {"learned": {"title": "Learned", "caption": "How.", "metric": "score", "rows": ROWS}},
     "shifts": {"moved": {"title": "Moved", "caption": "How far.", "rows": [ROWS[1] | {"evaluate": ["shift"]}]}},
 }
 

@@ -25,6 +25,15 @@ from transmooth.records import table as records
 from transmooth.training.loop import train
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+# Three channels in and out, 3 x 3, with a bias.
+PARAMETERS = 3 * 3 * 3 * 3 + 3
+MODULE = """
+import torch
+
+def smooth():
+    torch.manual_seed(0)
+    return torch.nn.Conv2d(3, 3, 3, padding=1)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -222,3 +231,26 @@ def test_a_denoiser_is_a_checkpoint_or_a_function_too(
     sigma = torch.tensor([0.0, 0.5])
     expected = torch.stack([noisy[0], noisy[1] * (noisy[1] > 0.5)])
     assert torch.equal(fixed.module.denoise(noisy, sigma), expected)
+
+
+def test_the_card_counts_the_weights_of_the_denoiser_apart(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "theirs_smooth.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    train(train_spec(epochs=0, warmup_epochs=0, sigmas=[0.25]), digits, tmp_path / "alone")
+    train(
+        train_spec(epochs=0, warmup_epochs=0, sigmas=[0.25]),
+        digits,
+        tmp_path / "behind",
+        denoiser="theirs_smooth:smooth",
+    )
+    alone, behind = (read_card(tmp_path / name) for name in ("alone", "behind"))
+    assert "denoiser" not in alone
+    assert behind["denoiser"] == {
+        "text": "theirs_smooth:smooth",
+        "sha256": behind["denoiser"]["sha256"],
+        "parameters": PARAMETERS,
+    }
+    assert behind["parameters"] == alone["parameters"]
+    load_model(str(tmp_path / "behind"), "theirs_smooth:smooth")  # what it says more is no other denoiser

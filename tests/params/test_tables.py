@@ -29,13 +29,15 @@ MORE = {
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study of one table, `tables.t`, one figure, `figures.f`, and one report of shifts, `shifts.s`."""
+    """A study with a report of each kind: `tables.t`, `figures.f`, `shifts.s` and `courses.c`."""
     base = copied(tmp_path_factory.mktemp("small"))
     figure = {"title": "F", "caption": "C", "panels": [{"title": "P", "rows": [ROW]}]}
     shift = {"title": "S", "caption": "C", "rows": [ROW | {"evaluate": ["shift"]}]}
-    for key, value in (("tables", {"t": TABLE}), ("figures", {"f": figure}), ("shifts", {"s": shift})):
+    course = {"title": "C", "caption": "C", "metric": "score", "rows": [ROW]}
+    reports = {"tables": {"t": TABLE}, "figures": {"f": figure}, "shifts": {"s": shift}, "courses": {"c": course}}
+    for key, value in reports.items():
         edit(base, "tables/mixed_noise", key, value)
-    edit(base, "studies/smoke", "report", ["t", "f", "s"])
+    edit(base, "studies/smoke", "report", ["t", "f", "s", "c"])
     for name, entry in MORE.items():
         edit(base, "recipes", f"evaluations.{name}", entry)
     edit(base, "recipes", "recipes.nothing", {"epochs": 0})
@@ -197,7 +199,50 @@ FAULTS: list[tuple[str, Any, str]] = [
         r"shifts.s.rows\[0\].train: should have two stages or more: the shift",
     ),
     ("shifts.s.rows", [{"label": "x", "files": FILES}], r"shifts.s.rows\[0\].train: should have two stages or more"),
+    # ------------------------------------------------------------------------------------------------------- courses
+    ("courses.c.metric", "train full", rf"{FILE}: courses.c.metric: String should match pattern .*'train full'"),
+    ("courses.c.metric", ..., rf"{FILE}: courses.c.metric: missing"),
+    ("courses.c.rows", [], f"{FILE}: courses.c.rows: .*at least 1 item"),
+    ("courses.c.rows.0.train", ["gone@upstream"], rf"{FILE}: courses.c.rows\[0\].train\[0\]: recipe 'gone' is not in"),
+    ("courses.c.rows", [ROW, ROW], r"courses.c.rows\[1\].label: 'x' is there twice"),
+    (
+        "courses.c.rows",
+        pooled({"train": ["clean@downstream"]}, {"train": ["mixed@downstream"]}),
+        rf"{FILE}: courses.c.rows\[0\]: should have the course of one run, has 2",
+    ),
+    (
+        "courses.c.rows",
+        [{"label": "x", "files": FILES}],
+        r"courses.c.rows\[0\]: should have the course of one run, has files",
+    ),
+    (
+        "courses.c.rows",
+        row(evaluate=["certify"]),
+        r"courses.c.rows\[0\]: evaluate: a course is of the training, and needs no evaluation",
+    ),
+    (
+        "courses.c.rows",
+        row(train=["clean@downstream", "nothing@downstream"]),
+        r"courses.c.rows\[0\]: nothing@downstream trains nothing, so it has no course",
+    ),
     # -------------------------------------------------------------------------------------------------------- curves
+    (
+        "tables.t.columns",
+        ["trained@0.5"],
+        "tables.t.columns: trained: should have no radius, found 'trained@0.5'",
+    ),
+    (
+        "tables.t",
+        TABLE
+        | {
+            "columns": ["hours"],
+            "rows": pooled(
+                {"train": ["clean@downstream"], "evaluate": ["certify_025"]},
+                {"train": ["mixed@downstream"], "evaluate": ["certify_050"]},
+            ),
+        },
+        r"tables.t.rows\[0\]: column hours: hours is of one run, and this row pools 2",
+    ),
     (
         "tables.t.rows",
         row(evaluate=["certify", "certify_050"]),
@@ -317,6 +362,17 @@ def test_what_is_not_certified_needs_no_section_about_it(base: Path) -> None:
     edit(base, "studies/smoke", "report", ["s", "t"])
     with pytest.raises(ParamsError, match="certify: missing; the evaluation 'certify'"):
         load("smoke", base)
+
+
+def test_a_course_needs_no_evaluation(base: Path) -> None:
+    """Neither how much there is of it, nor that the study's own have no sigma twice and are what it was trained for."""
+    edit(base, "studies/smoke", "certify", ...)
+    edit(base, "studies/smoke", "evaluate", ["certify", "certify_050"])
+    edit(base, "studies/smoke", "report", ["c"])
+    edit(base, "recipes", "recipes.clean.denoiser", "unet_16/denoise@upstream")
+    assert load("smoke", base).study.certify is None
+    edit(base, "tables/mixed_noise", "courses.c.rows", pooled({"train": ["clean@downstream"]}))
+    assert len(load("smoke", base).tables.courses["c"].rows[0].evaluated) == 1
 
 
 @given(st.sampled_from(["certified"]), st.floats(0, 1e6))

@@ -94,6 +94,23 @@ def test_a_pooled_row_has_the_sigmas_of_all_its_runs_and_no_clean_accuracy(tmp_p
         read_row(row_spec("pooled", seeds[0], seeds[1][:1]), tmp_path, tmp_path)
 
 
+def test_the_cards_of_a_row_say_what_its_last_stages_took(tmp_path: Path) -> None:
+    runs = [evaluated(run_spec("net/clean@downstream", seed)) for seed in (0, 1)]
+    weights = {"all": 2_000_000, "trained": 500}
+    behind = {"text": "unet", "sha256": "ab", "parameters": 160_000}
+    write_clean(tmp_path, runs[0].run, 9, parameters=weights, denoiser=behind, seconds=1800.0)
+    write_clean(tmp_path, runs[1].run, 9, parameters=weights | {"trained": 0}, seconds=7200.0)
+    read = read_row(row_spec("a", *([each] for each in runs)), tmp_path, tmp_path)
+    expected = {"parameters": [2.0, 2.0], "trained": [0.0005, 0.0], "hours": [0.5, 2.0]}
+    expected |= {"denoiser_parameters": [0.16, np.nan]}
+    assert read.stage.keys() == expected.keys()
+    assert all(read.stage[measure] == pytest.approx(values, nan_ok=True) for measure, values in expected.items())
+    assert read_row(row_spec("pooled", runs), tmp_path, tmp_path).stage == {}
+    old = evaluated(run_spec("net/old@downstream"))
+    write_clean(tmp_path, old.run, 9)
+    assert all(np.isnan(each).all() for each in read_row(row_spec("old", [old]), tmp_path, tmp_path).stage.values())
+
+
 def test_a_row_that_nobody_certified_has_its_clean_accuracy(tmp_path: Path) -> None:
     shifted = evaluated(run_spec("net/a@upstream/b@downstream"), "shift", kind="shift")
     write_clean(tmp_path, shifted.run, 7)

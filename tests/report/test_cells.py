@@ -42,6 +42,24 @@ def test_the_acr_stands_beside_what_is_certified_whether_it_is_a_column_or_not()
     }
 
 
+def test_a_row_at_one_sigma_has_no_oracle_and_is_shown_beside_the_oracles_of_others() -> None:
+    asked = columns("clean", "certified@0.25", "acr")
+    one = result({0.5: [[0.5, 0.3, -np.inf, -np.inf]]}, label="one")
+    lines = cells([one, TWO], asked)
+    assert lines.query("row == 'one'")[["column", "sigma", "oracle"]].fillna(0).to_numpy().tolist() == [
+        ["clean", 0.0, False],
+        ["certified@0.25", 0.5, False],
+        ["acr", 0.5, False],
+    ]
+    own = shown(lines, asked)
+    assert own[["row", "column", "oracle"]].to_numpy().tolist() == [
+        *(["one", column, False] for column in ("clean", "certified@0.25", "acr")),
+        *(["ours", column, column != "clean"] for column in ("clean", "certified@0.25", "acr")),
+    ]
+    assert own["value"].tolist() == pytest.approx([0.9, 0.5, 0.2, 0.85, 0.625, 0.5])
+    assert not shown(lines.query("row == 'one'"), asked)["oracle"].any()
+
+
 def test_what_has_no_sigma_has_one_line_over_its_own_images() -> None:
     (line,) = cells([TWO], columns("clean")).to_dict("records")
     assert line["value"] == pytest.approx(0.85)

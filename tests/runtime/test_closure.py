@@ -32,6 +32,7 @@ ROWS = [
 ]
 TABLES = [*ROWS, "report/cells.py", "report/measures.py", "report/tables.py"]
 SHIFTS = [*TABLES, "report/figures.py", "report/shift.py"]
+COURSES = [*ROWS, "report/courses.py", "report/figures.py", "report/training.py"]
 
 JOBS: dict[str, tuple[list[str], list[str]]] = {
     "prepare digits": (["data.prepare", "data.sources.digits"], [*PREPARED, "data/sources/digits.py"]),
@@ -89,11 +90,13 @@ JOBS: dict[str, tuple[list[str], list[str]]] = {
     "table": (["report.tables"], TABLES),
     "figure": (["report.figures"], [*ROWS, "report/figures.py"]),
     "shift": (["report.shift"], SHIFTS),
+    "course": (["report.courses"], COURSES),
     "training": (["report.training"], [*CARD, "report/__init__.py", "report/training.py"]),
     "report": (
         ["report.page.study", "report/page/report.html", "report/page/report.css", "report/page/report.js"],
         [
             *SHIFTS,
+            *COURSES,
             # The pictures of test images, and what a denoiser leaves of them.
             *("checkpoint/weights.py", *DENOISERS, *NETWORKS),
             *("data/augment.py", "data/loader.py", "data/sources/imagefolder.py", "loading/__init__.py"),

@@ -76,6 +76,10 @@ def test_it_learns_and_leaves_a_card_and_metrics(digits: Path, tmp_path: Path) -
     assert list(lines["epoch"]) == list(range(1, 9))
     assert lines["loss"].iloc[-1] < lines["loss"].iloc[0] / 3
     assert card["validation_score"] == pytest.approx(lines["validation_score"].iloc[-1])
+    network, _ = weights.load(tmp_path)
+    whole = sum(each.numel() for each in network.parameters())
+    assert card["parameters"] == {"all": whole, "trained": whole}
+    assert "denoiser" not in card
 
 
 def test_a_checkpoint_that_snakemake_removed_is_there_again_unless_the_sources_changed(
@@ -292,6 +296,7 @@ def test_the_head_alone_learns_on_fixed_features(
     assert (card["mean"], card["std"], card["network"]) == (before["mean"], before["std"], NETWORK.dump())
     assert "network" not in card["spec"]
     assert card["classes"] == list("0123456789")
+    assert card["parameters"]["trained"] == sum(tensors_of(tmp_path)[each].numel() for each in HEAD)
 
 
 def test_no_epochs_write_what_the_stage_starts_from(digits: Path, tmp_path: Path, upstream: Path) -> None:
@@ -302,6 +307,7 @@ def test_no_epochs_write_what_the_stage_starts_from(digits: Path, tmp_path: Path
     assert card["lr"] is None
     assert card["test"] == before["test"]
     assert card["validation_score"] == before["validation_score"]  # both clean
+    assert card["parameters"] == before["parameters"] | {"trained": 0}
     assert (tmp_path / "out" / "metrics.jsonl").read_text() == ""
 
 

@@ -84,6 +84,7 @@ wildcard_constraints:
     table="|".join(PLAN.tables) or "none",
     figure="|".join(PLAN.figures) or "none",
     shift="|".join(PLAN.shifts) or "none",
+    course="|".join(PLAN.courses) or "none",
 
 
 localrules:

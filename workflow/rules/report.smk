@@ -66,6 +66,26 @@ rule shift:
         " --figure figures/{wildcards.shift} >{log} 2>&1"
 
 
+rule course:
+    input:
+        metrics=lambda wildcards: [f"train/{run.path}/metrics.jsonl" for run in PLAN.runs_of(wildcards.course)],
+        cards=lambda wildcards: cards_of(wildcards.course),
+    output:
+        svg=report(
+            "figures/{course}.svg", category="Figures", caption="../report/course.rst", labels={"figure": "{course}"}
+        ),
+        png="figures/{course}.png",
+        csv="figures/{course}.csv",
+    log:
+        "logs/course/{course}.log",
+    localrule: True
+    params:
+        spec=lambda wildcards: PLAN.course_spec(wildcards.course).text,
+        code=digest("report.courses"),
+    shell:
+        "python -m transmooth job course --spec {params.spec:q} --results . --out figures/{wildcards.course} >{log} 2>&1"
+
+
 rule training:
     input:
         metrics=[f"train/{path}/metrics.jsonl" for path in PLAN.runs],
@@ -85,6 +105,7 @@ rule training:
 rule report:
     input:
         tables=expand("tables/{table}.csv", table=[*PLAN.tables, *PLAN.shifts]),
+        courses=expand("figures/{course}.csv", course=PLAN.courses),
         records=[PLAN.records(run, evaluation) for run, evaluation in PLAN.evaluations],
         cards=[f"train/{path}/model.json" for path in PLAN.runs],
         training="metrics/training.csv",
@@ -116,7 +137,7 @@ for name in [*PLAN.tables, *PLAN.shifts]:
         localrule: True
 
 
-for name in PLAN.figures:
+for name in [*PLAN.figures, *PLAN.courses]:
 
     rule:
         name:

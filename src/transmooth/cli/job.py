@@ -176,6 +176,20 @@ def shift(
 
 
 @app.command()
+def course(
+    spec: Spec,
+    results: Results,
+    out: Annotated[Path, typer.Option(help="What to write, without .svg, .png and .csv.")],
+) -> None:
+    """Draw a metric of trainings over their epochs."""
+    from transmooth.report.courses import write_course
+    from transmooth.specs import CourseReportSpec
+
+    with guard.exclusive(out):
+        write_course(CourseReportSpec.of(spec), results, out)
+
+
+@app.command()
 def training(runs: list[Path], out: Out) -> None:
     """Collect the training curves of checkpoint folders."""
     from transmooth.report.training import write_training

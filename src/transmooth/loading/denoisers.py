@@ -58,11 +58,15 @@ class LoadedDenoiser:
             except ValueError as error:
                 raise ValueError(f"{self.text}: {error}") from error
 
-    def named(self, folder: Path) -> dict[str, str]:
+    def named(self, folder: Path) -> dict[str, str | int]:
         """Return what the card of a checkpoint in `folder` says of it: a path starts at that folder."""
         there = Path(self.text)
         text = os.path.relpath(there.resolve(), folder.resolve()) if there.exists() else self.text
-        return {"text": text, "sha256": self.sha256}
+        return {
+            "text": text,
+            "sha256": self.sha256,
+            "parameters": sum(each.numel() for each in self.module.parameters()),
+        }
 
 
 def load_denoiser(text: str) -> LoadedDenoiser:
@@ -93,11 +97,11 @@ def load_classifier(folder: Path, denoiser: str | None = None) -> tuple[nn.Modul
 
     It is a `Network`, or a `Denoised` with the denoiser that the card names, which must have the weights that the
     network was trained behind; `denoiser` says where else it is, or puts one before a network that was trained without.
-    Raises CheckpointError for a checkpoint that is damaged, or of a denoiser, and for other weights of a denoiser; for a
+    Raises CheckpointError for a checkpoint that is damaged or of a denoiser, for other weights of a denoiser, and for a
     function that the card names and `denoiser` does not: a checkpoint, anyone's, executes nothing.
     """
     network, card = weights.load(folder)
-    named: dict[str, str] = card.get("denoiser") or {}
+    named: dict[str, Any] = card.get("denoiser") or {}
     if not named and denoiser is None:
         return network, card, card["weights_sha256"]
     text = denoiser or _place(folder, named)
@@ -123,9 +127,9 @@ def denoiser_of(folder: Path) -> LoadedDenoiser | None:
     """Return the denoiser of a checkpoint; None where it has none, or where it is not at hand."""
     try:
         named = read_card(folder).get("denoiser")
-        # What a card names as code is run for none but who asks for it.
-        at_hand = named is not None and not _is_function(_place(folder, named))
-        return load_denoiser(_place(folder, named)) if at_hand else None
+        if named is None or _is_function(_place(folder, named)):  # a checkpoint, anyone's, executes nothing
+            return None
+        return load_denoiser(_place(folder, named))
     except (ValueError, OSError):
         return None
 

@@ -27,6 +27,12 @@ def _lora(network: Network | Denoiser) -> None:
 TRAINABLE: dict[str, Callable[[Network | Denoiser], None]] = {"all": _all, "head": _head, "lora": _lora}
 
 
+def count_trained(network: Network | Denoiser, trainable: str) -> int:
+    """Return how many weights of a network learn; it is changed as for its training."""
+    TRAINABLE[trainable](network)
+    return sum(each.numel() for each in network.parameters() if each.requires_grad)
+
+
 def set_train_mode(network: Network | Denoiser, trainable: str) -> None:
     """Train mode, except that fixed features stay in eval mode: a frozen BatchNorm must not move its statistics.
 

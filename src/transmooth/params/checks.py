@@ -15,7 +15,8 @@ from transmooth.params.values import Measure
 
 RECIPES = "params/recipes.yaml"
 # `snakemake NAME` makes a report, or is one of these.
-RULES = ["all", "data", "prepare", "train", "evaluate", "finish", "table", "figure", "shift", "training", "report"]
+RULES = ["all", "data", "prepare", "train", "evaluate", "finish"]
+RULES += ["table", "figure", "shift", "course", "training", "report"]
 
 
 def faults(params: Params, published: Path) -> list[str]:
@@ -29,6 +30,7 @@ def faults(params: Params, published: Path) -> list[str]:
         *_amounts(params),
         *_reports(params, published),
         *_columns(params),
+        *_courses(params),
         *_curves(params),
     ]
     return list(dict.fromkeys(found))  # what several rows share is one fault
@@ -62,7 +64,7 @@ def _study(params: Params) -> Iterator[str]:
         yield from _known(
             name, params.recipes.evaluations, f"{file}: evaluate[{at}]", "evaluation", f"{RECIPES}: evaluations"
         )
-    known = params.tables.tables | params.tables.figures | params.tables.shifts
+    known = params.tables.tables | params.tables.figures | params.tables.shifts | params.tables.courses
     for at, name in enumerate(study.report):
         yield from _known(name, known, f"{file}: report[{at}]", "report", tables)
 
@@ -134,7 +136,7 @@ def _denoiser(params: Params, text: str, where: str, trained: bool) -> Iterator[
 
 def _trained(params: Params) -> set[str]:
     """The recipes that the study's reports name, and those of the denoisers that these name."""
-    stages = {stage for each in _evaluated(params) for stage in each.train}
+    stages = {stage for _, each in _evaluated(params) for stage in each.train}
     recipes = [params.recipes.recipes.get(stage.split("@")[0]) for stage in stages]
     texts = [recipe.denoiser for recipe in recipes if recipe is not None and recipe.denoiser is not None]
     denoisers = {params.study.denoiser if text == "default" else text for text in texts} - {None}
@@ -142,15 +144,15 @@ def _trained(params: Params) -> set[str]:
     return {stage.split("@")[0] for stage in stages}
 
 
-def _evaluated(params: Params) -> Iterator[Evaluated]:
-    """What the study's reports look at."""
-    rows = (row for report, _, row in params.tables.placed_rows() if report in params.study.report)
-    return (each for row in rows for each in row.evaluated)
+def _evaluated(params: Params) -> Iterator[tuple[str, Evaluated]]:
+    """What the study's reports look at, with the name of the report."""
+    rows = ((report, row) for report, _, row in params.tables.placed_rows() if report in params.study.report)
+    return ((report, each) for report, row in rows for each in row.evaluated)
 
 
 def _amounts(params: Params) -> Iterator[str]:
     """Sections of the study that say how much there is of the evaluations that it needs."""
-    names = (name for each in _evaluated(params) for name in each.evaluate or params.study.evaluate)
+    names = (name for report, each in _evaluated(params) for name in params.evaluations_of(report, each))
     for name in names:
         entry = params.recipes.evaluations.get(name)
         if entry is not None and entry.amount is not None and getattr(params.study, entry.amount) is None:
@@ -197,18 +199,18 @@ def _rows(params: Params) -> Iterator[str]:
                 if report in study.report:
                     yield from _role(params, table, role, f"{part}.train[{number}]")
             if report in study.report:
-                yield from _behind(params, row, where)
+                yield from _behind(params, report, row, where)
             network = each.network or study.network.default
             yield from _untrained(params, network, each.train, [f"{part}.train[{n}]" for n in range(len(each.train))])
 
 
-def _behind(params: Params, row: Row, where: str) -> Iterator[str]:
+def _behind(params: Params, report: str, row: Row, where: str) -> Iterator[str]:
     """A network that was finetuned behind a denoiser knows the noise that it was finetuned for, and no other."""
     for each in row.evaluated:
         recipe = params.recipes.recipes.get(each.train[-1].split("@")[0])
         if recipe is None or recipe.denoiser is None:
             continue
-        for name in each.evaluate or params.study.evaluate:
+        for name in params.evaluations_of(report, each):
             entry = params.recipes.evaluations.get(name)
             wrong = sorted(set(entry.sigmas) - set(recipe.sigmas)) if entry and entry.kind == "certify" else []
             if wrong and recipe.epochs != 0:
@@ -277,7 +279,7 @@ def _reports(params: Params, published: Path) -> Iterator[str]:
     """Rows that cannot be told apart, or joined with the paper's."""
     tables, file = params.tables, f"params/tables/{params.study.tables}.yaml"
     keys = _published_rows(published)
-    names = [*tables.tables, *tables.figures, *tables.shifts]
+    names = [*tables.tables, *tables.figures, *tables.shifts, *tables.courses]
     yield from (f"{file}: {name}: names two reports" for name in sorted({n for n in names if names.count(n) > 1}))
     yield from (f"{file}: {name}: is a rule of the workflow; choose another name" for name in names if name in RULES)
     papers = sorted({paper for paper, _ in keys})
@@ -334,6 +336,21 @@ def _columns(params: Params) -> Iterator[str]:
                 yield f"{where}.train: should have two stages or more: the shift is between the last one and before it"
 
 
+def _courses(params: Params) -> Iterator[str]:
+    """Rows that have no course, or several.  What metrics an objective has is known once it runs."""
+    for name, report in params.tables.courses.items():
+        for at, row in enumerate(report.rows if name in params.study.report else ()):
+            where = f"params/tables/{params.study.tables}.yaml: courses.{name}.rows[{at}]"
+            if len(row.evaluated) != 1:
+                yield f"{where}: should have the course of one run, has {len(row.evaluated) or 'files'}"
+            for each in row.evaluated:
+                if each.evaluate is not None:
+                    yield f"{where}: evaluate: a course is of the training, and needs no evaluation"
+                recipe = params.recipes.recipes.get(each.train[-1].split("@")[0])
+                if recipe is not None and recipe.epochs == 0:
+                    yield f"{where}: {each.train[-1]} trains nothing, so it has no course"
+
+
 def _kinds(params: Params, row: Row) -> set[str]:
     """The kinds of evaluation that every run of a row has."""
     names = [each.evaluate or params.study.evaluate for each in row.evaluated]
@@ -361,7 +378,7 @@ def _curves(params: Params) -> Iterator[str]:
             continue
         where, sigmas = f"params/tables/{params.study.tables}.yaml: {place}", list[float]()
         for each in row.evaluated:
-            entries = [params.recipes.evaluations.get(name) for name in each.evaluate or params.study.evaluate]
+            entries = [params.recipes.evaluations.get(name) for name in params.evaluations_of(report, each)]
             sigmas += [sigma for entry in entries if entry and entry.kind == "certify" for sigma in entry.sigmas]
         if twice := sorted({sigma for sigma in sigmas if sigmas.count(sigma) > 1}):
             yield f"{where}: should be certified once at each sigma, is more often at {twice}"

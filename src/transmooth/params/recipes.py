@@ -28,7 +28,7 @@ class Network(Model):
 
     name: a network of timm; one that is named here has the options that stand here, not the study's.
     weights: `published` ones are fetched by timm for `name`, such as resnet152.tv_in1k; of a denoiser, unet2d, they are
-    what its option `from` names (see `models.published`).  size: the side that images are resized to inside the network.
+    what its option `from` names (see `models.published`).  size: the side that images are resized to inside it.
     """
 
     name: str | None = None

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from transmooth.params.datasets import Dataset
 from transmooth.params.recipes import Recipes
-from transmooth.params.tables import Tables
+from transmooth.params.tables import Evaluated, Tables
 from transmooth.params.values import (
     Count,
     Dtype,
@@ -162,3 +162,7 @@ class Params(Model):
     datasets: dict[Name, Dataset]
     tables: Tables
     study: Study
+
+    def evaluations_of(self, report: str, each: Evaluated) -> tuple[Name, ...]:
+        """Return the names of what looks at a run of a report's row: its own, or the study's; none in a course."""
+        return () if report in self.tables.courses else each.evaluate or self.study.evaluate

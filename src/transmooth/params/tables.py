@@ -9,7 +9,15 @@ from transmooth.params.values import Measure, Model, Name, Positive, StageText, 
 
 TASK = "task"  # the role that stands for each of a table's `tasks`
 # The kinds of evaluation whose records a measure can be computed from; none: the run's card has it.
-KINDS: dict[Measure, tuple[str, ...]] = {"clean": (), "certified": ("certify",), "acr": ("certify",)}
+KINDS: dict[Measure, tuple[str, ...]] = {
+    "clean": (),
+    "certified": ("certify",),
+    "acr": ("certify",),
+    "parameters": (),
+    "trained": (),
+    "denoiser_parameters": (),
+    "hours": (),
+}
 AT_RADIUS = ("certified",)  # measures that are of one radius
 
 
@@ -152,6 +160,18 @@ class ShiftReport(Model):
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
 
 
+class CourseReport(Model):
+    """A figure of a metric over the epochs of the last stage of each row's run, which needs no evaluation.
+
+    metric: `loss`, or a metric of the objective, of the training images: `score`; `full` of objectives/confidence.py.
+    """
+
+    title: str
+    caption: str
+    metric: Name
+    rows: Annotated[tuple[Row, ...], Field(min_length=1)]
+
+
 class Tables(Model):
     """The whole file.  paper: what params/published.csv calls the paper."""
 
@@ -159,10 +179,15 @@ class Tables(Model):
     tables: dict[Name, Table] = Field(default={})
     figures: dict[Name, Figure] = Field(default={})
     shifts: dict[Name, ShiftReport] = Field(default={})
+    courses: dict[Name, CourseReport] = Field(default={})
 
     def placed_rows(self) -> Iterator[tuple[str, str, Row]]:
         """Yield each row with the name of its report and its place in the file."""
-        kinds: dict[str, Mapping[str, Table | ShiftReport]] = {"tables": self.tables, "shifts": self.shifts}
+        kinds: dict[str, Mapping[str, Table | ShiftReport | CourseReport]] = {
+            "tables": self.tables,
+            "shifts": self.shifts,
+            "courses": self.courses,
+        }
         for kind, reports in kinds.items():
             for name, report in reports.items():
                 yield from ((name, f"{kind}.{name}.rows[{at}]", row) for at, row in enumerate(report.rows))

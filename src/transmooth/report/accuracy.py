@@ -8,8 +8,9 @@ oracle                    the largest over sigma at each r: a choice made after 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +67,7 @@ class RowResult:
     published, dataset: where the paper has it, see specs.RowSpec.
     curves: sigma -> float64 [seeds, images], each image's certified radius or -inf.
     clean: one clean accuracy per seed, over `clean_images` test images; NaN where nobody measured it.
+    stage: measures of the runs' last stage, see `last_stage`, one number per seed each; none where nobody knows.
     """
 
     label: str
@@ -76,6 +78,7 @@ class RowResult:
     clean: Floats
     clean_images: int
     settings: Settings
+    stage: Mapping[str, Floats] = field(default_factory=dict)
 
     @property
     def seeds(self) -> int:
@@ -102,19 +105,38 @@ def read_row(row: RowSpec, results: Path, base: Path) -> RowResult:
 
     Raises ValueError where records are damaged, or were not certified alike.
     """
+    stage: dict[str, Floats] = {}
     if row.files:
         curves, settings = _curves_of_logs(row, base)
         clean, images = np.array([np.nan]), 0
     else:
         curves, settings = _curves_of_runs(row, results)
-        cards = [read_card(results / "train" / runs[0].run.path)["test"] for runs in row.runs]
-        clean, images = np.array([test["correct"] / test["images"] for test in cards]), cards[0]["images"]
+        cards = [read_card(results / "train" / runs[0].run.path) for runs in row.runs]
+        tests = [card["test"] for card in cards]
+        clean, images = np.array([test["correct"] / test["images"] for test in tests]), tests[0]["images"]
+        stages = [last_stage(card) for card in cards]
+        stage = {measure: np.array([each[measure] for each in stages]) for measure in stages[0]}
         if len(row.runs[0]) > 1:  # of which of them?
-            clean, images = np.full(len(row.runs), np.nan), 0
+            clean, images, stage = np.full(len(row.runs), np.nan), 0, {}
     if len(settings) > 1:
         raise ValueError(f"{row.label}: its records should be certified alike, found {sorted(map(str, settings))}")
     made = settings.pop() if settings else Settings()
-    return RowResult(row.label, row.block, row.published, row.dataset, curves, clean, images, made)
+    return RowResult(row.label, row.block, row.published, row.dataset, curves, clean, images, made, stage)
+
+
+def last_stage(card: Mapping[str, Any]) -> dict[str, float]:
+    """Return what a card says of the training that wrote it: weights in millions, the time of its job in hours.
+
+    NaN where there is no denoiser, and for what a card that is older does not say.
+    """
+    unknown = float("nan")
+    weights, denoiser = card.get("parameters", {}), card.get("denoiser", {})
+    return {
+        "parameters": weights.get("all", unknown) / 1e6,
+        "trained": weights.get("trained", unknown) / 1e6,
+        "denoiser_parameters": denoiser.get("parameters", unknown) / 1e6,
+        "hours": card.get("seconds", unknown) / 3600,
+    }
 
 
 def _curves_of_runs(row: RowSpec, results: Path) -> tuple[dict[float, Floats], set[Settings]]:

@@ -16,9 +16,9 @@ ACR = ColumnSpec(measure="acr")
 def cells(rows: Iterable[RowResult], columns: Sequence[ColumnSpec]) -> pd.DataFrame:
     """Return the cells of these rows.
 
-    A measure that has a value at each sigma has a line for each and one more for the oracle, the best of them at the
-    choice of `sigma`; so has the ACR, which stands beside them whether it is a column or not.  One that has no sigma
-    has one line, without it.
+    A measure that has a value at each sigma has a line for each, and where these are several one more for the oracle,
+    the best of them at the choice of `sigma`; so has the ACR, which stands beside them whether it is a column or not.
+    One that has no sigma has one line, without it.
 
         block, row, published, dataset     which row            value, low, high   mean over seeds, its 95 % interval
         column, measure, radius            which column         seed_sd            standard deviation over seeds
@@ -70,11 +70,15 @@ def _choices(row: RowResult, info: MeasureInfo, radius: float) -> list[tuple[boo
     """(oracle, sigma) of each line.  The oracle takes the sigma with the best mean; the smaller one of equals."""
     if not info.per_sigma:
         return [(False, np.nan)]
+    if len(row.curves) == 1:  # nothing to choose from
+        return [(False, sigma) for sigma in row.curves]
     sign = 1 if info.better == "larger" else -1
     best = max(row.curves, key=lambda sigma: (sign * info.value(row, sigma, radius).mean(), -sigma))
     return [*((False, sigma) for sigma in row.curves), (True, best)]
 
 
 def shown(lines: pd.DataFrame, columns: Sequence[ColumnSpec]) -> pd.DataFrame:
-    """Return the lines of a table's own columns: of measures with a sigma, the oracle's."""
-    return lines[lines["column"].isin([column.text for column in columns]) & (lines["oracle"] | lines["sigma"].isna())]
+    """Return the lines of a table's own columns, one for each row and column: the oracle's where there is one."""
+    own = lines[lines["column"].isin([column.text for column in columns])]
+    chosen = own.groupby(["block", "row", "column"], dropna=False)["oracle"].transform("any")
+    return own[own["oracle"] | ~chosen.astype(bool)]

@@ -18,6 +18,7 @@ import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by colour-blind readers
 POINTS = 201
+ORACLE = "oracle over σ"
 
 
 def write_figure(spec: FigureSpec, results: Path, base: Path, out: Path) -> None:
@@ -35,16 +36,24 @@ def write_figure(spec: FigureSpec, results: Path, base: Path, out: Path) -> None
 
 
 def line_chart(title: str, panels: Sequence[tuple[str, pd.DataFrame]], x: str, y: str, out: Path) -> None:
-    """Write `out`.svg and `out`.png: a panel for each (title, frame), a line over the frame's index for each column."""
+    """Write `out`.svg and `out`.png: a panel for each (title, frame), a line over the frame's index for each column.
+
+    Columns of one name are seeds of one curve: a thin line each, and their mean.
+    """
     figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 3.6), squeeze=False, sharey=True)
     for axis, (panel, frame) in zip(axes[0], panels, strict=True):
-        for column, color in zip(frame, COLORS * len(frame.columns), strict=False):
-            axis.plot(frame.index, frame[column], color=color, marker="o", markersize=3, label=column)
+        for column, color in zip(dict.fromkeys(frame), COLORS * len(frame.columns), strict=False):
+            seeds = frame.loc[:, frame.columns == column]
+            if len(seeds.columns) > 1:
+                axis.plot(frame.index, seeds, color=color, linewidth=0.6, alpha=0.6)
+            axis.plot(frame.index, seeds.mean(axis=1), color=color, marker="o", markersize=3, label=column)
         axis.set_title(panel, fontsize=10)
         axis.set(xlabel=x)
         axis.grid(alpha=0.25)
         axis.legend(frameon=False, fontsize=8)
-    axes[0][0].set(ylabel=y, ylim=(0, None))
+    axes[0][0].set(ylabel=y)
+    if all((frame.min() >= 0).all() for _, frame in panels):  # a score may be below
+        axes[0][0].set(ylim=(0, None))
     _save(figure, title, out)
 
 
@@ -60,15 +69,18 @@ def _save(figure: Any, title: str, out: Path) -> None:
 def curves(rows: Sequence[RowResult], grid: Floats) -> pd.DataFrame:
     """Columns curve, oracle, radius, certified_accuracy, low, high.
 
-    One row gives a curve for each sigma and the oracle over them; several rows give the oracle of each.
+    One row gives a curve for each sigma and the oracle over several; several rows give the oracle of each, or its only
+    curve.
     """
     frames = []
     for row in rows:
         by_sigma = {sigma: row.accuracy(sigma, grid).mean(0) for sigma in row.curves}
         if len(rows) == 1:
             frames += [_curve(row, f"σ = {sigma:g}", False, grid, share) for sigma, share in by_sigma.items()]
-        name = "oracle over σ" if len(rows) == 1 else row.label
-        frames.append(_curve(row, name, True, grid, np.max(list(by_sigma.values()), axis=0)))
+        choice = len(by_sigma) > 1
+        if choice or len(rows) > 1:
+            name = ORACLE if len(rows) == 1 else row.label
+            frames.append(_curve(row, name, choice, grid, np.max(list(by_sigma.values()), axis=0)))
     return pd.concat(frames)
 
 
@@ -93,7 +105,7 @@ def _draw(axis: Any, title: str, frame: pd.DataFrame, images: int) -> None:
     names = list(dict.fromkeys(frame["curve"]))
     for name, color in zip(names, COLORS * len(names), strict=False):
         curve = frame[frame["curve"] == name]
-        envelope = bool(curve["oracle"].iloc[0]) and len(set(frame["oracle"])) > 1
+        envelope = name == ORACLE
         style = {"color": "black", "linestyle": (0, (4, 3)), "linewidth": 1.2} if envelope else {"color": color}
         axis.plot(curve["radius"], curve["certified_accuracy"], drawstyle="steps-post", label=name, **style)
         if not envelope:

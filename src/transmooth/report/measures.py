@@ -1,7 +1,7 @@
 """What a column of a table shows: of each measure the unit, the direction, the name in params/published.csv, the value.
 
 A measure is a number for each seed of a row.  `per_sigma`: it has one at each sigma of the row's curves, so that there
-is an oracle over them; the others are of the base classifier.
+is an oracle over several; the others are of the base classifier, or of the training of its last stage.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,34 +13,43 @@ import numpy as np
 from transmooth.params.values import Measure
 from transmooth.report.accuracy import Floats, RowResult, average_certified_radius
 
+Unit = Literal["percent", "radius", "millions", "hours"]
+# How a value is printed.
+FORMATS: Mapping[Unit, str] = {"percent": ".1f", "radius": ".3f", "millions": ".3f", "hours": ".2f"}
+
 
 @dataclass(frozen=True)
 class MeasureInfo:
     """How a measure is computed and shown.
 
     title: of its column, with `radius` in it.  words: what it is called in a sentence.  published: its metric in
-    params/published.csv.  value: (row, sigma, radius) → one number for each seed.  interval: shares of the certified
-    test images have a 95 % interval beside them.  better: "larger" or "smaller".
+    params/published.csv, None where no paper has it in this unit.  value: (row, sigma, radius) → one number for each
+    seed.  interval: shares of the certified test images have a 95 % interval beside them.  better: "larger" or
+    "smaller".
     """
 
     title: str
     words: str
-    published: str
-    unit: Literal["percent", "radius"]
+    published: str | None
+    unit: Unit
     value: Callable[[RowResult, float, float], Floats]
     per_sigma: bool
     interval: bool = False
     better: Literal["larger", "smaller"] = "larger"
 
     def text(self, value: float) -> str:
-        """Return a value as it is printed: percent with one digit, a radius with three; empty where there is none."""
+        """Return a value as it is printed, a share in percent; empty where there is none."""
         if np.isnan(value):
             return ""
-        return f"{100 * value:.1f}" if self.unit == "percent" else f"{value:.3f}"
+        return format(100 * value if self.unit == "percent" else value, FORMATS[self.unit])
 
 
 def _acr(row: RowResult, sigma: float, radius: float) -> Floats:
     return np.array([average_certified_radius(image_radii) for image_radii in row.curves[sigma]])
+
+
+def _of_stage(measure: Measure) -> Callable[[RowResult, float, float], Floats]:
+    return lambda row, sigma, radius: row.stage.get(measure, np.full(row.seeds, np.nan))
 
 
 MEASURES: Mapping[Measure, MeasureInfo] = {
@@ -68,5 +77,41 @@ MEASURES: Mapping[Measure, MeasureInfo] = {
         unit="radius",
         value=_acr,
         per_sigma=True,
+    ),
+    "parameters": MeasureInfo(
+        title="Weights (M)",
+        words="weights of the classifier",
+        published="classifier_params_M",
+        unit="millions",
+        value=_of_stage("parameters"),
+        per_sigma=False,
+        better="smaller",
+    ),
+    "trained": MeasureInfo(
+        title="Learning (M)",
+        words="those that learn in the last stage",
+        published="trainable_params_M",
+        unit="millions",
+        value=_of_stage("trained"),
+        per_sigma=False,
+        better="smaller",
+    ),
+    "denoiser_parameters": MeasureInfo(
+        title="Denoiser (M)",
+        words="weights of the denoiser",
+        published="denoiser_params_M",
+        unit="millions",
+        value=_of_stage("denoiser_parameters"),
+        per_sigma=False,
+        better="smaller",
+    ),
+    "hours": MeasureInfo(
+        title="Hours",
+        words="time of the last stage",
+        published=None,
+        unit="hours",
+        value=_of_stage("hours"),
+        per_sigma=False,
+        better="smaller",
     ),
 }

@@ -8,7 +8,7 @@ from transmooth import files
 from transmooth.records import table as records
 from transmooth.report.figures import line_chart
 from transmooth.report.tables import markdown_table
-from transmooth.specs import RowSpec, ShiftReportSpec
+from transmooth.specs import ShiftReportSpec
 
 CAUSES = ("statistics", "finetuning")
 
@@ -18,7 +18,7 @@ def write_shift(spec: ShiftReportSpec, results: Path, out: Path, figure: Path) -
     frames, images = [], set[int]()
     for row in spec.rows:
         for path in (each.path for runs in row.runs for run in runs for each in run.records if each.kind == "shift"):
-            frames.append(records.unseal(results / path).to_pandas().assign(row=_name(row)))
+            frames.append(records.unseal(results / path).to_pandas().assign(row=row.name))
             images.add(records.metadata(results / path)["spec"]["images"])
     lines = pd.concat(frames, ignore_index=True)
     mean = lines.groupby(["row", "cause", "sigma", "layer", "depth"], sort=False, as_index=False)["shift"].mean()
@@ -33,10 +33,6 @@ def write_shift(spec: ShiftReportSpec, results: Path, out: Path, figure: Path) -
     line_chart(spec.title, panels, "normalisation layer, from the input", "shift", figure)
 
 
-def _name(row: RowSpec) -> str:
-    return f"{row.block}: {row.label}" if row.block else row.label
-
-
 def markdown(spec: ShiftReportSpec, mean: pd.DataFrame) -> str:
     """Return the table of the mean over the layers, by cause and row."""
     table = mean.groupby(["row", "cause", "sigma"], sort=False)["shift"].mean()
@@ -45,7 +41,7 @@ def markdown(spec: ShiftReportSpec, mean: pd.DataFrame) -> str:
     rows = [
         [name, cause, *(f"{table[at]:.3f}" if (at := (name, cause, sigma)) in table.index else "–" for sigma in sigmas)]
         for cause in CAUSES
-        for name in map(_name, spec.rows)
+        for name in (row.name for row in spec.rows)
     ]
     parts = [f"# {spec.title}", spec.caption, note(mean), markdown_table(head, rows)]
     return "\n\n".join(parts) + "\n"

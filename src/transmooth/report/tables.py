@@ -12,7 +12,7 @@ import pandas as pd
 from transmooth import files
 from transmooth.report.accuracy import read_row
 from transmooth.report.cells import cells, shown
-from transmooth.report.measures import MEASURES
+from transmooth.report.measures import FORMATS, MEASURES
 from transmooth.specs import ColumnSpec, RowSpec, TableSpec
 
 
@@ -42,24 +42,23 @@ def markdown(spec: TableSpec, lines: pd.DataFrame, published: pd.DataFrame) -> s
     others = {(row.block, row.label) for row in spec.rows if row.files}
     recomputed = np.array([names in others for names in zip(lines["block"], lines["row"], strict=True)], bool)
     ours, logs = lines[~recomputed], lines[recomputed]
-    own, curves = shown(ours, spec.columns), [column for column in spec.columns if MEASURES[column.measure].per_sigma]
+    own, theirs = shown(ours, spec.columns), shown(logs, spec.columns)
+    curves = [column for column in spec.columns if MEASURES[column.measure].per_sigma]
     parts = [f"# {spec.title}", spec.caption, methods(ours)]
     if len(ours):
         parts += [
-            "## Here: the largest over σ at each ε" if curves else "## Here",
+            f"## Here{_choice(own)}",
             _words(spec, own),
             markdown_table(["", *map(title, spec.columns)], [_cells(row) for row in our_rows(own, spec)]),
         ]
-    if len(ours) and curves:
+    if own["oracle"].any():
         parts += ["## Here: at each σ", _by_sigma(spec, ours, curves)]
     if len(logs):
         counts = ", ".join(f"{row}: {n}" for row, n in logs.groupby("row", sort=False)["images"].max().items())
         parts += [
-            "## Recomputed from logs of others: the largest over σ at each ε",
+            f"## Recomputed from logs of others{_choice(theirs)}",
             f"Nothing here was trained or certified by this study. Test images of each: {counts}.",
-            markdown_table(
-                ["", *map(title, spec.columns)], [_cells(row) for row in our_rows(shown(logs, spec.columns), spec)]
-            ),
+            markdown_table(["", *map(title, spec.columns)], [_cells(row) for row in our_rows(theirs, spec)]),
         ]
     if len(published):
         parts += [
@@ -71,21 +70,34 @@ def markdown(spec: TableSpec, lines: pd.DataFrame, published: pd.DataFrame) -> s
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
+def _choice(lines: pd.DataFrame) -> str:
+    return ": the largest over σ at each ε" if lines["oracle"].any() else ""
+
+
 def _words(spec: TableSpec, lines: pd.DataFrame) -> str:
     """What the numbers of the first part are, in two sentences."""
     what = []
-    for unit, suffix in (("percent", " in percent"), ("radius", "")):
+    for unit in FORMATS:
         measures = [MEASURES[column.measure] for column in spec.columns]
         if words := dict.fromkeys(info.words for info in measures if info.unit == unit):
-            what.append(_listed(list(words)) + suffix)
+            what.append(_listed(list(words)) + ("" if unit == "radius" else f" in {unit}"))
     images, seeds = lines.loc[lines["low"].notna(), "images"].max(), lines["seeds"].max()
     form = ("(curve at ε = 0) " if spec.brackets else "") + "value"
     form += f" [95 % interval over {images:.0f} test images]" if not pd.isna(images) else ""
     form += f", mean of {seeds} seeds ± their standard deviation" if seeds > 1 else ", one seed"
-    text = f"{' and '.join(what)}: {form}."
+    text = f"{_listed(what)}: {form}."
     if lines["oracle"].any():
         text += " Picking σ after seeing the results is an oracle, not a certificate: the numbers per σ stand below."
+    else:
+        text += _sigmas(lines)
     return text[0].upper() + text[1:]
+
+
+def _sigmas(lines: pd.DataFrame) -> str:
+    """Where rows are certified that have one sigma each; nothing where there is no sigma."""
+    rows = {f"σ = {sigma:g}": ", ".join(group["row"].unique()) for sigma, group in lines.groupby("sigma")}
+    places = [f"{sigma} ({names})" if len(rows) > 1 else sigma for sigma, names in rows.items()]
+    return f" Certified at {_listed(places)}." if places else ""
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -98,7 +110,7 @@ def _by_sigma(spec: TableSpec, lines: pd.DataFrame, columns: Sequence[ColumnSpec
     acr = "≥ ACR" if (lines["grid"] != "").any() else "ACR"
     rows = [
         [row.name, f"{row.sigma:g}", f"{row.acr:.3f}", *map(str, row.cells)]
-        for row in our_rows(lines[~lines["oracle"] & lines["sigma"].notna()], spec, certified)
+        for row in our_rows(lines[~lines["oracle"] & lines["sigma"].notna()], spec, certified, by_sigma=True)
     ]
     return markdown_table(["", "σ", acr, *map(title, certified)], rows)
 
@@ -150,9 +162,9 @@ EMPTY = Cell("", False)
 
 @dataclass(frozen=True)
 class OurRow:
-    """A row of ours, with a cell for each column: at one sigma, or, where that is None, the oracle over them.
+    """A row of ours, with a cell for each column.
 
-    acr: at that sigma; NaN for the oracle.
+    sigma, acr: of a row at one of its sigmas; None and NaN for one that stands for all of them.
     """
 
     block: str
@@ -168,13 +180,14 @@ class OurRow:
         return f"{self.block}: {self.label}" if self.block else self.label
 
 
-def our_rows(lines: pd.DataFrame, spec: TableSpec, columns: Sequence[ColumnSpec] | None = None) -> list[OurRow]:
-    """Return the rows of `cells` lines: one for each sigma where the lines have several, else one for each label.
+def our_rows(
+    lines: pd.DataFrame, spec: TableSpec, columns: Sequence[ColumnSpec] | None = None, by_sigma: bool = False
+) -> list[OurRow]:
+    """Return the rows of `cells` lines: one for each label, or one for each of its sigmas.
 
     columns: those of the table where they are not given.
     """
     columns = spec.columns if columns is None else columns
-    by_sigma = bool(len(lines)) and not (lines["oracle"] | lines["sigma"].isna()).any()
     best = {text: _best(text, group["value"]) for text, group in lines.groupby("column", sort=False)}
     rows = []
     for names, group in lines.groupby(["block", "row", *(["sigma"] if by_sigma else [])], sort=False):
@@ -252,7 +265,7 @@ def paper_key(row: RowSpec | OurRow, published: pd.DataFrame) -> tuple[str, str]
     return (datasets.pop() if len(datasets) == 1 else dataset), key
 
 
-def _quoted(group: pd.DataFrame, metric: str, radius: float | None) -> str | None:
+def _quoted(group: pd.DataFrame, metric: str | None, radius: float | None) -> str | None:
     lines = group[group["metric"] == metric]
     if radius is not None:
         lines = lines[pd.to_numeric(lines["radius"]) == radius]
@@ -288,7 +301,8 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def summary(spec: TableSpec, lines: pd.DataFrame) -> dict[str, Any]:
     """Return row -> column -> value, the oracle's where there is one; keys without dots, which DVC would split.
 
-    A row is named by its first run, and by its number where an earlier row has that too.
+    A value that nobody knows is not there, for JSON has no NaN.  A row is named by its first run, and by its number
+    where an earlier row has that too.
     """
     found, own = dict[str, Any](), shown(lines, spec.columns)
     for number, row in enumerate(spec.rows, 1):
@@ -298,6 +312,7 @@ def summary(spec: TableSpec, lines: pd.DataFrame) -> dict[str, Any]:
         name = "/".join([run.network, *run.stages])
         group = own[(own["block"] == row.block) & (own["row"] == row.label)]
         found[f"{name}/{number}" if name in found else name] = {
-            line.column.replace("@", "_").replace(".", "_"): round(float(line.value), 4) for line in group.itertuples()
+            line.column.replace("@", "_").replace(".", "_"): round(float(line.value), 4)
+            for line in group.dropna(subset="value").itertuples()
         }
     return found

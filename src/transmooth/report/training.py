@@ -1,4 +1,4 @@
-"""Training curves of all runs in one CSV, a column for each run, as `dvc plots` wants them."""
+"""Training curves: of one run, and of all in one CSV with a column for each, as `dvc plots` wants them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,13 +16,22 @@ def write_training(runs: Sequence[Path], out: Path) -> None:
     """
     columns = {}
     for run in runs:
-        path, made = run / "metrics.jsonl", read_card(run)
-        if made.get("metrics_sha256", found := files.sha256(path)) != found:
-            raise ValueError(
-                f"{path}: damaged: its SHA-256 is not the one in the card; remove it, and the same command trains again"
-            )
-        if made["lr"] is None:  # it trained nothing
-            continue
-        lines = pd.read_json(path, lines=True)
-        columns[str(run)] = lines[lines["lr"] == made["lr"]].set_index("epoch")["validation_score"]
+        if len(lines := read_course(run)):
+            columns[str(run)] = lines.set_index("epoch")["validation_score"]
     files.write_text(out, pd.DataFrame(columns).rename_axis("epoch").to_csv(float_format="%.4f"))
+
+
+def read_course(run: Path) -> pd.DataFrame:
+    """Return the lines of a checkpoint folder's metrics.jsonl that are of the learning rate that it kept.
+
+    There is none, and no column, where nothing was trained.  Raises ValueError, naming the file, for a damaged one.
+    """
+    path, made = run / "metrics.jsonl", read_card(run)
+    if made.get("metrics_sha256", found := files.sha256(path)) != found:
+        raise ValueError(
+            f"{path}: damaged: its SHA-256 is not the one in the card; remove it, and the same command trains again"
+        )
+    if made["lr"] is None:
+        return pd.DataFrame()
+    lines = pd.read_json(path, lines=True)
+    return lines[lines["lr"] == made["lr"]]

@@ -30,7 +30,7 @@ from transmooth.loading.denoisers import load_denoiser
 from transmooth.models.build import Network, create
 from transmooth.models.denoiser import Denoiser
 from transmooth.models.lora import merged_state
-from transmooth.models.trainable import TRAINABLE, set_train_mode
+from transmooth.models.trainable import TRAINABLE, count_trained, set_train_mode
 from transmooth.noise import training_key
 from transmooth.objectives import classifies
 from transmooth.runtime import shutdown
@@ -185,6 +185,10 @@ def train(
             "mean": network.mean.flatten().tolist(),
             "std": network.std.flatten().tolist(),
             **made_from,
+            "parameters": {
+                "all": sum(each.numel() for each in network.parameters()),
+                "trained": count_trained(begun(), spec.trainable) if best else 0,
+            },
             "metrics_sha256": files.sha256(out / "metrics.jsonl"),
             "lr": best["lr"] if best else None,
             "validation_score": score,

@@ -32,6 +32,16 @@ def test_the_page_of_one_network(digits: Path, tmp_path: Path) -> None:
     assert parsed.attributes("img") == []
 
 
+def test_the_page_of_one_sigma_has_no_oracle(digits: Path, tmp_path: Path) -> None:
+    write_single(write(tmp_path, digits)[:1], [0.0, 0.25], tmp_path / "report.html")
+    parsed = read_page(tmp_path / "report.html")
+    assert parsed.text_of("caption")[0] == "Certified accuracy"
+    assert "The same at each σ: what is certified" not in parsed.text_of("summary")
+    (spec,) = charts_of(parsed).values()
+    assert [(curve["curve"], curve["oracle"]) for curve in spec["data"]["values"]] == [("σ = 0.25", False)]
+    assert "Dashed" not in " ".join(parsed.text_of("figcaption"))
+
+
 def test_the_images_that_were_certified_are_shown_and_others_refused(digits: Path, tmp_path: Path) -> None:
     paths = write(tmp_path, digits)
     images = load_images(str(digits), "test", None)

@@ -21,6 +21,7 @@ from tests.helpers.page import (
 from tests.helpers.records import table
 from tests.helpers.report import evaluated, row_spec, run_spec, table_spec, write_records
 from tests.report.page.conftest import Made
+from transmooth.checkpoint.card import read_card, write_card
 from transmooth.records import table as records
 from transmooth.report.page.study import write_report
 from transmooth.report.tables import write_table
@@ -193,3 +194,37 @@ def test_rows_of_several_tasks_stand_beside_the_papers_of_the_same_dataset(digit
         *("In the paper only", "Birds: a", "–"),
     ]
     assert cells[at + 11] == "50.3"
+
+
+def test_less_is_better_in_a_table_of_weights(digits: Path, tmp_path: Path) -> None:
+    """Ours and the paper's: what has the fewest is bold."""
+    published = tmp_path / "published.csv"
+    head = "paper,table,block,row,dataset,metric,radius,sigma,value,unit,method,note\n"
+    lines = [f"p,T,,{row},X,classifier_params_M,,,{value},millions,," for row, value in (("a", "87"), ("b", "0.9"))]
+    published.write_text(head + "\n".join(lines) + "\n")
+    rows, trainings = [], []
+    for name, weights in (("a", 300_000), ("b", 200_000)):
+        run = run_spec(f"net/{name}@downstream")
+        folder = write_training_of(tmp_path, run, 60)
+        write_card(folder, read_card(folder) | {"parameters": {"all": weights, "trained": 0}})
+        rows.append(row_spec(name, [evaluated(run)], published=name))
+        trainings.append(f"train/{run.path}")
+    write_curves(tmp_path, [tmp_path / path for path in trainings])
+    table = table_spec(["parameters", "denoiser_parameters"], rows, name="weights", paper="p", published="T")
+    spec = PageSpec(study="small", tables=(table,), figures=(), shifts=(), trainings=tuple(trainings), records=())
+    write_report(spec, tmp_path, tmp_path, published, {"digits": digits}, tmp_path / "report.html")
+    parsed = read_page(tmp_path / "report.html")
+    assert parsed.text_of("strong") == ["0.200", "0.9"]
+    assert {"Weights (M)", "Denoiser (M)"} <= set(parsed.text_of("th"))
+
+
+def test_a_denoiser_is_a_network_without_clean_accuracy(digits: Path, tmp_path: Path) -> None:
+    run = run_spec("unet/denoise@upstream")
+    folder = write_training_of(tmp_path, run, 60)
+    write_card(folder, read_card(folder) | {"test": {"images": 300, "score": -0.01}})
+    write_curves(tmp_path, [folder])
+    spec = PageSpec(study="small", tables=(), figures=(), shifts=(), trainings=(f"train/{run.path}",), records=())
+    write_report(spec, tmp_path, tmp_path, PUBLISHED, {"digits": digits}, tmp_path / "report.html")
+    cells = [text for tag, text in read_page(tmp_path / "report.html").texts if tag in ("th", "td")]
+    at = cells.index(run.path)
+    assert cells[at : at + 4] == [run.path, "0.003", "0.900", "–"]

@@ -50,7 +50,8 @@ def chart(lines: pd.DataFrame, *, title: str, x: str, y: str, percent: bool, ste
     base = alt.Chart().encode(x=over.axis(tickCount=5, **({} if interval else {"tickMinStep": 1, "format": "d"})))
     height = alt.Y(f"{y}:Q").axis(format="%" if percent else "~g", tickCount=5)
     color = alt.Color("curve:N").scale(domain=names).title(None)
-    coloured = base.encode(y=height.scale(domain=[0, 1 if percent else float(lines["y"].max())]), color=color)
+    bottom = min(0.0, float(lines["y"].min()))  # a score may be below
+    coloured = base.encode(y=height.scale(domain=[bottom, 1 if percent else float(lines["y"].max())]), color=color)
     dash = alt.StrokeDash("oracle:N").scale(domain=[False, True], range=[[1, 0], DASH]).legend(None)
     # A training of one epoch is a point, not a line.
     line = coloured.mark_line(aria=False, interpolate="step-after" if step else "linear", point=not step)

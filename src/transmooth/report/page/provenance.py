@@ -49,9 +49,10 @@ class Training:
         return f"from {self.run.network}, {', '.join(before)}" if before else "from the network itself"
 
     @property
-    def clean(self) -> float:
-        """Share of the test images that it classifies right, without noise."""
-        return float(self.card["test"]["correct"] / self.card["test"]["images"])
+    def clean(self) -> float | None:
+        """Share of the test images that it classifies right, without noise; None of a denoiser."""
+        test = self.card["test"]
+        return float(test["correct"] / test["images"]) if "correct" in test else None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The sections of a page: tables beside the paper's, curves, shifts, trainings."""
+"""The sections of a page: tables beside the paper's, curves, shifts, courses, trainings."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from transmooth.report import shift
+from transmooth.report import courses, shift
 from transmooth.report.accuracy import Floats, RowResult, read_row
 from transmooth.report.cells import cells, shown
-from transmooth.report.figures import curves
+from transmooth.report.figures import ORACLE, curves
 from transmooth.report.measures import MEASURES
 from transmooth.report.page import charts
 from transmooth.report.page.page import Section, TableRow
@@ -29,7 +29,7 @@ from transmooth.report.tables import (
     read_published,
     title,
 )
-from transmooth.specs import ColumnSpec, FigureSpec, ShiftReportSpec, TableSpec
+from transmooth.specs import ColumnSpec, CourseReportSpec, FigureSpec, ShiftReportSpec, TableSpec
 
 STEP = 0.0125  # of the radii of a curve: a fraction of the radii that tables show, so that hovering finds those
 POINTS = 130
@@ -65,24 +65,30 @@ def curve_table(
     per_sigma = [column for column in spec.columns if MEASURES[column.measure].per_sigma]
     certified = [column for column in per_sigma if column.measure != "acr"]
     by_sigma = lines[~lines["oracle"] & lines["sigma"].notna() & (lines["block"] != RECOMPUTED)]
-    best = [[float(row.cells[at] or "nan") for row in paper] for at in range(len(spec.columns))]
+    own = shown(lines, spec.columns)
+    oracle = bool(own["oracle"].any())
     return Section(
         name=spec.name,
         title=spec.title,
         caption=spec.caption,
         columns=list(map(title, spec.columns)),
-        oracle=bool(per_sigma),
-        blocks=_blocks(our_rows(shown(lines, spec.columns), spec), paper, quoted),
-        best_in_paper=[float(np.nanmax(values)) if not np.all(np.isnan(values)) else None for values in best],
+        oracle=oracle,
+        blocks=_blocks(our_rows(own, spec), paper, quoted),
+        best_in_paper=[_best_in_paper(paper, at, column) for at, column in enumerate(spec.columns)],
         sigma_columns=list(map(title, certified)),
-        by_sigma=our_rows(by_sigma, spec, certified),
+        by_sigma=our_rows(by_sigma, spec, certified, by_sigma=True) if oracle else [],
         lower_bounds=bool((lines["grid"] != "").any()),
         chart=_curves(f"{spec.title}: certified accuracy by radius", _panels(rows)) if per_sigma else None,
     )
 
 
+def _best_in_paper(paper: Sequence[PaperRow], at: int, column: ColumnSpec) -> float | None:
+    best = max if MEASURES[column.measure].better == "larger" else min
+    return best((float(value) for row in paper if (value := row.cells[at]) is not None), default=None)
+
+
 def row_chart(title: str, row: RowResult) -> dict[str, Any]:
-    """Return the curves of one row in one panel: one for each sigma, and the oracle."""
+    """Return the curves of one row in one panel: one for each sigma, and the oracle over several."""
     return _curves(title, [("", curves([row], _grid([row])), row.images)])
 
 
@@ -117,13 +123,14 @@ def _finding(lines: pd.DataFrame, spec: TableSpec, paper: Sequence[PaperRow], qu
     radius = spec.radii[(len(spec.radii) - 1) // 2]
     column = ColumnSpec(measure="certified", radius=radius)
     at = next(number for number, each in enumerate(spec.columns) if each.text == column.text)
-    there = lines[lines["oracle"] & (lines["column"] == column.text)]
+    there = shown(lines, [column])
     if not len(there):
         return ""
     best = there.loc[there["value"].idxmax()]
     name = f"{best['row']} ({best['block']})" if best["block"] else best["row"]
     value, low, high = (100 * best[name] for name in ("value", "low", "high"))
-    text = f"At ε = {radius:g}, {name} reaches {value:.1f} % [{low:.0f}, {high:.0f}] (oracle over σ)"
+    where = ORACLE if best["oracle"] else f"σ = {best['sigma']:g}"
+    text = f"At ε = {radius:g}, {name} reaches {value:.1f} % [{low:.0f}, {high:.0f}] ({where})"
     if len(there) > 1:
         close = int((there["high"] >= best["value"]).sum()) - 1
         text += f", the most of {len(there)} rows; the intervals of {close or 'none'} of the others reach that value"
@@ -182,6 +189,23 @@ def shift_section(spec: ShiftReportSpec, results: Path) -> Section:
         plain=(head, rows),
         chart=charts.chart(clean, title=spec.title, x="layer", y="shift", percent=False, step=False),
         links=[f"tables/{spec.name}.csv", f"figures/{spec.name}.svg", f"figures/{spec.name}.png"],
+    )
+
+
+def course_section(spec: CourseReportSpec, results: Path) -> Section:
+    """Return a figure of trainings: of each row the mean over its seeds."""
+    path = f"figures/{spec.name}"
+    lines = pd.read_csv(results / f"{path}.csv")
+    seeds = lines["seed"].nunique()
+    mean = lines.groupby(["row", "epoch"], sort=False, as_index=False)["value"].mean()
+    mean = mean.rename(columns={"row": "curve", "epoch": "x", "value": "y"}).assign(panel="last stage", oracle=False)
+    return Section(
+        spec.name,
+        spec.title,
+        spec.caption,
+        notes=f"Mean of {seeds} seeds." if seeds > 1 else "",
+        chart=charts.chart(mean, title=spec.title, x="epoch", y=courses.label(spec.metric), percent=False, step=False),
+        links=[f"{path}.{kind}" for kind in ("svg", "png", "csv")],
     )
 
 

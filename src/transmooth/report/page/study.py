@@ -18,7 +18,13 @@ from transmooth.report.page.provenance import (
     times,
     versions,
 )
-from transmooth.report.page.sections import figure_section, shift_section, table_section, training_section
+from transmooth.report.page.sections import (
+    course_section,
+    figure_section,
+    shift_section,
+    table_section,
+    training_section,
+)
 from transmooth.specs import PageSpec
 
 
@@ -33,13 +39,15 @@ def write_report(
     trainings = [read_training(path, results) for path in spec.trainings]
     certified = [read_certification(each.path, results) for each in spec.records if each.kind == "certify"]
     figures = [figure_section(figure, results, base) for figure in spec.figures]
+    figures += [shift_section(shift, results) for shift in spec.shifts]
+    figures += [course_section(course, results) for course in spec.courses]
     galleries = [gallery(name, folder, certified, results) for name, folder in sorted(data.items())]
     page = Page(
         title=f"Study {spec.study}",
         summary=_summary(trainings, certified),
         facts=_facts(trainings, certified),
         tables=[table_section(table, results, base, published) for table in spec.tables],
-        figures=[*figures, *(shift_section(shift, results) for shift in spec.shifts)],
+        figures=figures,
         galleries=[each for each in galleries if each is not None],
         training=training_section(trainings, results),
         stages=[*_training_stages(trainings), *([certify_stage(certified)] if certified else [])],
@@ -142,7 +150,7 @@ def _run(training: Training, certified: Sequence[Certification]) -> dict[str, An
         "path": training.run.path,
         "lr": "–" if lr is None else f"{lr:g}",
         "validation": f"{training.card['validation_score']:.3f}",
-        "clean": f"{100 * training.clean:.1f}",
+        "clean": "–" if training.clean is None else f"{100 * training.clean:.1f}",
         "acr": " / ".join(f"{acr:.3f}" for each in own for acr in each.acr.values()) or "–",
         "weights": training.card["weights_sha256"][:12],
         "commit": (training.card["commit"] or "unknown")[:8],
