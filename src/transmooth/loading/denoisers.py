@@ -93,8 +93,8 @@ def load_classifier(folder: Path, denoiser: str | None = None) -> tuple[nn.Modul
 
     It is a `Network`, or a `Denoised` with the denoiser that the card names, which must have the weights that the
     network was trained behind; `denoiser` says where else it is, or puts one before a network that was trained without.
-    Raises CheckpointError for a checkpoint that is damaged, or of a denoiser, and for other weights of a denoiser; for a
-    function that the card names and `denoiser` does not: a checkpoint, anyone's, executes nothing.
+    Raises CheckpointError for a checkpoint that is damaged, or of a denoiser; for other weights of a denoiser; for a
+    function that the card alone names: a checkpoint, anyone's, executes nothing.
     """
     network, card = weights.load(folder)
     named: dict[str, str] = card.get("denoiser") or {}
