@@ -69,9 +69,6 @@ for path in made.get(job, [out]):
 ENTRIES = [
     ("params/values.py", 'Noise = Literal["uniform"', ', "samplewise"'),
     ("params/values.py", 'Measure = Literal["clean"', ', "robust"'),
-    # A network with the layers that it was published with.
-    ("params/values.py", 'Norm = Literal["batch"', ', "own"'),
-    ("params/recipes.py", 'self.norm != "batch"', ' and self.norm != "own"'),
     ("params/tables.py", 'KINDS: dict[Measure, tuple[str, ...]] = {"clean": ()', ', "robust": ("attack",)'),
     ("params/tables.py", '"certified": ("certify",', ' "samplewise"'),
     ("params/tables.py", '"acr": ("certify",', ' "samplewise"'),

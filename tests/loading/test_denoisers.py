@@ -1,5 +1,6 @@
 """Classifiers behind a denoiser, by the command line: which denoiser a checkpoint needs, and where it is found."""
 
+import json
 import os
 import re
 import shutil
@@ -108,7 +109,9 @@ def test_what_is_certified_is_the_classifier_of_denoised_images(network: Network
 
 def test_a_checkpoint_knows_its_denoiser(copied: Path, digits: Path, tmp_path: Path) -> None:
     card = read_card(copied / "model")
-    assert card["denoiser"] == {"text": "../ddpm", "sha256": files.sha256(copied / "ddpm" / WEIGHTS)}
+    cleaner = load_denoiser(str(copied / "ddpm"))
+    weights_of = sum(each.numel() for each in cleaner.module.parameters())
+    assert card["denoiser"] == {"text": "../ddpm", "sha256": cleaner.sha256, "parameters": weights_of}
     call(*certify(copied / "model", digits, tmp_path / "alone.parquet"))
     expected = rows(tmp_path / "alone.parquet")
     assert hashes(tmp_path / "alone.parquet") != {card["weights_sha256"]}
@@ -142,7 +145,7 @@ def test_a_checkpoint_without_its_denoiser_is_refused(copied: Path, digits: Path
     assert f"was trained behind a denoiser, ../ddpm (SHA-256 {theirs}), and that cannot be loaded: " in message
     assert message.endswith("; --denoiser says where it is\n")
     write(copied / "ddpm", seed=1)
-    other = files.sha256(copied / "ddpm" / WEIGHTS)
+    other = load_denoiser(str(copied / "ddpm")).sha256
     expected = f"was trained behind a denoiser with SHA-256 {theirs}, {copied / 'ddpm'} has {other}"
     for more in ([], ["--denoiser", copied / "ddpm"]):
         assert expected in fault(*certify(copied / "model", digits, copied / "x.parquet", *more))
@@ -254,3 +257,14 @@ def test_the_card_counts_the_weights_of_the_denoiser_apart(
     }
     assert behind["parameters"] == alone["parameters"]
     load_model(str(tmp_path / "behind"), "theirs_smooth:smooth")  # what it says more is no other denoiser
+
+
+def test_another_schedule_of_the_same_weights_is_another_denoiser(tmp_path: Path) -> None:
+    write(tmp_path / "one")
+    shutil.copytree(tmp_path / "one", tmp_path / "other")
+    path = tmp_path / "other" / "scheduler_config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"beta_schedule": "squaredcos_cap_v2"}))
+    one, other = (load_denoiser(str(tmp_path / name)) for name in ("one", "other"))
+    assert files.sha256(tmp_path / "one" / WEIGHTS) == files.sha256(tmp_path / "other" / WEIGHTS)
+    assert one.sha256 != other.sha256

@@ -44,7 +44,7 @@ class Fixed(nn.Module):
 
 @dataclass(frozen=True)
 class LoadedDenoiser:
-    """A denoiser in eval mode.  text: what it was loaded by; sha256: of its weights, or of the file that holds them."""
+    """A denoiser in eval mode.  text: what it was loaded by; sha256: of its weights and its configuration."""
 
     module: Denoiser | Fixed
     text: str
@@ -80,12 +80,18 @@ def load_denoiser(text: str) -> LoadedDenoiser:
         network, card = weights.load_any(path)
         if not isinstance(network, Denoiser):
             raise CheckpointError(f"{text}: should be a denoiser, is a classifier of {len(card['classes'])} classes")
-        return LoadedDenoiser(network, str(path), card["weights_sha256"])
+        return LoadedDenoiser(network, str(path), _hash(network, card["weights_sha256"]))
     if _is_function(text):
         module = call(text)
         return LoadedDenoiser(Fixed(module).eval(), text, hash_of(module))
     found = published.load(text)
-    return LoadedDenoiser(found.module, found.name, found.sha256)
+    return LoadedDenoiser(found.module, found.name, _hash(found.module, found.sha256))
+
+
+def _hash(denoiser: Denoiser, weights_sha256: str) -> str:
+    """A hash of weights and configuration: with another schedule or prediction they are another denoiser."""
+    assert denoiser.spec is not None
+    return hashlib.sha256(f"{weights_sha256} {denoiser.spec.text}".encode()).hexdigest()
 
 
 def _is_function(text: str) -> bool:
