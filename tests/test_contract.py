@@ -1,7 +1,7 @@
 """The contract holds four papers: one row of each is files and entries, and no edit of plan, rules, loop or checks.
 
-In a throw-away copy of the project.  What does not exist yet (objectives, evaluations, a noise, a denoising network) is
-a stub there, at the places where it will be: a file, a name in params/values.py, a class of params.
+In a throw-away copy of the project.  What does not exist yet (objectives, evaluations, a noise) is a stub
+there, at the places where it will be: a file, a name in params/values.py, a class of params.
 """
 
 import json
@@ -30,20 +30,8 @@ def finish(spec, data, parts, out):
 FILES = {
     "objectives/simclr.py": OBJECTIVE.format(options="projection"),
     "objectives/adversarial.py": OBJECTIVE.format(options="epsilon, steps"),
-    "objectives/confidence.py": OBJECTIVE.format(options="weight"),
-    "objectives/denoise.py": OBJECTIVE.format(options="none=None"),
     "evaluation/attack.py": EVALUATION,
     "evaluation/samplewise.py": EVALUATION,
-    "models/denoiser.py": """
-from timm.models import register_model
-from torch import nn
-
-@register_model
-def unet_small(pretrained=False, num_classes=10, norm_layer=None, **more):
-    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, num_classes))
-    model.pretrained_cfg = {"input_size": (3, 8, 8)}
-    return model
-""",
     # Jobs that write what is asked of them: what re-runs what does not depend on it.
     "cli/fork_server.py": "",
     "__main__.py": """
@@ -139,8 +127,6 @@ class SamplewiseSpec(CertifySpec):
 """,
     ),
     ("specs.py", '"shift": ShiftSpec', ', "attack": AttackSpec, "samplewise": SamplewiseSpec'),
-    ("models/build.py", "from transmooth.models.norms import create_norm", "\nfrom transmooth.models import denoiser"),
-    ("models/norms.py", "lambda groups: _grouped(1),", '\n    "own": lambda groups: None,'),
 ]
 
 # ------------------------------------------------------------------------------------------------------------ params
@@ -232,7 +218,7 @@ WHAT: dict[str, dict[str, Any]] = {
     "networks": {
         "resnet50": {"name": "resnet50", "norm": "batch"},
         "vit_b16": {"name": "vit_base_patch16_224", "norm": "own", "weights": "published"},
-        "unet": {"name": "unet_small", "stem": "imagenet"},
+        "unet": {"name": "unet2d", "options": {"unet": {"block_out_channels": [8, 16], "norm_num_groups": 4}}},
     },
     "recipes": {
         "simclr": {"objective": "simclr", "views": 2, "options": {"projection": 128}},
