@@ -57,7 +57,7 @@ for path in made.get(job, [out]):
 ENTRIES = [
     ("params/values.py", 'Noise = Literal["uniform"', ', "samplewise"'),
     ("params/values.py", 'Measure = Literal["clean"', ', "robust"'),
-    ("params/tables.py", 'KINDS: dict[Measure, tuple[str, ...]] = {"clean": ()', ', "robust": ("attack",)'),
+    ("params/tables.py", '    "clean": (),', '\n    "robust": ("attack",),'),
     ("params/tables.py", '"certified": ("certify",', ' "samplewise"'),
     ("params/tables.py", '"acr": ("certify",', ' "samplewise"'),
     ("params/tables.py", 'AT_RADIUS = ("certified",', ' "robust"'),
@@ -83,20 +83,12 @@ class Samplewise(EvaluationModel):
     (
         "params/study.py",
         "    certify: CertifyParams | None = None\n",
-        "    attack: 'AttackParams | None' = None\n",
+        "    attack: AttackParams | None = None\n",
     ),
     (
         "params/study.py",
-        "\n\nclass Params(Model):",
-        '''
-    """Everything that a study is made of."""
-
-    name: Name
-    recipes: Recipes
-    datasets: dict[Name, Dataset]
-    tables: Tables
-    study: Study
-
+        "    dataset: Name\n    schedule: Name\n",
+        """
 
 class AttackParams(Model):
     steps: Count
@@ -104,9 +96,7 @@ class AttackParams(Model):
     shards: Count = 1
     processes: Count = 1
     batch: Count = 256
-
-
-class _Params(Model):''',
+""",
     ),
     (
         "specs.py",

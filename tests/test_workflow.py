@@ -24,7 +24,7 @@ needs_slurm = pytest.mark.skipif(
 
 
 def test_a_dry_run_has_the_jobs_of_the_plan(tmp_path: Path) -> None:
-    expected = Plan(load("smoke", ROOT)).jobs()
+    expected = {rule: count for rule, count in Plan(load("smoke", ROOT)).jobs().items() if count}
     assert planned(copy(tmp_path)) == expected | {"all": 1}
 
 

@@ -52,7 +52,12 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What is drawn: the axes of each figure."""
     made: list[Any] = []
     save = figures._save
-    monkeypatch.setattr(figures, "_save", lambda figure, *rest: (made.extend(figure.axes), save(figure, *rest)))
+
+    def saved(figure: Any, title: str, out: Path) -> None:
+        made.extend(figure.axes)
+        save(figure, title, out)
+
+    monkeypatch.setattr(figures, "_save", saved)
     return made
 
 
