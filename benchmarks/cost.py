@@ -4,7 +4,9 @@
 
 Computed, not measured: images of a stage x FLOP an image (three forwards for a training step; one where only the head
 learns) / the FLOP a second that a GPU sustains, which the caller states.  `benchmarks/train.py` measures that for one
-machine.  Sizes of the data sets are those that their authors state.
+machine.  Behind a denoiser each of an image's copies costs a forward of it more, and FT-CADIS has its attack and a
+second pass, counted as if all images were attacked: at most that.  Sizes of the data sets are those that their
+authors state.
 """
 
 import argparse
@@ -16,11 +18,21 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from transmooth.models.build import build
+from transmooth.models.build import Network, create
+from transmooth.models.denoiser import UNET, of_config
 from transmooth.params.load import load
-from transmooth.plan import Plan
-from transmooth.specs import CertifySpec, NetworkSpec
+from transmooth.plan import Plan, Run
+from transmooth.specs import CertifySpec, NetworkSpec, TrainSpec
 
+# OpenAI's U-Net of CIFAR-10, which a spec names by its file.
+CIFAR10_UNET = {
+    "block_out_channels": [128, 256, 256, 256],
+    "layers_per_block": 3,
+    "out_channels": 6,
+    "down_block_types": ["DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D", "DownBlock2D"],
+    "up_block_types": ["UpBlock2D", "AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
+    "attention_head_dim": 64,
+}
 # Training and test images.
 SIZES = {
     "imagenet32": (1_281_167, 50_000),
@@ -48,10 +60,21 @@ def flops(network: str, size: int) -> tuple[float, float]:
     # A name with a tag, of published weights, builds the same network.
     spec = NetworkSpec.of(json.loads(network)).model_copy(update={"weights": "random"})
     with torch.device("meta"):
-        model = build(spec, 1000, (0.5,) * 3, (0.25,) * 3)
+        known = "from" not in spec.options
+        model = create(spec, 1000, (0.5,) * 3, (0.25,) * 3) if known else of_config(CIFAR10_UNET, {})
     with FlopCounterMode(display=False) as counter:
-        model(torch.empty(1, 3, size, size, device="meta"))
+        image = torch.empty(1, 3, size, size, device="meta")
+        model(image) if isinstance(model, Network) else model(image, torch.empty(1, device="meta"))
     return float(counter.get_total_flops()), 4.0 * sum(p.numel() for p in model.parameters())
+
+
+def training(spec: TrainSpec, forward: float, denoiser: float) -> float:
+    """FLOP of an image of a training step, of forwards of the network and of its denoiser, which is 0 without one."""
+    passes = 3 if spec.trainable == "all" else 1
+    if spec.objective != "confidence":
+        return spec.views * (denoiser + passes * forward)
+    copies, steps = (int(str(spec.options.get(name, 4))) for name in ("copies", "steps"))
+    return copies * (denoiser + (2 * passes + 3 * steps) * forward)
 
 
 def cost(plan: Plan) -> dict[str, dict[str, float]]:
@@ -63,23 +86,28 @@ def cost(plan: Plan) -> dict[str, dict[str, float]]:
             found[stage][key] += value
 
     datasets = plan.params.datasets
+
+    def denoising(run: Run) -> float:
+        cleaner = plan.denoiser(run)
+        return flops(plan.network_spec(cleaner.network).text, datasets[plan.dataset(run)].size)[0] if cleaner else 0
+
     for name in plan.datasets:
         side = datasets[name].stored or datasets[name].size
         add("prepare", 0, sum(SIZES[name]) * side * side * 3)
     for run in plan.runs.values():
         spec, dataset = plan.train_spec(run), plan.dataset(run)
-        images = SIZES[dataset][0] * (1 - datasets[dataset].validation) * spec.views
+        images = SIZES[dataset][0] * (1 - datasets[dataset].validation)
         images *= spec.schedule.epochs * len(spec.schedule.lr)
         forward, weights = flops(plan.network_spec(run.network).text, datasets[dataset].size)
-        stage = f"train, stage {len(run.stages)}"
-        add(stage, images * forward * (3 if spec.trainable == "all" else 1), weights)
+        stage = "denoiser" if plan.network_spec(run.network).name == UNET else f"train, stage {len(run.stages)}"
+        add(stage, images * training(spec, forward, denoising(run)), weights)
     for run, name in plan.evaluations:
         evaluation, dataset = plan.evaluate_spec(run, name), plan.dataset(run)
         forward, _ = flops(plan.network_spec(run.network).text, datasets[dataset].size)
         images = SIZES[dataset][1] if evaluation.images == "all" else min(evaluation.images, SIZES[dataset][1])
         if isinstance(evaluation, CertifySpec):
             samples, rows = evaluation.n0 + evaluation.n, images * len(evaluation.sigmas)
-            add(name, rows * samples * forward, rows * 100)
+            add(name, rows * samples * (forward + denoising(run)), rows * 100)
         else:  # of the run, of what it starts from, and of that with other statistics
             add(name, images * len(evaluation.sigmas) * 3 * forward, 0)
     return dict(found)
