@@ -13,6 +13,7 @@ import safetensors.torch
 import timm
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from tests.helpers.checkpoints import CARD
 from transmooth.checkpoint import weights
@@ -268,3 +269,20 @@ def test_other_classes_are_refused() -> None:
         check_classes(LoadedModel(nn.Identity(), "m", ""), 10, images)
     with pytest.raises(ValueError, match="m: its classes are not those of two"):
         check_classes(LoadedModel(nn.Identity(), "m", "", ("b", "a")), 2, images)
+
+
+def test_images_are_resized_for_a_model_of_larger_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = timm.create_model("test_vit", num_classes=3).eval()
+    safetensors.torch.save_file(model.state_dict(), "w.safetensors")
+    loaded = load_model("timm:test_vit@w.safetensors", resize=160)
+    images = torch.rand(2, 3, 32, 32)
+    large = functional.interpolate(images, (160, 160), mode="bicubic", antialias=True)
+    same = load_model("timm:test_vit@w.safetensors")
+    assert torch.equal(loaded.module(images), same.module(large))
+    assert loaded.description == "timm:test_vit@w.safetensors at 160"
+    assert loaded.identity["mean"] == same.identity["mean"]
+    assert loaded.identity != same.identity
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ValueError, match="folder: its card says what images are resized to"):
+        load_model("folder", resize=160)
