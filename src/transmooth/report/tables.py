@@ -203,7 +203,11 @@ def our_rows(
 
 
 def _best(column: str, values: "pd.Series[float]") -> float:
+    """The best value of a column; NaN, which no value is, where rows are all alike or none reaches anything."""
     info = MEASURES[column.partition("@")[0]]  # type: ignore[index]
+    alike = values.nunique() == 1 and values.count() > 1
+    if alike or (info.better == "larger" and values.max() <= 0):
+        return float("nan")
     return float(values.max() if info.better == "larger" else values.min())
 
 
@@ -240,12 +244,16 @@ def paper_rows(published: pd.DataFrame, spec: TableSpec) -> list[PaperRow]:
     """Return the rows of `read_published`, in its order."""
     labels = {paper_key(row, published): row.label for row in spec.rows if row.published}
     several = published["dataset"].nunique() > 1
+    each = published.drop_duplicates(["dataset", "key"])
+    alike = set(each[each.duplicated(["dataset", "block", "method"], keep=False)]["key"])
     rows = []
     for (dataset, key), group in published.groupby(["dataset", "key"], sort=False):
         first = group.iloc[0]
         own = labels.get((dataset, key))
         name = own or first["method"] or _spoken(str(first["row"]))
-        blocks = [dataset] * several + [first["block"]] * bool(first["block"])
+        if own is None and first["method"] and key in alike:
+            name = f"{name}, {_particular(str(first['row']))}"
+        blocks = dict.fromkeys([dataset] * several + [first["block"]] * bool(first["block"]))
         cells = [_quoted(group, MEASURES[column.measure].published, column.radius) for column in spec.columns]
         natural = [
             _quoted(group, f"natural_{MEASURES[column.measure].published}", column.radius) if spec.brackets else None
@@ -281,6 +289,12 @@ def _spoken(key: str) -> str:
     stages = [parts.pop("pretrain").replace("none", "scratch"), parts.pop(last)]
     others = [f"{name} {value}" for name, value in parts.items() if value != "default"]
     return ", ".join([" → ".join(stages), *others]).replace("sigma", "σ ")
+
+
+def _particular(key: str) -> str:
+    """`method=ft-cadis;sigma=0.25` as "σ 0.25": what a method's name does not say."""
+    parts = (part.partition("=")[::2] for part in key.split(";"))
+    return ", ".join(f"{name} {value}" for name, value in parts if name != "method").replace("sigma", "σ")
 
 
 def _paper_cells(row: PaperRow, spec: TableSpec) -> list[str]:
