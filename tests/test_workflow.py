@@ -50,7 +50,11 @@ def test_one_table_needs_only_its_own_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "edits", "message"),
     [
-        (["--config", "study=nowhere"], [], "params/studies/nowhere.yaml: no such study; there is desk, paper, smoke"),
+        (
+            ["--config", "study=nowhere"],
+            [],
+            "studies/nowhere.yaml: no such study; there is .*desk, paper, smoke",
+        ),
         (["--config", "stduy=smoke"], [], "--config takes study=NAME alone, found stduy"),
         ([], [(STUDY, "epochs: ", "epochs: -")], rf"params/{STUDY}: schedules.pretrain.epochs: .*found -\d"),
         (

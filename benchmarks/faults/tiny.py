@@ -70,10 +70,10 @@ _TRACES = {
     "training/loop.py": """
 _train_step = train_step
 
-def train_step(accelerator, spec, model, optimizer, split, batch, step):
+def train_step(accelerator, task, model, optimizer, split, batch, step, epoch):
     if accelerator.is_main_process:
         _note(f"step {step}")
-    return _train_step(accelerator, spec, model, optimizer, split, batch, step)
+    return _train_step(accelerator, task, model, optimizer, split, batch, step, epoch)
 """,
     "smoothing/chunks.py": """
 def _traced(method):

@@ -132,7 +132,7 @@ CASES = [
     ),
     Case(
         "a card of an unknown norm",
-        f"{DESCRIBES}network.norm: Input should be 'batch', 'instance', 'group' or 'layer'",
+        f"{DESCRIBES}network.norm: Input should be 'batch', 'instance', 'group', 'layer' or 'own'",
         described(norm="weight"),
     ),
     Case(

@@ -26,12 +26,14 @@ SOUND: dict[str, dict[str, Any]] = {
         "networks": {
             "layer_norm": {"norm": "layer"},
             "wide": {"name": "resnet50", "options": {"zero_init_last": False}},
+            "unet": {"name": "unet2d", "options": {"unet": {"block_out_channels": [8, 16]}}},
         },
         "recipes": {
             "mixed": {"sigmas": [0.0, 0.5]},
             "clean": {"sigmas": [0.0], "epochs": 1},
             "kept": {"epochs": 0},
-            "denoised": {"denoiser": "wide/mixed@upstream"},
+            "noise": {"objective": "denoise", "sigmas": [0.5]},
+            "denoised": {"denoiser": "unet/noise@upstream"},
         },
         "evaluations": {
             "certify": {"kind": "certify", "sigmas": [0.25, 0.5]},
@@ -180,7 +182,7 @@ SMOKE = "params/studies/smoke.yaml"
 DATASETS = "params/datasets.yaml"
 TABLES_FILE = "params/tables/tiny.yaml"
 STAGE_NAME = "String should match pattern '^[a-z0-9][a-z0-9_]*@[a-z0-9][a-z0-9_]*$'"
-RUN_NAME = "String should match pattern '^[a-z0-9][a-z0-9_]*(/[a-z0-9][a-z0-9_]*@[a-z0-9][a-z0-9_]*)+$'"
+RUN_NAME = "String should match pattern '^(default|[a-z0-9][a-z0-9_]*(/[a-z0-9][a-z0-9_]*@[a-z0-9][a-z0-9_]*)+)$'"
 WORD = "    stem_type: deep"
 VALUE = f"{SMOKE}: network.options.stem_type: should be text, a number, a list or a mapping, found "
 ENDLESS = f"{SMOKE}: holds more than 100000 values: an alias (*name) that holds itself, or too many of them"
@@ -290,9 +292,20 @@ CASES = [
         for text in ("mixed@upstream/../../x", "mixed@$(touch ran)", "mixed@upstream\n", "mixed", "../mixed@upstream")
     ),
     Case(
-        "a denoiser `../wide/mixed@upstream`",
-        f"params/recipes.yaml: recipes.denoised.denoiser: {RUN_NAME}, found '../wide/mixed@upstream'",
-        changed("wide/mixed@upstream", "../wide/mixed@upstream", "recipes.yaml"),
+        "a denoiser `../unet/noise@upstream`",
+        f"params/recipes.yaml: recipes.denoised.denoiser: {RUN_NAME}, found '../unet/noise@upstream'",
+        changed("unet/noise@upstream", "../unet/noise@upstream", "recipes.yaml"),
+    ),
+    Case(
+        "a denoiser that is a classifier",
+        "params/recipes.yaml: recipes.denoised.denoiser: should end in a recipe with the objective denoise, found "
+        "cross_entropy",
+        changed("unet/noise@upstream", "wide/mixed@upstream", "recipes.yaml"),
+    ),
+    Case(
+        "an option that its objective does not have",
+        "params/recipes.yaml: recipes.clean.options.epsilon: is no option of cross_entropy, which has none",
+        changed("  clean:", "  clean:\n    options: {epsilon: 1}", "recipes.yaml"),
     ),
     Case(
         "an objective `../training/loop`",
