@@ -74,3 +74,11 @@ def test_modes_are_each_modules_own_afterwards(fails: bool) -> None:
     else:
         inside(network)
     assert [module.training for module in network.modules()] == before
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_slopes_are_float32_or_wider(dtype: torch.dtype) -> None:
+    """Of float16, lengths below 6e-5 would be no direction."""
+    images = torch.rand(5, 3, 4, 4, dtype=dtype)
+    for found in slope(convolutional(dtype=dtype).eval(), images, torch.zeros(5).long(), log_odds):
+        assert found.dtype == torch.promote_types(dtype, torch.float32)

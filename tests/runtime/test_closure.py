@@ -62,6 +62,7 @@ JOBS: dict[str, tuple[list[str], list[str]]] = {
         ],
     ),
     "objective confidence": (["objectives.confidence"], [*ATTACKS, "objectives/confidence.py"]),
+    "objective adversarial": (["objectives.adversarial"], [*ATTACKS, "attacks/pgd.py", "objectives/adversarial.py"]),
     "evaluate certify": (
         ["evaluation.certify"],
         [
