@@ -34,10 +34,13 @@ def test_the_worst_point_of_a_linear_network(norm: BallNorm, random: bool) -> No
 def test_steps_have_their_length_and_stay_in_the_ball() -> None:
     network, images = linear(), pictures(5)
     labels, spy = network(images).argmax(1), Spy(network)
+    graphs: list[bool] = []
+    network.register_forward_hook(lambda *_: graphs.append(torch.is_grad_enabled()))
     pgd(spy, images, labels, torch.zeros_like(images), epsilon=0.2, step=0.08, steps=4)
     lengths = [(seen - images).flatten(1).norm(dim=1).tolist() for seen in spy.seen]
     for found, expected in zip(lengths, [0, 0.08, 0.16, 0.2, 0.2], strict=True):
         assert found == pytest.approx([expected] * 5)
+    assert graphs == [True] * 4 + [False]  # the last point is looked at, and not climbed from
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -107,11 +107,11 @@ def test_answers_that_are_certain_in_float32_give_finite_gradients(difference: f
 
 
 def test_the_score_counts_images_whose_mean_answer_is_right() -> None:
-    """One copy is right by a little, the other wrong by much, and the other way round; then both of each."""
-    slightly, much = [1.0, 0.0], [0.0, 9.0]
-    logits = torch.tensor([[slightly, [0.0, 1.0], slightly, much], [much, [9.0, 0.0], slightly, much]])
-    _, metrics = run(Read(), logits[..., None, None], torch.zeros(4).long())
-    assert metrics["score"].item() == 2
+    """Neither those whose first copy is right, 5, or the second, 2, nor the mean of these."""
+    right, wrong, much, far = [1.0, 0.0], [0.0, 1.0], [9.0, 0.0], [0.0, 9.0]
+    logits = torch.tensor([[right, right, right, wrong, right, much], [far, far, far, much, right, wrong]])
+    _, metrics = run(Read(), logits[..., None, None], torch.zeros(6).long())
+    assert metrics["score"].item() == 3
     assert metrics["score"].dim() == 0
     assert metrics.keys() == {"score"}
 
