@@ -24,8 +24,11 @@ def test_checkpoints_of_known_numbers_of_steps() -> None:
 
 def naive(
     network: nn.Module, image: Tensor, label: int, begin: Tensor, epsilon: float, steps: int, norm: BallNorm
-) -> tuple[list[Tensor], list[int]]:
-    """The points of the algorithm for one image, on cross-entropy, and the steps after which its size halved."""
+) -> tuple[list[Tensor], list[tuple[int, bool]]]:
+    """The points of the algorithm for one image, on cross-entropy, and the steps after which its size halved.
+
+    With each step, whether it was for the second reason alone: the highest loss was still the same.
+    """
 
     def nearest(point: Tensor) -> Tensor:
         shift = point - image
@@ -40,7 +43,7 @@ def naive(
         return loss.item(), gradient.sign() if norm == "linf" else gradient / gradient.norm()
 
     points, losses, directions = [nearest(image + begin)], [], []
-    marks, halvings = checkpoints(steps), []
+    marks, halvings = checkpoints(steps), list[tuple[int, bool]]()
     at = previous = points[0]
     size = 2 * epsilon
     loss, direction = look(at)
@@ -58,23 +61,26 @@ def naive(
         if k in marks:
             rises = sum(losses[i] > losses[i - 1] for i in range(last + 1, k + 1))
             best = max(losses)
-            if rises <= 0.75 * (k - last) or (not halved_then and best == best_then):
+            few = rises <= 0.75 * (k - last)
+            if few or (not halved_then and best == best_then):
                 size, halved_then = size / 2, True
                 at, direction = points[losses.index(best)], directions[losses.index(best)]
-                halvings.append(k)
+                halvings.append((k, not few))
             else:
                 halved_then = False
             best_then, last = best, k
     return points, halvings
 
 
-@pytest.mark.parametrize("norm", ["l2", "linf"])
-def test_its_points_are_those_of_the_algorithm(norm: BallNorm) -> None:
+@pytest.mark.parametrize(
+    ("norm", "epsilon", "wild", "seed"), [("l2", 0.4, 1, 2), ("linf", 0.1, 1, 2), ("l2", 1.5, 10, 1)]
+)
+def test_its_points_are_those_of_the_algorithm(norm: BallNorm, epsilon: float, wild: float, seed: int) -> None:
     """On log-odds as on cross-entropy, though gradients differ; images halve their sizes at steps of their own."""
-    epsilon, steps, count = (0.4, 40, 10) if norm == "l2" else (0.1, 40, 10)
-    images = torch.rand(count, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    network, labels = convolutional(2), torch.arange(count) % 3
-    begin = BALLS[norm].start(images, epsilon, torch.Generator().manual_seed(2))
+    steps, count = 40, 10
+    images = torch.rand(count, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    network, labels = convolutional(seed, wild=wild), torch.arange(count) % 3
+    begin = BALLS[norm].start(images, epsilon, torch.Generator().manual_seed(seed))
     spy = Spy(network)
     found = auto_pgd(spy, images, labels, begin, epsilon=epsilon, steps=steps, norm=norm)
     network.eval()
@@ -92,6 +98,7 @@ def test_its_points_are_those_of_the_algorithm(norm: BallNorm) -> None:
         torch.testing.assert_close(found[at], points[int(best)], atol=1e-7, rtol=0)
     assert len({tuple(each) for each in halvings}) > 1
     assert any(halvings)
+    assert any(same for each in halvings for _, same in each) == (wild > 1)
 
 
 @pytest.mark.parametrize("loss", [log_odds, margin])
