@@ -29,7 +29,6 @@ def finish(spec, data, parts, out):
 """
 FILES = {
     "objectives/simclr.py": OBJECTIVE.format(options="projection"),
-    "objectives/adversarial.py": OBJECTIVE.format(options="epsilon, steps"),
     "evaluation/attack.py": EVALUATION,
     "evaluation/samplewise.py": EVALUATION,
     # Jobs that write what is asked of them: what re-runs what does not depend on it.

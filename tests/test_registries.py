@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from tests.conftest import ROOT
 from transmooth import noise, specs
+from transmooth.attacks import ball
 from transmooth.cli import job, training
 from transmooth.cli.main import COMMANDS
 from transmooth.data import augment, sources
@@ -54,6 +55,7 @@ SOURCES = kinds(datasets.Dataset.model_fields["source"].annotation)
         (values.Trainable, trainables.TRAINABLE),
         (values.Trainable, model_card.TRAINED),
         (values.Noise, noise.SIGMAS),
+        (values.BallNorm, ball.BALLS),
         (values.Prediction, denoiser.PREDICTIONS),
         (values.Augmentation, augment.AUGMENTATIONS),
         (values.Optimizer, schedule.OPTIMIZERS),
@@ -79,6 +81,7 @@ def test_every_closed_choice_is_one_of_these() -> None:
         "Stem",
         "Trainable",
         "Noise",
+        "BallNorm",
         "Prediction",
         "Augmentation",
         "Optimizer",

@@ -30,6 +30,10 @@ ROWS = [
     *("report/__init__.py", "report/accuracy.py"),
     *("smoothing/__init__.py", "smoothing/bounds.py"),
 ]
+ATTACKS = [
+    *("attacks/__init__.py", "attacks/ball.py", "attacks/gradients.py"),
+    *("noise.py", "objectives/__init__.py"),
+]
 TABLES = [*ROWS, "report/cells.py", "report/measures.py", "report/tables.py"]
 SHIFTS = [*TABLES, "report/figures.py", "report/shift.py"]
 COURSES = [*ROWS, "report/courses.py", "report/figures.py", "report/training.py"]
@@ -57,6 +61,8 @@ JOBS: dict[str, tuple[list[str], list[str]]] = {
             *("training/save_points.py", "training/schedule.py", "training/task.py"),
         ],
     ),
+    "objective confidence": (["objectives.confidence"], [*ATTACKS, "objectives/confidence.py"]),
+    "objective adversarial": (["objectives.adversarial"], [*ATTACKS, "attacks/pgd.py", "objectives/adversarial.py"]),
     "evaluate certify": (
         ["evaluation.certify"],
         [
@@ -165,13 +171,13 @@ def test_editing_a_file_of_it_changes_the_hash_and_editing_another_does_not(pack
 
 def test_a_new_objective_is_in_by_itself_with_what_it_imports(package: Path) -> None:
     before = digest("training.loop", "objectives.cross_entropy")
-    (package / "attacks").mkdir()
-    (package / "attacks" / "__init__.py").touch()
-    (package / "attacks" / "pgd.py").write_text("from transmooth.files import write_text\n")
-    (package / "objectives" / "adversarial.py").write_text("def loss():\n    from transmooth.attacks import pgd\n")
+    (package / "tricks").mkdir()
+    (package / "tricks" / "__init__.py").touch()
+    (package / "tricks" / "one.py").write_text("from transmooth.files import write_text\n")
+    (package / "objectives" / "new.py").write_text("def loss():\n    from transmooth.tricks import one\n")
     assert digest("training.loop", "objectives.cross_entropy") == before
-    new = {*names("training.loop", "objectives.adversarial")} - {*names("training.loop", "objectives.cross_entropy")}
-    assert new == {"attacks/__init__.py", "attacks/pgd.py", "objectives/adversarial.py"}
+    new = {*names("training.loop", "objectives.new")} - {*names("training.loop", "objectives.cross_entropy")}
+    assert new == {"tricks/__init__.py", "tricks/one.py", "objectives/new.py"}
 
 
 @pytest.mark.parametrize(

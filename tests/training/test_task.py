@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tests.helpers.checkpoints import same
 from tests.helpers.specs import train_spec
 from transmooth.checkpoint.card import CheckpointError, read_card
+from transmooth.data.loader import open_split
 from transmooth.loading.denoisers import Fixed, load_classifier, load_denoiser
 from transmooth.models.denoiser import Denoised
 from transmooth.noise import add_noise
@@ -36,6 +37,15 @@ CADIS: dict[str, Any] = {
     "denoiser": "unet/denoise@upstream/0",
     "epochs": 2,
 }
+ADVERSARIAL: dict[str, Any] = {
+    "objective": "adversarial",
+    "options": {"steps": 2},
+    "sigmas": [0.0, 0.25],
+    "augment": ["crop"],
+    "epochs": 2,
+}
+CONSISTENCY: dict[str, Any] = {"objective": "consistency", "options": {"weight": 1.0}, "sigmas": [0.25], "epochs": 2}
+STAGES = {"denoise": DENOISER, "cadis": CADIS, "adversarial": ADVERSARIAL, "consistency": CONSISTENCY}
 
 
 @pytest.fixture(scope="module")
@@ -115,13 +125,15 @@ def test_a_denoiser_learns_and_its_card_has_a_score_in_place_of_an_accuracy(digi
         load_classifier(tmp_path)
 
 
-@pytest.mark.parametrize("stop", [5, 30])
-@pytest.mark.parametrize("stage", ["denoise", "cadis"])
+@pytest.mark.parametrize(
+    ("stage", "stop"),
+    [("denoise", 5), ("denoise", 30), ("cadis", 5), ("cadis", 30), ("adversarial", 30), ("consistency", 5)],
+)
 def test_a_resumed_training_equals_an_uninterrupted_one(
     digits: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, stop: int
 ) -> None:
-    spec = train_spec(**(DENOISER if stage == "denoise" else CADIS))
-    start, denoiser = (None, None) if stage == "denoise" else (made / "clean", str(made / "unet"))
+    spec = train_spec(**STAGES[stage])
+    start, denoiser = (made / "clean", str(made / "unet")) if stage == "cadis" else (None, None)
     train(spec, digits, tmp_path / "whole", start, denoiser=denoiser)
     real, taken = loop.train_step, 0
 
@@ -145,6 +157,29 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
     assert histories[0] == histories[1]
     if stage == "cadis":
         assert all(0 <= line["train_full"] <= line["train_score"] <= 1 for line in histories[0])
+    if stage == "adversarial":
+        assert all(0 < line["train_score"] < line["train_clean"] <= 1 for line in histories[0])
+
+
+def test_the_validation_score_of_adversarial_training_is_accuracy_under_attack(digits: Path) -> None:
+    """Of a classifier by the nearest mean."""
+    split = open_split(digits, "validation")
+    images, labels = split.batch(range(len(split)))
+    means = torch.stack([images[labels == label].mean(0).flatten() for label in range(10)])
+    layer = nn.Linear(192, 10).requires_grad_(False)
+    layer.weight.copy_(2 * means)
+    layer.bias.copy_(-means.square().sum(1))
+    network = nn.Sequential(nn.Flatten(), layer)
+    clean = float((network(images).argmax(1) == labels).float().mean())
+    assert clean > 0.8
+
+    def score(epsilon: float) -> float:
+        spec = train_spec(objective="adversarial", options={"epsilon": epsilon})
+        return loop.validate(Accelerator(cpu=True), Task(spec), network, split)
+
+    assert score(1e-6) == pytest.approx(clean)
+    assert 0.1 < score(1.0) < clean - 0.2
+    assert score(10) == 0
 
 
 def test_a_network_remembers_the_denoiser_that_it_was_finetuned_behind(

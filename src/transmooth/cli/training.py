@@ -30,7 +30,11 @@ Rates = Annotated[
 ]
 Precision = Annotated[Dtype, typer.Option(help="Of the arithmetic.")]
 Objective = Annotated[
-    str, typer.Option(help="What is minimised: cross_entropy, confidence (FT-CADIS) or denoise, for a denoiser.")
+    str,
+    typer.Option(
+        help="What is minimised: cross_entropy, consistency, adversarial (on attacked images), confidence (FT-CADIS) "
+        "or denoise, for a denoiser."
+    ),
 ]
 Options = Annotated[
     Any, typer.Option(parser=json_object, metavar="JSON", help='Of the objective, such as {"copies": 2}.')

@@ -15,14 +15,14 @@ the variance of the copies before, outside of the ball then; the paper does not,
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from transmooth.attacks.ball import BALLS, check_attack
+from transmooth.attacks.gradients import eval_mode, slope
 from transmooth.objectives import View, bare
 
 Selection = Literal["nonhallucinated", "all"]
@@ -70,8 +70,9 @@ def loss(
         raise ValueError("selected_by: 'start' needs the classifier that the stage starts from, found none")
     batch = len(labels)
     seen = view(torch.cat([images] * copies), sigma.repeat(copies), generator)
-    # Drawn whether or not there is an attack, so that what is drawn next does not depend on the weights.
-    begin = nudge(seen, epsilon / 100, generator) if copies == 1 else torch.zeros_like(seen)
+    # One copy is itself the minimum of KL(ŷ ‖ f): the gradient there is rounding, other on each machine.  Drawn whether
+    # or not there is an attack, so that what is drawn next does not depend on the weights.
+    begin = BALLS["l2"].start(seen, epsilon / 100, generator) if copies == 1 else torch.zeros_like(seen)
     logits = classifier(seen).float().unflatten(0, (copies, batch))
     correct = logits.argmax(2) == labels
     right = correct
@@ -129,50 +130,18 @@ def attack(network: nn.Module, images: Tensor, begin: Tensor, goals: Tensor, eps
     on the l2 ball of epsilon around the image, and not clipped to [0, 1].  goals: as of `distance`.  Every module is in
     eval mode meanwhile; no gradient reaches the weights.
     """
-    shift = begin
-    with _eval_mode(network):
+    ball, shift = BALLS["l2"], begin
+    with eval_mode(network):
         for _ in range(steps):
-            point = (images + shift).requires_grad_()
-            (gradient,) = torch.autograd.grad(distance(network(point).float(), goals).sum(), point)
-            # A gradient of zeros gives no direction: the image stays.
-            direction = gradient / _length(gradient).clamp_min(torch.finfo(gradient.dtype).tiny)
-            shift = shift + 2 * epsilon / steps * direction
-            shift = shift * (epsilon / _length(shift).clamp_min(epsilon))
+            _, _, gradient = slope(network, images + shift, goals, distance)
+            shift = ball.project(shift + 2 * epsilon / steps * ball.direction(gradient), epsilon)
     return images + shift
 
 
-def nudge(images: Tensor, length: float, generator: torch.Generator) -> Tensor:
-    """Return a random direction of this l2 length for each image: where the attack of a single copy starts.
-
-    One copy is itself the minimum of KL(ŷ ‖ f): the gradient there is rounding, other on each machine.
-    """
-    drawn = torch.randn(images.shape, generator=generator, device=generator.device).to(images.device)
-    return length * drawn / _length(drawn)
-
-
-def _length(images: Tensor) -> Tensor:
-    length: Tensor = torch.linalg.vector_norm(images, dim=(1, 2, 3), keepdim=True)
-    return length
-
-
-@contextmanager
-def _eval_mode(network: nn.Module) -> Iterator[None]:
-    """Put every module in eval mode, and back into its own: fixed features are in eval mode while a head trains."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
 def _check(*, copies: Any, steps: Any, epsilon: Any, weight: Any) -> None:
-    for name, value in (("copies", copies), ("steps", steps)):
-        if type(value) is not int or value < 1:
-            raise ValueError(f"{name}: should be a whole number from 1, found {value!r}")
-    if not (isinstance(epsilon, int | float) and 0 < epsilon < math.inf):
-        raise ValueError(f"epsilon: should be a number above 0, found {epsilon!r}")
+    if type(copies) is not int or copies < 1:
+        raise ValueError(f"copies: should be a whole number from 1, found {copies!r}")
+    check_attack(epsilon=epsilon, steps=steps)
     if not (isinstance(weight, int | float) and 0 <= weight < math.inf):
         raise ValueError(f"weight: should be a number from 0, found {weight!r}")
 
