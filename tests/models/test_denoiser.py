@@ -8,6 +8,7 @@ import torch
 from scipy.stats import norm
 from torch import Tensor, nn
 
+from tests.helpers.denoisers import TINY
 from transmooth import certify
 from transmooth.models.build import create
 from transmooth.models.check import check
@@ -17,14 +18,6 @@ from transmooth.smoothing.engine import base_classifier, prepare
 from transmooth.smoothing.sampler import Sampler
 from transmooth.specs import NetworkSpec
 
-TINY: dict[str, Any] = {
-    "block_out_channels": [8, 16],
-    "down_block_types": ["DownBlock2D"] * 2,
-    "up_block_types": ["UpBlock2D"] * 2,
-    "layers_per_block": 1,
-    "norm_num_groups": 4,
-    "add_attention": False,
-}
 SCHEDULES: dict[str, dict[str, Any]] = {
     "linear 1000": {"num_train_timesteps": 1000, "beta_schedule": "linear"},
     "linear 4000": {"num_train_timesteps": 4000, "beta_start": 2.5e-5, "beta_end": 0.005},

@@ -1,16 +1,14 @@
 """Adversarial training: a plain version that moves one image at a time, and who is in which mode meanwhile."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.parallel import DistributedDataParallel
 
 from tests.helpers.attacks import Spy, convolutional, distances, linear, pictures
+from tests.objectives.conftest import Coupled
 from transmooth.noise import add_noise
 from transmooth.objectives import load_objective
 
@@ -135,24 +133,8 @@ def test_it_attacks_in_eval_mode_and_learns_in_the_classifiers_own() -> None:
     assert all(parameter.grad is not None for parameter in spy.parameters())
 
 
-@pytest.fixture
-def one_process(tmp_path: Path) -> Iterator[None]:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
-    yield
-    torch.distributed.destroy_process_group()
-
-
-@pytest.mark.usefixtures("one_process")
-def test_processes_meet_once_in_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    wrapper, (images, labels) = DistributedDataParallel(network().eval()), batch()
-    met: list[int] = []
-    real: Callable[[Tensor], Tensor] = wrapper.forward
-
-    def counted(images: Tensor) -> Tensor:
-        met.append(len(images))
-        return real(images)
-
-    monkeypatch.setattr(wrapper, "forward", counted)
+def test_processes_meet_once_in_a_step(coupled: Coupled) -> None:
+    (wrapper, met), (images, labels) = coupled(network().eval()), batch()
     run(wrapper, images, labels)[0].backward()  # type: ignore[no-untyped-call]
     assert met == [12]
 

@@ -1,15 +1,15 @@
 """FT-CADIS: worked examples, and a plain version of the formulas that moves one copy at a time and skips nothing."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
+from tests.helpers.attacks import Spy
+from tests.objectives.conftest import Coupled
 from transmooth.objectives import bare, confidence, load_objective
 
 loss = load_objective("confidence")
@@ -26,22 +26,6 @@ class Read(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return images.flatten(1)
-
-
-class Spy(nn.Module):
-    """Keeps what a network was given, and the modes of its modules then."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        self.seen: list[Tensor] = []
-        self.modes: list[list[bool]] = []
-
-    def forward(self, images: Tensor) -> Tensor:
-        self.seen.append(images.detach().clone())
-        self.modes.append([module.training for module in self.modules()])
-        answer: Tensor = self.network(images)
-        return answer
 
 
 def given(copies: Tensor) -> Callable[..., Tensor]:
@@ -413,27 +397,11 @@ def test_what_is_drawn_does_not_depend_on_what_is_attacked(copies: int) -> None:
 
 
 # --------------------------------------------------------------------------------------------------------- processes
-@pytest.fixture
-def one_process(tmp_path: Path) -> Iterator[None]:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
-    yield
-    torch.distributed.destroy_process_group()
-
-
-@pytest.mark.usefixtures("one_process")
-def test_processes_meet_once_in_a_step_whatever_is_attacked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_meet_once_in_a_step_whatever_is_attacked(coupled: Coupled) -> None:
     network, (copies, labels) = balanced(), batch()
-    wrapper = DistributedDataParallel(network)
+    wrapper, met = coupled(network)
     assert bare(wrapper) is network
     assert bare(network) is network
-    met: list[int] = []
-    real: Callable[[Tensor], Tensor] = wrapper.forward
-
-    def counted(images: Tensor) -> Tensor:
-        met.append(len(images))
-        return real(images)
-
-    monkeypatch.setattr(wrapper, "forward", counted)
     run(wrapper, copies, labels)[0].backward()  # type: ignore[no-untyped-call]
     assert met == [18]
     mine = [parameter.grad for parameter in network.parameters()]
