@@ -57,6 +57,8 @@ class Run:
 def prepare_spec(dataset: Dataset) -> dict[str, Any]:
     """Return how a dataset is made, and the hash that it must have."""
     spec = dataset.model_dump(mode="json", exclude={"augment", "images", "published", "fetch"})
+    if dataset.train_per_class is None:
+        del spec["train_per_class"]  # a key that is newer than prepared sets
     return spec | {"stored": dataset.stored or dataset.size}
 
 

@@ -140,6 +140,17 @@ class TestSet:
         assert manifest["counts"] == {"train": 20, "test": 6}
         assert not list((tmp_path / "out").glob("validation*"))
 
+    def test_the_first_training_images_of_each_class(self, spec: dict[str, Any], tmp_path: Path) -> None:
+        manifest = prepare({**spec, "train_per_class": 3, "validation": 0}, tmp_path / "out", tmp_path)
+        assert manifest["counts"] == {"train": 6, "test": 6}
+        images, labels = (np.load(tmp_path / f"out/train{end}.npy") for end in ("", ".labels"))
+        assert labels.tolist() == [0, 0, 0, 1, 1, 1]
+        first = [
+            np.asarray(Image.open(tmp_path / f"raw/train/{name}/{index}.png")) for name in "ab" for index in range(3)
+        ]
+        np.testing.assert_array_equal(images, first)
+        assert prepare({**spec, "train_per_class": 99}, tmp_path / "all", tmp_path)["counts"]["train"] == 16
+
     def test_stored_below_size(self, spec: dict[str, Any], tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"stored \(4\) must be at least size \(8\)"):
             prepare({**spec, "stored": 4}, tmp_path / "out", tmp_path)

@@ -24,7 +24,7 @@ from transmooth import files
 from .manifest import read_manifest
 from .picture import TRANSFORM, to_rgb, to_square
 from .sources import Images, open_source
-from .split import stratified
+from .split import first_of_each, stratified
 
 FORMAT = 1
 CHUNK = 4096  # images in flight; bounds what threads and hashes keep in memory
@@ -43,7 +43,8 @@ def prepare(
     """Make the folder `out` from `{"source": {...}, "size": 32, "stored": 32, "validation": 0.1, "seed": 0}`.
 
     Pictures are stored as squares of `stored` pixels, of which readers take the central `size`; `validation` is the
-    share of the training images set aside, drawn per class by `seed`. Relative roots start at `base`.
+    share of the training images set aside, drawn per class by `seed`. Relative roots start at `base`. A spec with
+    `train_per_class` takes only the first so many training images of each class, in the order of the source.
     `progress(done, total)` is called as images are decoded. The folder appears complete or not at all.
 
     Raises ValueError if stored < size, a picture cannot be decoded, or the manifest's SHA-256 is not `pin`;
@@ -55,7 +56,10 @@ def prepare(
     if out.exists() and not (out / "train.labels.npy").exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} is not a prepared set; move it away or prepare into another folder")
     source = open_source(spec["source"], base)
-    splits = _with_validation(source.splits, spec["validation"], spec["seed"])
+    train = source.splits["train"]
+    if (count := spec.get("train_per_class")) is not None:
+        train = _subset(train, first_of_each(train.labels, count))
+    splits = _with_validation({**source.splits, "train": train}, spec["validation"], spec["seed"])
     total = sum(len(images.labels) for images in splits.values())
 
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Splits that keep the classes in proportion."""
+"""Splits by class: in proportion, or the first images of each."""
 
 import numpy as np
 import numpy.typing as npt
@@ -20,3 +20,9 @@ def stratified(labels: npt.NDArray[np.int64], count: int, seed: int) -> npt.NDAr
     quota[np.argsort(quota - shares, kind="stable")[: count - quota.sum()]] += 1
     drawn = [rng.permutation(np.flatnonzero(labels == label))[:k] for label, k in zip(classes, quota, strict=True)]
     return np.sort(np.concatenate(drawn))
+
+
+def first_of_each(labels: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+    """Return the indices, sorted, of the first `count` images of each class of `labels` [N], or of all that it has."""
+    chosen = [np.flatnonzero(labels == label)[:count] for label in np.unique(labels)]
+    return np.sort(np.concatenate(chosen))

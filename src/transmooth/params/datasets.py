@@ -93,6 +93,7 @@ ExternalSource = TorchvisionSource | ImageFolderSource | OneFolderSource | Array
 class Dataset(Model):
     """`stored` is the side of the prepared images, `size` that of the network's input: a crop of it.
 
+    train_per_class: how many training images of each class are used, the first of them; all where it is not said.
     images: how many test images, evenly spaced, are evaluated where the study does not say.
     published: what params/published.csv calls it.
     fetch: how to get the pictures and where to put them, said where they are missing.
@@ -105,6 +106,7 @@ class Dataset(Model):
     size: Count
     stored: Count | None = None
     augment: tuple[Augmentation, ...] = ()
+    train_per_class: Count | None = None
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
     seed: Whole = 0
     images: Images = "all"
