@@ -164,11 +164,12 @@ COMMANDS = {
     "figure": "job figure --spec {nothing} --results . --base . --out {out}",
     "shift": "job shift --spec {nothing} --results . --out {out} --figure {out}.svg",
     "course": "job course --spec {nothing} --results . --out {out}",
+    "gain": "job gain --spec {nothing} --results . --base . --out {out}",
     "training": "job training --out {out} {made}/model",
     "report": "job report --spec {nothing} --results . --base . --published p --data {made}/data --out {out}",
 }
 SPECS = {"train": train_spec().text, "certify": certify_spec().text, "nothing": "{}"}
-WRITERS = ["train", "evaluate", "prepare", "finish", "table", "figure", "shift", "course", "training", "report"]
+WRITERS = ["train", "evaluate", "prepare", "finish", "table", "figure", "shift", "course", "gain", "training", "report"]
 
 
 def command(name: str, made: Path, out: Path) -> list[str]:

@@ -110,7 +110,8 @@ def test_every_spec_comes_back_from_its_text(study: str) -> None:
     assert all(specs.evaluate_spec(json.loads(spec.text)) == spec for spec in evaluations)
     others: list[specs.Spec] = [plan.train_spec(run) for run in plan.runs.values()]
     others += [*plan.networks.values(), *map(plan.table_spec, plan.tables), *map(plan.figure_spec, plan.figures)]
-    others += [*map(plan.shift_spec, plan.shifts), *map(plan.course_spec, plan.courses), plan.page_spec()]
+    others += [*map(plan.shift_spec, plan.shifts), *map(plan.course_spec, plan.courses)]
+    others += [*map(plan.gains_spec, plan.gains), plan.page_spec()]
     assert all(type(spec).of(json.loads(spec.text)) == spec for spec in others)
 
 
@@ -456,3 +457,23 @@ def test_a_course_beside_a_table_adds_what_it_alone_trains() -> None:
     assert both.evaluations == alone.evaluations == [(FINETUNED, "certify")]
     assert both.jobs() == alone.jobs() | {"course": 1, "train": alone.jobs()["train"] + 1}
     assert set(both.runs) - set(alone.runs) == {SCRATCH.path}
+
+
+def test_gains_are_of_the_rows_of_their_table_for_each_task() -> None:
+    rows = (
+        {"label": "scratch", "train": ("clean@task",)},
+        {"label": "mixed", "train": ("mixed@upstream", "clean@task")},
+    )
+    table = {"title": "", "caption": "", "columns": ("clean", "acr"), "tasks": ("downstream", "second"), "rows": rows}
+    gain = {"title": "T", "caption": "C", "table": "t", "x": "clean", "y": "acr", "against": "scratch"}
+    tables = {"tables": {"t": table}, "gains": {"g": gain}}
+    alone, both = (changed(tables=tables, study__report=report) for report in (("t",), ("t", "g")))
+    assert both.jobs() == alone.jobs() | {"gain": 1}
+    assert set(both.outputs) - set(alone.outputs) == {f"figures/g.{kind}" for kind in ("svg", "png", "csv")}
+    spec = both.gains_spec("g")
+    assert spec.rows == both.table_spec("t").rows
+    assert [(row.block, row.label) for row in spec.rows] == [
+        (task, label) for task in ("downstream", "second") for label in ("scratch", "mixed")
+    ]
+    assert (spec.x.text, spec.y.text, spec.against) == ("clean", "acr", "scratch")
+    assert both.page_spec().gains == (spec,)

@@ -150,7 +150,7 @@ def test_a_study_leaves_tables_figures_and_metrics(study: Path) -> None:
     assert set(table["images"]) == {20}
     assert table.loc[table["measure"] == "certified", "value"].between(0, 1).all()
     assert "## Quoted from the paper (Table 3, CIFAR-10)" in (results / "tables" / "table3.md").read_text()
-    for name in ("figure1", "moved", "learned"):
+    for name in ("figure1", "moved", "learned", "gained"):
         assert (results / "figures" / f"{name}.svg").read_text().startswith("<?xml")
         assert (results / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     moved = pd.read_csv(results / "tables" / "moved.csv")
@@ -160,6 +160,9 @@ def test_a_study_leaves_tables_figures_and_metrics(study: Path) -> None:
     assert learned[["row", "seed", "epoch"]].to_numpy().tolist() == [["scratch", 0, 1], ["mixed", 0, 1]]
     page = (results / "report.html").read_text()
     assert all(f'id="chart-{name}"' in page for name in ("table3", "pair", "figure1", "moved", "learned", "training"))
+    gained = pd.read_csv(results / "figures" / "gained.csv")
+    assert gained["start"].tolist() == ["mixed"]
+    assert "Over scratch." in page
     metrics = json.loads((results / "metrics" / "pair.json").read_text())
     assert set(metrics) == {"layer_norm/clean@downstream", "layer_norm/mixed@upstream/clean@downstream"}
     first, second = (
@@ -181,8 +184,8 @@ def test_a_study_leaves_tables_figures_and_metrics(study: Path) -> None:
 
 
 PAGE = {"report": 1, "all": 1}
-BELOW_CERTIFY = {"evaluate": 4, "finish": 2, "table": 2, "figure": 1} | PAGE
-EVERY_REPORT = {"table": 2, "figure": 1, "shift": 1, "course": 1, "training": 1} | PAGE
+BELOW_CERTIFY = {"evaluate": 4, "finish": 2, "table": 2, "figure": 1, "gain": 1} | PAGE
+EVERY_REPORT = {"table": 2, "figure": 1, "shift": 1, "course": 1, "gain": 1, "training": 1} | PAGE
 
 
 @pytest.mark.parametrize(
@@ -229,6 +232,9 @@ EVERY_REPORT = {"table": 2, "figure": 1, "shift": 1, "course": 1, "training": 1}
         pytest.param("tables/tiny.yaml", "How far.", "How far?", {"shift": 1} | PAGE, id="caption of a shift"),
         pytest.param(
             "tables/tiny.yaml", "metric: score", "metric: loss", {"course": 1} | PAGE, id="metric of a course"
+        ),
+        pytest.param(
+            "tables/tiny.yaml", "x: certified@0\n", "x: certified@0.25\n", {"gain": 1} | PAGE, id="x of gains"
         ),
         pytest.param(STUDY, "shards: 2", "shards: 3", {}, id="shards"),
         pytest.param(STUDY, "shards: 2", "shards: 2\n  processes: 2\n  batch: 7", {}, id="processes, batch"),

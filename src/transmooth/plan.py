@@ -15,7 +15,17 @@ from transmooth.params.datasets import Dataset
 from transmooth.params.present import below
 from transmooth.params.recipes import Evaluation, Recipe
 from transmooth.params.study import CertifyParams, Params, Schedule
-from transmooth.params.tables import TASK, CourseReport, Evaluated, Figure, Row, ShiftReport, Table, parse_column
+from transmooth.params.tables import (
+    TASK,
+    CourseReport,
+    Evaluated,
+    Figure,
+    GainsReport,
+    Row,
+    ShiftReport,
+    Table,
+    parse_column,
+)
 
 # How a job is carried out, not what it computes: never in a spec.
 _NOT_SPEC = {"checkpoint_seconds"}
@@ -78,6 +88,7 @@ class Plan:
         self.figures: dict[str, Figure] = {name: tables.figures[name] for name in reported if name in tables.figures}
         self.shifts: dict[str, ShiftReport] = {name: tables.shifts[name] for name in reported if name in tables.shifts}
         self.courses: dict[str, CourseReport] = {n: tables.courses[n] for n in reported if n in tables.courses}
+        self.gains: dict[str, GainsReport] = {name: tables.gains[name] for name in reported if name in tables.gains}
 
     # ------------------------------------------------------------------------------------------ tables -> runs
     def rows(self, report: str) -> tuple[Row, ...]:
@@ -88,7 +99,7 @@ class Plan:
             return self.shifts[report].rows
         if report in self.courses:
             return self.courses[report].rows
-        table = self.tables[report]
+        table = self.tables[self.gains[report].table if report in self.gains else report]
         fixed = tuple(row for row in table.rows if not _has_task(row))
         return fixed + tuple(_of_task(row, task) for task in table.tasks for row in table.rows if _has_task(row))
 
@@ -232,9 +243,9 @@ class Plan:
         trained = [f"train/{path}/{file}" for path in self.runs for file in TRAINED]
         records = {self.records(run, name): self.shard_files(run, name) for run, name in self.evaluations}
         tables = [f"tables/{name}.{kind}" for name in [*self.tables, *self.shifts] for kind in ("csv", "md")]
-        drawn = [*self.figures, *self.shifts, *self.courses]
+        drawn = [*self.figures, *self.shifts, *self.courses, *self.gains]
         pictures = [f"figures/{name}.{kind}" for name in drawn for kind in ("svg", "png")]
-        curves = [f"figures/{name}.csv" for name in [*self.figures, *self.courses]]
+        curves = [f"figures/{name}.csv" for name in [*self.figures, *self.courses, *self.gains]]
         metrics = [f"metrics/{name}.json" for name in self.tables]
         reports = [*tables, *pictures, *curves, *metrics, "metrics/training.csv", "report.html"]
         return {name: [] for name in trained} | records | {name: [] for name in reports}
@@ -250,6 +261,7 @@ class Plan:
             "figure": len(self.figures),
             "shift": len(self.shifts),
             "course": len(self.courses),
+            "gain": len(self.gains),
             "training": 1,
             "report": 1,
         }
@@ -328,6 +340,17 @@ class Plan:
         rows = self._row_specs(name, report.rows)
         return specs.CourseReportSpec(rows=rows, name=name, **report.model_dump(include={"title", "caption", "metric"}))
 
+    def gains_spec(self, name: str) -> specs.GainsReportSpec:
+        """What a figure of gains compares."""
+        report = self.gains[name]
+        return specs.GainsReportSpec(
+            name=name,
+            x=specs.ColumnSpec(**parse_column(report.x).model_dump()),
+            y=specs.ColumnSpec(**parse_column(report.y).model_dump()),
+            rows=self._row_specs(name, self.rows(name)),
+            **report.model_dump(include={"title", "caption", "against"}),
+        )
+
     def page_spec(self) -> specs.PageSpec:
         """What the page of the study shows: every report, training and record of it."""
         return specs.PageSpec(
@@ -336,6 +359,7 @@ class Plan:
             figures=tuple(map(self.figure_spec, self.figures)),
             shifts=tuple(map(self.shift_spec, self.shifts)),
             courses=tuple(map(self.course_spec, self.courses)),
+            gains=tuple(map(self.gains_spec, self.gains)),
             trainings=tuple(f"train/{path}" for path in self.runs),
             records=tuple(self._records_spec(run, name) for run, name in self.evaluations),
         )

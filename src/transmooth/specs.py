@@ -263,6 +263,18 @@ class CourseReportSpec(Spec):
     rows: tuple[RowSpec, ...]
 
 
+class GainsReportSpec(Spec):
+    """A figure of gains in one column over gains in another; `against` is the label that they are over."""
+
+    name: str
+    title: str
+    caption: str
+    x: ColumnSpec
+    y: ColumnSpec
+    against: str
+    rows: tuple[RowSpec, ...]
+
+
 class PageSpec(Spec):
     """The page of a study: all that it reports, its trainings (folders) and its records."""
 
@@ -271,5 +283,6 @@ class PageSpec(Spec):
     figures: tuple[FigureSpec, ...]
     shifts: tuple[ShiftReportSpec, ...]
     courses: tuple[CourseReportSpec, ...] = ()
+    gains: tuple[GainsReportSpec, ...] = ()
     trainings: tuple[str, ...]
     records: tuple[RecordsSpec, ...]

@@ -89,6 +89,7 @@ def specs(plan: Plan) -> list[str]:
         *map(plan.figure_spec, plan.figures),
         *map(plan.shift_spec, plan.shifts),
         *map(plan.course_spec, plan.courses),
+        *map(plan.gains_spec, plan.gains),
     ]
     return [*made, *(spec.text for spec in reports), plan.page_spec().text]
 

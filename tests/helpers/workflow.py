@@ -31,7 +31,7 @@ TINY: dict[str, Any] = {
     "schedules": {"pretrain": _SCHEDULE | {"processes": 2}, "finetune": _SCHEDULE | {"lr": [0.002]}},
     "evaluate": ["certify"],
     "certify": {"n0": 20, "n": 100, "alpha": 0.01, "images": 20, "shards": 2},
-    "report": ["table3", "pair", "figure1", "moved", "learned"],
+    "report": ["table3", "pair", "figure1", "moved", "learned", "gained"],
 }
 SCRATCH, MIXED = ["clean@downstream"], ["mixed@upstream", "clean@downstream"]
 ROWS = [{"label": "scratch", "train": SCRATCH}, {"label": "mixed", "train": MIXED}]
@@ -56,6 +56,16 @@ TABLES: dict[str, Any] = {
         }
     },
     "courses": {"learned": {"title": "Learned", "caption": "How.", "metric": "score", "rows": ROWS}},
+    "gains": {
+        "gained": {
+            "title": "G",
+            "caption": "C",
+            "table": "pair",
+            "x": "certified@0",
+            "y": "certified@0.25",
+            "against": "scratch",
+        }
+    },
     "shifts": {"moved": {"title": "Moved", "caption": "How far.", "rows": [ROWS[1] | {"evaluate": ["shift"]}]}},
 }
 

@@ -29,15 +29,17 @@ MORE = {
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study with a report of each kind: `tables.t`, `figures.f`, `shifts.s` and `courses.c`."""
+    """A study with a report of each kind: `tables.t`, `figures.f`, `shifts.s`, `courses.c` and `gains.g`."""
     base = copied(tmp_path_factory.mktemp("small"))
     figure = {"title": "F", "caption": "C", "panels": [{"title": "P", "rows": [ROW]}]}
     shift = {"title": "S", "caption": "C", "rows": [ROW | {"evaluate": ["shift"]}]}
     course = {"title": "C", "caption": "C", "metric": "score", "rows": [ROW]}
+    gain = {"title": "G", "caption": "C", "table": "t", "x": "certified@0.25", "y": "certified@0.25", "against": "x"}
     reports = {"tables": {"t": TABLE}, "figures": {"f": figure}, "shifts": {"s": shift}, "courses": {"c": course}}
+    reports["gains"] = {"g": gain}
     for key, value in reports.items():
         edit(base, "tables/mixed_noise", key, value)
-    edit(base, "studies/smoke", "report", ["t", "f", "s", "c"])
+    edit(base, "studies/smoke", "report", ["t", "f", "s", "c", "g"])
     for name, entry in MORE.items():
         edit(base, "recipes", f"evaluations.{name}", entry)
     edit(base, "recipes", "recipes.nothing", {"epochs": 0})
@@ -199,6 +201,16 @@ FAULTS: list[tuple[str, Any, str]] = [
         r"shifts.s.rows\[0\].train: should have two stages or more: the shift",
     ),
     ("shifts.s.rows", [{"label": "x", "files": FILES}], r"shifts.s.rows\[0\].train: should have two stages or more"),
+    # --------------------------------------------------------------------------------------------------------- gains
+    ("gains.g.table", "gone", rf"{FILE}: gains.g.table: table 'gone' is not in tables, which has t"),
+    ("gains.g.x", "acr", rf"{FILE}: gains.g.x: should be a column of t \(clean, certified@0.25\), found 'acr'"),
+    ("gains.g.y", "certified@0.5", rf"{FILE}: gains.g.y: should be a column of t .*, found 'certified@0.5'"),
+    ("gains.g.against", "scratch", rf"{FILE}: gains.g.against: should be a row \(x\), found 'scratch'"),
+    (
+        "tables.t.rows",
+        [ROW, ROW | {"label": "z", "block": "b"}],
+        r"gains.g.against: should be a row of the block 'b' \(z\)",
+    ),
     # ------------------------------------------------------------------------------------------------------- courses
     ("courses.c.metric", "train full", rf"{FILE}: courses.c.metric: String should match pattern .*'train full'"),
     ("courses.c.metric", ..., rf"{FILE}: courses.c.metric: missing"),

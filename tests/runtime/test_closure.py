@@ -36,6 +36,7 @@ ATTACKS = [
 ]
 TABLES = [*ROWS, "report/cells.py", "report/measures.py", "report/tables.py"]
 SHIFTS = [*TABLES, "report/figures.py", "report/shift.py"]
+GAINS = [*ROWS, "report/cells.py", "report/figures.py", "report/gains.py", "report/measures.py"]
 COURSES = [*ROWS, "report/courses.py", "report/figures.py", "report/training.py"]
 
 JOBS: dict[str, tuple[list[str], list[str]]] = {
@@ -97,12 +98,14 @@ JOBS: dict[str, tuple[list[str], list[str]]] = {
     "figure": (["report.figures"], [*ROWS, "report/figures.py"]),
     "shift": (["report.shift"], SHIFTS),
     "course": (["report.courses"], COURSES),
+    "gain": (["report.gains"], GAINS),
     "training": (["report.training"], [*CARD, "report/__init__.py", "report/training.py"]),
     "report": (
         ["report.page.study", "report/page/report.html", "report/page/report.css", "report/page/report.js"],
         [
             *SHIFTS,
             *COURSES,
+            *GAINS,
             # The pictures of test images, and what a denoiser leaves of them.
             *("checkpoint/weights.py", *DENOISERS, *NETWORKS),
             *("data/augment.py", "data/loader.py", "data/sources/imagefolder.py", "loading/__init__.py"),

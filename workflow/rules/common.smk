@@ -85,6 +85,7 @@ wildcard_constraints:
     figure="|".join(PLAN.figures) or "none",
     shift="|".join(PLAN.shifts) or "none",
     course="|".join(PLAN.courses) or "none",
+    gain="|".join(PLAN.gains) or "none",
 
 
 localrules:

@@ -86,6 +86,26 @@ rule course:
         "python -m transmooth job course --spec {params.spec:q} --results . --out figures/{wildcards.course} >{log} 2>&1"
 
 
+rule gain:
+    input:
+        records=lambda wildcards: records_of(wildcards.gain),
+        cards=lambda wildcards: cards_of(wildcards.gain),
+        logs=lambda wildcards: PLAN.logs_of(wildcards.gain, ROOT),
+    output:
+        svg=report("figures/{gain}.svg", category="Figures", caption="../report/gain.rst", labels={"figure": "{gain}"}),
+        png="figures/{gain}.png",
+        csv="figures/{gain}.csv",
+    log:
+        "logs/gain/{gain}.log",
+    localrule: True
+    params:
+        spec=lambda wildcards: PLAN.gains_spec(wildcards.gain).text,
+        code=digest("report.gains"),
+    shell:
+        "python -m transmooth job gain --spec {params.spec:q} --results . --base ../.. --out figures/{wildcards.gain}"
+        " >{log} 2>&1"
+
+
 rule training:
     input:
         metrics=[f"train/{path}/metrics.jsonl" for path in PLAN.runs],
@@ -105,7 +125,7 @@ rule training:
 rule report:
     input:
         tables=expand("tables/{table}.csv", table=[*PLAN.tables, *PLAN.shifts]),
-        courses=expand("figures/{course}.csv", course=PLAN.courses),
+        courses=expand("figures/{course}.csv", course=[*PLAN.courses, *PLAN.gains]),
         records=[PLAN.records(run, evaluation) for run, evaluation in PLAN.evaluations],
         cards=[f"train/{path}/model.json" for path in PLAN.runs],
         training="metrics/training.csv",
@@ -137,7 +157,7 @@ for name in [*PLAN.tables, *PLAN.shifts]:
         localrule: True
 
 
-for name in [*PLAN.figures, *PLAN.courses]:
+for name in [*PLAN.figures, *PLAN.courses, *PLAN.gains]:
 
     rule:
         name:

@@ -190,6 +190,21 @@ def course(
 
 
 @app.command()
+def gain(
+    spec: Spec,
+    results: Results,
+    base: Base,
+    out: Annotated[Path, typer.Option(help="What to write, without .svg, .png and .csv.")],
+) -> None:
+    """Draw what starts gain over another one, by task."""
+    from transmooth.report.gains import write_gains
+    from transmooth.specs import GainsReportSpec
+
+    with guard.exclusive(out):
+        write_gains(GainsReportSpec.of(spec), results, base, out)
+
+
+@app.command()
 def training(runs: list[Path], out: Out) -> None:
     """Collect the training curves of checkpoint folders."""
     from transmooth.report.training import write_training

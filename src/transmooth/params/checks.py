@@ -16,7 +16,7 @@ from transmooth.params.values import Measure
 RECIPES = "params/recipes.yaml"
 # `snakemake NAME` makes a report, or is one of these.
 RULES = ["all", "data", "prepare", "train", "evaluate", "finish"]
-RULES += ["table", "figure", "shift", "course", "training", "report"]
+RULES += ["table", "figure", "shift", "course", "gain", "training", "report"]
 
 
 def faults(params: Params, published: Path) -> list[str]:
@@ -31,6 +31,7 @@ def faults(params: Params, published: Path) -> list[str]:
         *_reports(params, published),
         *_columns(params),
         *_courses(params),
+        *_gains(params),
         *_curves(params),
     ]
     return list(dict.fromkeys(found))  # what several rows share is one fault
@@ -64,7 +65,7 @@ def _study(params: Params) -> Iterator[str]:
         yield from _known(
             name, params.recipes.evaluations, f"{file}: evaluate[{at}]", "evaluation", f"{RECIPES}: evaluations"
         )
-    known = params.tables.tables | params.tables.figures | params.tables.shifts | params.tables.courses
+    known = {name: report for reports in params.tables.reports.values() for name, report in reports.items()}
     for at, name in enumerate(study.report):
         yield from _known(name, known, f"{file}: report[{at}]", "report", tables)
 
@@ -279,7 +280,7 @@ def _reports(params: Params, published: Path) -> Iterator[str]:
     """Rows that cannot be told apart, or joined with the paper's."""
     tables, file = params.tables, f"params/tables/{params.study.tables}.yaml"
     keys = _published_rows(published)
-    names = [*tables.tables, *tables.figures, *tables.shifts, *tables.courses]
+    names = [name for reports in tables.reports.values() for name in reports]
     yield from (f"{file}: {name}: names two reports" for name in sorted({n for n in names if names.count(n) > 1}))
     yield from (f"{file}: {name}: is a rule of the workflow; choose another name" for name in names if name in RULES)
     papers = sorted({paper for paper, _ in keys})
@@ -349,6 +350,26 @@ def _courses(params: Params) -> Iterator[str]:
                 recipe = params.recipes.recipes.get(each.train[-1].split("@")[0])
                 if recipe is not None and recipe.epochs == 0:
                     yield f"{where}: {each.train[-1]} trains nothing, so it has no course"
+
+
+def _gains(params: Params) -> Iterator[str]:
+    """Figures of gains of what their table does not have."""
+    for name, report in params.tables.gains.items():
+        where = f"params/tables/{params.study.tables}.yaml: gains.{name}"
+        yield from _known(report.table, params.tables.tables, f"{where}.table", "table", "tables")
+        if (table := params.tables.tables.get(report.table)) is None:
+            continue
+        if name in params.study.report and report.table not in params.study.report:
+            yield f"params/studies/{params.name}.yaml: report: {name} needs {report.table} there"
+        for key, text in (("x", report.x), ("y", report.y)):
+            if text not in table.columns:
+                known = ", ".join(table.columns)
+                yield f"{where}.{key}: should be a column of {report.table} ({known}), found {text!r}"
+        for block in dict.fromkeys(row.block for row in table.rows):
+            labels = [row.label for row in table.rows if row.block == block]
+            if report.against not in labels:
+                place = f" of the block {block!r}" if block else ""
+                yield f"{where}.against: should be a row{place} ({', '.join(labels)}), found {report.against!r}"
 
 
 def _kinds(params: Params, row: Row) -> set[str]:

@@ -172,6 +172,21 @@ class CourseReport(Model):
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
 
 
+class GainsReport(Model):
+    """A figure of what each row of a table gains over the one that is called `against`, by block.
+
+    table: of the same file; its blocks, such as its tasks, are the points, its labels the groups of points.  x, y: two
+    of its columns.
+    """
+
+    title: str
+    caption: str
+    table: Name
+    x: str
+    y: str
+    against: str
+
+
 class Tables(Model):
     """The whole file.  paper: what params/published.csv calls the paper."""
 
@@ -180,6 +195,12 @@ class Tables(Model):
     figures: dict[Name, Figure] = Field(default={})
     shifts: dict[Name, ShiftReport] = Field(default={})
     courses: dict[Name, CourseReport] = Field(default={})
+    gains: dict[Name, GainsReport] = Field(default={})
+
+    @property
+    def reports(self) -> dict[str, Mapping[str, Model]]:
+        """Its reports by kind, each by name."""
+        return {kind: getattr(self, kind) for kind in ("tables", "figures", "shifts", "courses", "gains")}
 
     def placed_rows(self) -> Iterator[tuple[str, str, Row]]:
         """Yield each row with the name of its report and its place in the file."""

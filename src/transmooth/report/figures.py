@@ -17,6 +17,7 @@ matplotlib.rcParams["svg.hashsalt"] = "transmooth"  # element names in the SVG w
 import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by colour-blind readers
+MARKERS = ("o", "s", "^", "D", "v", "P")
 POINTS = 201
 ORACLE = "oracle over σ"
 
@@ -54,6 +55,27 @@ def line_chart(title: str, panels: Sequence[tuple[str, pd.DataFrame]], x: str, y
     axes[0][0].set(ylabel=y)
     if all((frame.min() >= 0).all() for _, frame in panels):  # a score may be below
         axes[0][0].set(ylim=(0, None))
+    _save(figure, title, out)
+
+
+def scatter_chart(
+    title: str,
+    groups: Sequence[tuple[str, Floats, Floats, tuple[Sequence[float], Sequence[float]] | None]],
+    x: str,
+    y: str,
+    out: Path,
+) -> None:
+    """Write `out`.svg and `out`.png: points of each (name, x, y, line), and its line, x and y, where it has one."""
+    figure, axis = plt.subplots(figsize=(5.2, 4.2))
+    for (name, xs, ys, line), color, marker in zip(groups, COLORS * len(groups), MARKERS * len(groups), strict=False):
+        axis.scatter(xs, ys, s=28, color=color, marker=marker, label=name)
+        if line is not None:
+            axis.plot(*line, color=color, linewidth=1)
+    for draw in (axis.axhline, axis.axvline):  # nothing gained
+        draw(0, color="black", linewidth=0.6)
+    axis.set(xlabel=x, ylabel=y)
+    axis.grid(alpha=0.25)
+    axis.legend(frameon=False, fontsize=8)
     _save(figure, title, out)
 
 

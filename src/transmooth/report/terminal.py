@@ -14,7 +14,7 @@ def show_results(plan: Plan, root: Path) -> None:
 
     root: the checkout.
     """
-    show(Path.cwd(), [*plan.tables, *plan.shifts], [*plan.figures, *plan.shifts, *plan.courses])
+    show(Path.cwd(), [*plan.tables, *plan.shifts], [*plan.figures, *plan.shifts, *plan.courses, *plan.gains])
     for manifest in filter(Path.is_file, (root / plan.prepared(dataset) for dataset in plan.datasets)):
         if note := shared_images(manifest):
             print(f"note: {note}")

@@ -26,6 +26,7 @@ class Section:
     """A report of a study: a heading, what it says in words, a table for tables, a chart for curves, its files.
 
     columns, sigma_columns: headings of the table and of the one at each sigma.  best_in_paper: by column.
+    picture: a data URI, of a figure without a chart.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Section:
     lower_bounds: bool = False
     plain: tuple[Sequence[str], Sequence[Sequence[str]]] | None = None
     chart: Mapping[str, Any] | None = None
+    picture: str = ""
     links: Sequence[str] = ()
 
 

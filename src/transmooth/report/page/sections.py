@@ -1,6 +1,7 @@
 """The sections of a page: tables beside the paper's, curves, shifts, courses, trainings."""
 
 import math
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from transmooth.report import courses, shift
+from transmooth.report import courses, gains, shift
 from transmooth.report.accuracy import Floats, RowResult, read_row
 from transmooth.report.cells import cells, shown
 from transmooth.report.figures import ORACLE, curves
@@ -29,7 +30,7 @@ from transmooth.report.tables import (
     read_published,
     title,
 )
-from transmooth.specs import ColumnSpec, CourseReportSpec, FigureSpec, ShiftReportSpec, TableSpec
+from transmooth.specs import ColumnSpec, CourseReportSpec, FigureSpec, GainsReportSpec, ShiftReportSpec, TableSpec
 
 STEP = 0.0125  # of the radii of a curve: a fraction of the radii that tables show, so that hovering finds those
 POINTS = 130
@@ -205,6 +206,29 @@ def course_section(spec: CourseReportSpec, results: Path) -> Section:
         spec.caption,
         notes=f"Mean of {seeds} seeds." if seeds > 1 else "",
         chart=charts.chart(mean, title=spec.title, x="epoch", y=courses.label(spec.metric), percent=False, step=False),
+        links=[f"{path}.{kind}" for kind in ("svg", "png", "csv")],
+    )
+
+
+def gains_section(spec: GainsReportSpec, results: Path) -> Section:
+    """Return a figure of gains: its points as a table, the line of each start in words."""
+    path = f"figures/{spec.name}"
+    points = pd.read_csv(results / f"{path}.csv")
+    lines = [
+        f"{fit.start}: mean {fit.mean_x:+.1f} and {fit.mean_y:+.1f} over {fit.tasks} tasks"
+        + ("" if math.isnan(fit.r_squared) else f", line y = {fit.slope:.2f} x {fit.intercept:+.2f}")
+        + ("" if math.isnan(fit.r_squared) else f" with R² = {fit.r_squared:.2f}")
+        for fit in gains.fit_lines(points).itertuples()
+    ]
+    head = ["task", "start", gains.gain_of(spec.x), gains.gain_of(spec.y)]
+    rows = [[each.task, each.start, f"{each.x:+.1f}", f"{each.y:+.1f}"] for each in points.itertuples()]
+    return Section(
+        spec.name,
+        spec.title,
+        spec.caption,
+        notes=f"Over {spec.against}. {'; '.join(lines)}.",
+        plain=(head, rows),
+        picture=f"data:image/svg+xml;base64,{b64encode((results / f'{path}.svg').read_bytes()).decode()}",
         links=[f"{path}.{kind}" for kind in ("svg", "png", "csv")],
     )
 

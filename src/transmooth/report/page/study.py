@@ -21,6 +21,7 @@ from transmooth.report.page.provenance import (
 from transmooth.report.page.sections import (
     course_section,
     figure_section,
+    gains_section,
     shift_section,
     table_section,
     training_section,
@@ -41,6 +42,7 @@ def write_report(
     figures = [figure_section(figure, results, base) for figure in spec.figures]
     figures += [shift_section(shift, results) for shift in spec.shifts]
     figures += [course_section(course, results) for course in spec.courses]
+    figures += [gains_section(gain, results) for gain in spec.gains]
     galleries = [gallery(name, folder, certified, results) for name, folder in sorted(data.items())]
     page = Page(
         title=f"Study {spec.study}",
