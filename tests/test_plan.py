@@ -477,3 +477,12 @@ def test_gains_are_of_the_rows_of_their_table_for_each_task() -> None:
     ]
     assert (spec.x.text, spec.y.text, spec.against) == ("clean", "acr", "scratch")
     assert both.page_spec().gains == (spec,)
+
+
+def test_a_table_without_tasks_has_those_of_its_study() -> None:
+    row = {"label": "a", "train": ("clean@task",)}
+    table = {"title": "", "caption": "", "columns": ("clean",), "rows": (row,)}
+    tables = {"none": table, "one": table | {"tasks": ("downstream",)}}
+    plan = changed(tables={"tables": tables}, study__report=tuple(tables), study__tasks=("second", "downstream"))
+    blocks = {name: [row.block for row in plan.table_spec(name).rows] for name in tables}
+    assert blocks == {"none": ["second", "downstream"], "one": ["downstream"]}

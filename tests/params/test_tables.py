@@ -277,12 +277,12 @@ FAULTS: list[tuple[str, Any, str]] = [
     (
         "tables.t.rows",
         row(train=["mixed@upstream", "clean@task"]),
-        r"tables.t.rows\[0\].train\[1\]: the role 'task' stands for each of a table's `tasks`, and there are none",
+        r"tables.t.rows\[0\].train\[1\]: the role 'task' stands for each of a table's `tasks`, or the study's, and there",
     ),
     (
         "figures.f.panels.0.rows.0.train",
         ["clean@task"],
-        r"figures.f.panels\[0\].rows\[0\].train\[0\]: the role 'task' stands for each of a table's `tasks`, and",
+        r"figures.f.panels\[0\].rows\[0\].train\[0\]: the role 'task' stands for each of a table's `tasks`, or",
     ),
     (
         "tables.t",

@@ -61,6 +61,8 @@ def _study(params: Params) -> Iterator[str]:
     yield from _known(
         study.network.default, params.recipes.networks, f"{file}: network.default", "network", f"{RECIPES}: networks"
     )
+    for task in study.tasks:
+        yield from _known(task, study.roles, f"{file}: tasks", "role", f"{file}: roles")
     for at, name in enumerate(study.evaluate):
         yield from _known(
             name, params.recipes.evaluations, f"{file}: evaluate[{at}]", "evaluation", f"{RECIPES}: evaluations"
@@ -237,8 +239,8 @@ def _role(params: Params, table: Table | None, role: str, where: str) -> Iterato
     roles = f"params/studies/{params.name}.yaml: roles"
     if role != TASK:
         yield from _known(role, params.study.roles, where, "role", roles)
-    elif table is None or not table.tasks:
-        yield f"{where}: the role {TASK!r} stands for each of a table's `tasks`, and there are none"
+    elif table is None or not params.tasks_of(table):
+        yield f"{where}: the role {TASK!r} stands for each of a table's `tasks`, or the study's, and there are none"
     else:
         for task in table.tasks:
             yield from _known(task, params.study.roles, where.rpartition(".rows")[0] + ".tasks", "role", roles)

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from transmooth.params.datasets import Dataset
 from transmooth.params.recipes import Recipes
-from transmooth.params.tables import Evaluated, Tables
+from transmooth.params.tables import Evaluated, Table, Tables
 from transmooth.params.values import (
     Count,
     Dtype,
@@ -131,7 +131,8 @@ class Study(Model):
 
     tables: the file of params/tables that the study takes its reports from.  denoiser: of recipes whose denoiser is
     `default`.  options: of objectives, by name, where a recipe does not say.  evaluate: what rows that name no
-    evaluations are evaluated by.  seeds_of: of reports whose seeds are others.  certify: how much of the evaluations of
+    evaluations are evaluated by.  tasks: roles that `task` stands for in tables that name none themselves.
+    seeds_of: of reports whose seeds are others.  certify: how much of the evaluations of
     that kind.
     """
 
@@ -140,6 +141,7 @@ class Study(Model):
     denoiser: RunText | None = None
     options: dict[Name, dict[str, JsonValue]] = Field(default={})
     roles: dict[Name, Role]
+    tasks: Annotated[tuple[Name, ...], AfterValidator(unique)] = ()
     seeds: Seeds
     seeds_of: dict[Name, Seeds] = Field(default={})
     schedules: dict[Name, Schedule]
@@ -162,6 +164,10 @@ class Params(Model):
     datasets: dict[Name, Dataset]
     tables: Tables
     study: Study
+
+    def tasks_of(self, table: Table) -> tuple[Name, ...]:
+        """Return the roles that `task` stands for in a table: its own, or the study's."""
+        return table.tasks or self.study.tasks
 
     def evaluations_of(self, report: str, each: Evaluated) -> tuple[Name, ...]:
         """Return the names of what looks at a run of a report's row: its own, or the study's; none in a course."""

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from transmooth.params.values import Measure, Model, Name, Positive, StageText, unique
 
-TASK = "task"  # the role that stands for each of a table's `tasks`
+TASK = "task"  # the role that stands for each of a table's or the study's `tasks`
 # The kinds of evaluation whose records a measure can be computed from; none: the run's card has it.
 KINDS: dict[Measure, tuple[str, ...]] = {
     "clean": (),
@@ -119,7 +119,8 @@ class Table(Model):
     """A table.
 
     published: what the paper calls its own.  brackets: `natural` prints the same curve at radius 0 in front of a
-    certified accuracy.  tasks: roles; a row with the role `task` is there for each of them, under its name.
+    certified accuracy.  tasks: roles, the study's where there are none; a row with the role `task` is there for
+    each of them, under its name.
     """
 
     title: str
