@@ -277,7 +277,7 @@ FAULTS: list[tuple[str, Any, str]] = [
     (
         "tables.t.rows",
         row(train=["mixed@upstream", "clean@task"]),
-        r"tables.t.rows\[0\].train\[1\]: the role 'task' stands for each of a table's `tasks`, or the study's, and there",
+        r"tables.t.rows\[0\].train\[1\]: the role 'task' stands for each of a table's `tasks`, or the study's, and",
     ),
     (
         "figures.f.panels.0.rows.0.train",

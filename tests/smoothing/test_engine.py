@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from tests.helpers.smoothing import Linear, image
 from transmooth.smoothing import engine
 from transmooth.smoothing.decision import ESTIMATION
-from transmooth.smoothing.engine import Engine, prepare
+from transmooth.smoothing.deploy import deploy
+from transmooth.smoothing.engine import Engine, Timings, prepare
 from transmooth.smoothing.sampler import Sampler
 
 pytestmark = pytest.mark.usefixtures("memory")
@@ -128,6 +129,29 @@ def test_a_network_is_timed_once(images: Tensor) -> None:
     assert Slow.calls - calls <= 3  # those that compare the copy with the model
     assert prepare(Slow(), images[:, :, :3], 0.5, 20_000, engine="eager").name == "eager"
     assert Slow.calls - calls > 10  # other images are other work
+
+
+def test_candidates_take_turns(images: Tensor, tmp_path: Path) -> None:
+    order: list[str] = []
+
+    def slow_at_first(name: str, calls: int) -> engine.Run:
+        def run(noisy: Tensor) -> Tensor:
+            order.append(name)
+            time.sleep(0.05 if order.count(name) <= calls else 1e-3)  # as beside other work
+            return network(noisy)
+
+        return run
+
+    network = deploy(Linear(0.0).eval(), "fp32", images.permute(0, 2, 3, 1))
+    timings = Timings(tmp_path / "known.json", network, images[0])
+    timings.networks = {"eager": slow_at_first("a", 4), "b": slow_at_first("b", 0)}
+    a, b = timings.in_turns([("eager", 8), ("b", 8)])
+    assert "".join(order[-2 * engine.ROUNDS :]) == "ab" * engine.ROUNDS
+    assert max(a, b) < 0.05
+    order.clear()
+    assert timings.in_turns([("b", 8), ("eager", 8)]) == [b, a]
+    assert Timings(tmp_path / "known.json", network, images[0]).seconds("b", 8) == b
+    assert order == []
 
 
 def test_a_damaged_memory_is_made_anew(memory: Path, images: Tensor) -> None:

@@ -32,7 +32,7 @@ EXAMPLES = 4  # images on which a deployed network is compared with the given on
 USUAL = {"cpu": 256, "cuda": 1024}  # the batch where a timing is not worth its time
 LONGEST = 1.0  # seconds that one batch may take
 NEAR = 1.03  # a smaller batch is as good as the best one when it takes no more than so many times its time
-RUNS = 3  # the fastest counts, whatever else the machine does; of a batch that takes longer than LONGEST the first
+ROUNDS = 5  # in which candidates take turns; the fastest counts; what takes longer than LONGEST is run once
 SMALL = 5.0  # seconds of work below which no more is timed than a FEW images
 WORTH = 90.0  # seconds of work from which compiling is tried
 GAIN = 1.05  # how many times faster an engine must be than a simpler one
@@ -137,7 +137,8 @@ def choose(
 class Timings:
     """The seconds that a batch takes, by engine and batch: measured once, and remembered in a file.
 
-    networks: by engine.  What does not compile, or to another function, takes infinitely long.
+    networks: by engine.  What does not compile, or to another function, takes infinitely long.  What is to be compared
+    takes turns: other work on the machine, which comes and goes, then slows all of it.
     """
 
     def __init__(self, path: Path, network: Deployed, image: Tensor) -> None:
@@ -146,17 +147,33 @@ class Timings:
         for engine, options in COMPILERS.get(image.device.type, {}).items():
             self.networks[engine] = torch.compile(network, dynamic=False, **options)  # at its first batch
         self.known: dict[str, float] = {}
+        self.first: dict[tuple[str, int], float] = {}  # of those that this process has warmed up
         with suppress(OSError, ValueError, TypeError, AttributeError):  # not there, or no timings
             self.known = {name: float(seconds) for name, seconds in json.loads(path.read_text()).items()}
 
     def seconds(self, engine: str, batch: int) -> float:
         """Return the seconds of one batch."""
-        name = f"{engine} {batch}"
-        if name not in self.known:
-            self.known[name] = self._measure(engine, batch)
+        return self.in_turns([(engine, batch)])[0]
+
+    def in_turns(self, candidates: Sequence[tuple[str, int]]) -> list[float]:
+        """Return the seconds of one batch of each (engine, batch), timed in the same rounds unless all are known."""
+        names = [f"{engine} {batch}" for engine, batch in candidates]
+        if not self.known.keys() >= {*names}:
+            times = [[self.warm(*candidate)] for candidate in candidates]
+            for _ in range(ROUNDS):
+                for (engine, batch), taken in zip(candidates, times, strict=True):
+                    if taken[0] <= LONGEST:
+                        taken.append(self._run(engine, self._noisy(batch)))
+            self.known |= {name: min(taken) for name, taken in zip(names, times, strict=True)}
             with suppress(OSError):  # where nothing can be remembered, each job times by itself
                 files.write_text(self.path, json.dumps(self.known, indent=1, sort_keys=True) + "\n")
-        return self.known[name]
+        return [self.known[name] for name in names]
+
+    def warm(self, engine: str, batch: int) -> float:
+        """Return the seconds of one batch, timed once, after those that are slower than what follows."""
+        if (engine, batch) not in self.first:
+            self.first[engine, batch] = self._measure(engine, batch)
+        return self.first[engine, batch]
 
     def ready(self, engine: str, batch: int) -> Run:
         """Return what runs batches, compiled before the first one is needed."""
@@ -199,24 +216,30 @@ class Timings:
             return math.inf
         finally:
             self.known[f"{engine} first"] = time.perf_counter() - started
-        times = []
-        for _ in range(RUNS):
-            started = time.perf_counter()
-            run(noisy)
-            if noisy.is_cuda:
-                torch.cuda.synchronize()
-            times.append(time.perf_counter() - started)
-        return min(times)
+        return self._run(engine, noisy)
+
+    @torch.no_grad()
+    def _run(self, engine: str, noisy: Tensor) -> float:
+        started = time.perf_counter()
+        self.networks[engine](noisy)
+        if noisy.is_cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter() - started
 
 
 def _best_batch(timings: Timings) -> int:
     """The smallest batch that is NEAR the best, of those that take no longer than LONGEST."""
-    each: dict[int, float] = {}
+    tried: list[int] = []
+    fastest = math.inf
     for batch in BATCHES.get(timings.image.device.type, (256,)):
-        if each and batch * min(each.values()) > LONGEST:
+        if tried and batch * fastest > LONGEST:
             break
-        each[batch] = timings.seconds("eager", batch) / batch
-    return min(batch for batch, seconds in each.items() if seconds <= NEAR * min(each.values()))
+        tried.append(batch)
+        known = timings.known.get(f"eager {batch}")
+        fastest = min(fastest, (timings.warm("eager", batch) if known is None else known) / batch)
+    seconds = timings.in_turns([("eager", batch) for batch in tried])
+    each = {batch: taken / batch for batch, taken in zip(tried, seconds, strict=True)}
+    return min(batch for batch, taken in each.items() if taken <= NEAR * min(each.values()))
 
 
 def _best_engine(timings: Timings, batch: int, evaluations: int) -> EngineName:
@@ -226,7 +249,7 @@ def _best_engine(timings: Timings, batch: int, evaluations: int) -> EngineName:
         mine = timings.seconds(best, batch)
         if mine * evaluations / batch < WORTH or not _has_compiler(timings.image.device.type):
             break
-        theirs = timings.seconds(other, batch)
+        mine, theirs = timings.in_turns([(best, batch), (other, batch)])
         if mine > GAIN * theirs and (mine - theirs) * evaluations / batch > timings.compilation(other):
             best = other
     return best
