@@ -38,8 +38,6 @@ def source(spec: Spec, base: Path) -> Source:
     if unknown := sorted(set(without) - set(classes)):
         raise ValueError(f"without: {first} has no class {unknown[0]!r}; there are {', '.join(classes[:10])}, …")
     classes = tuple(name for name in classes if name not in without)
-    if not classes:
-        raise ValueError(f"without: should leave a class of {first}, leaves none")
     return Source(classes, {split: _images(each, classes) for split, each in folders.items()})
 
 
