@@ -9,7 +9,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-
 from torchvision.transforms.v2 import functional as torchvision
 
 from transmooth.data.augment import (
@@ -103,7 +102,6 @@ class TestSplit:
             np.save(path, np.zeros((11, 4, 4, 3), np.uint8))
         with pytest.raises(ValueError, match=r"test.npy .*Prepare the set again"):
             open_split(tmp_path / "set", "test")
-
 
     def test_small_pictures_are_enlarged_where_they_are_read(self, folder: Path, tmp_path: Path) -> None:
         """By Pillow's filter, as what is stored so; alone as in a batch."""

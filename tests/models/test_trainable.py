@@ -4,7 +4,7 @@ from torch import nn
 
 from tests.conftest import NETWORK
 from transmooth.models.build import build
-from transmooth.models.trainable import TRAINABLE, count_trained, set_train_mode
+from transmooth.models.trainable import count_trained, set_train_mode
 from transmooth.params.values import Trainable
 
 

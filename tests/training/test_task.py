@@ -296,7 +296,7 @@ def test_what_was_pretrained_without_classes_is_refused_until_it_is_finetuned(ma
 
 def test_a_denoiser_has_no_head(digits: Path, made: Path, tmp_path: Path) -> None:
     for network, start in ((UNET, None), (None, made / "unet")):
-        with pytest.raises(ValueError, match="^head: projection is not for a denoiser"):
+        with pytest.raises(ValueError, match=r"^head: projection is not for a denoiser"):
             train(train_spec(**SIMCLR | {"network": network}), digits, tmp_path / "out", start)
 
 

@@ -40,7 +40,10 @@ Options = Annotated[
     Any, typer.Option(parser=json_object, metavar="JSON", help='Of the objective, such as {"copies": 2}.')
 ]
 Augment = Annotated[
-    Any, typer.Option(parser=lambda text: text.split(","), metavar="NAME,…", help="Any of flip, crop, resized_crop, colour, grey.")
+    Any,
+    typer.Option(
+        parser=lambda text: text.split(","), metavar="NAME,…", help="Any of flip, crop, resized_crop, colour, grey."
+    ),
 ]
 Test = Annotated[
     float, typer.Option(min=0.01, max=0.9, help="Share of the images set aside to test with, where none are.")
@@ -150,8 +153,8 @@ def finetune(
     trainable: Annotated[
         Trainable,
         typer.Option(
-            help="The whole network, its last layer, or that and low-rank corrections of a ViT. Statistics of batch norm "
-            "stay with frozen_statistics and head."
+            help="The whole network, its last layer, or that and low-rank corrections of a ViT. Statistics of batch "
+            "norm stay with frozen_statistics and head."
         ),
     ] = "all",
     sigmas: Sigmas = "0",

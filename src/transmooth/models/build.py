@@ -42,7 +42,7 @@ class Network(nn.Module):
 
     @property
     def head(self) -> nn.Module:
-        """The last fully connected layer, or what `reset_head` put in its place: what fixed-feature finetuning trains."""
+        """The last fully connected layer, or one of HEADS: what transfer replaces and fixed features train."""
         head = self.backbone.get_classifier()  # type: ignore[operator]
         assert isinstance(head, nn.Linear | Projection)
         return head

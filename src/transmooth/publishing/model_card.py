@@ -147,7 +147,7 @@ def _made(card: Mapping[str, Any]) -> list[tuple[str, str]]:
     spec, network = card["spec"], card["network"]
     training = spec["schedule"]
     if card["start"]:
-        start = f"the weights of SHA-256 `{card['start']}`; the last layer is new where their classes were others, or none"
+        start = f"the weights of SHA-256 `{card['start']}`; the last layer is new where they had others or no classes"
     elif network.get("weights") == "published":
         start = "timm's weights; the last layer is new where they are for another number of classes"
     else:

@@ -36,7 +36,7 @@ def source(spec: Spec, base: Path) -> Source:
         raise ValueError(f"{first} has no folders: it needs one per class")
     without = spec.get("without") or ()
     if unknown := sorted(set(without) - set(classes)):
-        raise ValueError(f"without: {first} has no class {unknown[0]!r}; there are {', '.join(classes[:10])}, …")
+        raise ValueError(f"without: {first} has no class {unknown[0]!r}; there are {', '.join(classes[:10])}")
     classes = tuple(name for name in classes if name not in without)
     return Source(classes, {split: _images(each, classes) for split, each in folders.items()})
 
