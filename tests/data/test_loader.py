@@ -118,7 +118,7 @@ class TestSplit:
         for stored, image in zip(split.images.transpose(0, 3, 1, 2), images, strict=True):
             for channel, found in zip(stored, image.numpy(), strict=True):  # of floats, which Pillow does not round
                 large = Image.fromarray(channel.astype(np.float32)).resize((24, 24), Image.Resampling.BICUBIC)
-                np.testing.assert_allclose(found, np.clip(large, 0, 255)[1:22, 1:22] / 255, atol=1e-5)
+                np.testing.assert_allclose(found, np.clip(np.asarray(large), 0, 255)[1:22, 1:22] / 255, atol=1e-5)
         assert torch.equal(split[5][0], images[5])
         pixels, _ = split.pixels(range(24))
         assert torch.equal(augment(split.resized(pixels), (), 21, generator()), images)

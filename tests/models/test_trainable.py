@@ -17,7 +17,7 @@ def test_what_a_step_changes(trainable: Trainable, learns: str, moves: bool) -> 
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.ones_(module.weight)  # the last one of a block begins at 0, and nothing before it would learn
-    network.backbone.append_dropout = nn.Dropout()  # type: ignore[assignment]
+    network.backbone.append_dropout = nn.Dropout()
     head = {"backbone.fc.weight", "backbone.fc.bias"}
     weights = {name for name, _ in network.named_parameters()}
     statistics = {name for name, _ in network.named_buffers()} - {"mean", "std"}

@@ -100,7 +100,7 @@ def test_both_views_get_the_images_sigma_and_noise_of_their_own() -> None:
     expected = add_noise(images.flatten(0, 1), sigma.repeat(2), torch.Generator().manual_seed(2))
     assert torch.equal(seen, expected)
     assert torch.equal(seen[[1, 4]], images[:, 1])
-    noise = (seen - images.flatten(0, 1)).unflatten(0, (2, 3))
+    noise = (seen - images.flatten(0, 1)).view(2, 3, 3, 4, 4)
     assert not torch.equal(noise[0, 0], noise[1, 0])
     assert noise[:, 2].std() > 2 * noise[:, 0].std()
 

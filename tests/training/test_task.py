@@ -317,6 +317,6 @@ def test_two_processes_score_what_one_does(digits: Path, made: Path, monkeypatch
     monkeypatch.setattr(loop, "EVALUATION_BATCH", 64)
     network, _ = weights.load_network(made / "simclr")
     task, split = Task(train_spec(**SIMCLR)), open_split(digits, "test")
-    parts = [loop.validate(Rank(rank), task, network, split) for rank in range(2)]  # type: ignore[arg-type]
+    parts = [loop.validate(Rank(rank), task, network, split) for rank in range(2)]
     assert min(parts) > 0
     assert sum(parts) == pytest.approx(loop.validate(Accelerator(cpu=True), task, network, split))

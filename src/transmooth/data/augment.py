@@ -101,7 +101,7 @@ def turn_hue(images: Tensor, turns: Tensor) -> Tensor:
     With h in sixths of a turn, channel c is max − (max − min) clip(min(k, 4 − k), 0, 1), k = (n_c + h) mod 6, where
     n_c is 5, 3, 1 for red, green, blue.
     """
-    red, green, blue = images.split(1, 1)
+    red, green, blue = images.chunk(3, 1)
     high, low = images.amax(1, keepdim=True), images.amin(1, keepdim=True)
     span = high - low
     some = span.where(span > 0, 1)  # grey has no hue, and any will do
@@ -114,7 +114,7 @@ def turn_hue(images: Tensor, turns: Tensor) -> Tensor:
 
 def luminance(images: Tensor) -> Tensor:
     """[B, 3, H, W] → [B, 1, H, W]."""
-    red, green, blue = (share * channel for share, channel in zip(LUMINANCE, images.split(1, 1), strict=True))
+    red, green, blue = (share * channel for share, channel in zip(LUMINANCE, images.chunk(3, 1), strict=True))
     return red + green + blue
 
 
