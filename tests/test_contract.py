@@ -1,6 +1,6 @@
 """The contract holds four papers: one row of each is files and entries, and no edit of plan, rules, loop or checks.
 
-In a throw-away copy of the project.  What does not exist yet (objectives, evaluations, a noise) is a stub
+In a throw-away copy of the project.  What does not exist yet (evaluations, a noise) is a stub
 there, at the places where it will be: a file, a name in params/values.py, a class of params.
 """
 
@@ -17,9 +17,6 @@ import yaml
 from tests.helpers import workflow
 
 # ------------------------------------------------------------------------------------------------------------- stubs
-OBJECTIVE = (
-    "def loss(classifier, view, images, labels, sigma, generator, *, {options}):\n    raise NotImplementedError\n"
-)
 EVALUATION = """
 def run(spec, data, checkpoint, start, out, shard, shards, batch):
     raise NotImplementedError
@@ -28,7 +25,6 @@ def finish(spec, data, parts, out):
     raise NotImplementedError
 """
 FILES = {
-    "objectives/simclr.py": OBJECTIVE.format(options="projection"),
     "evaluation/attack.py": EVALUATION,
     "evaluation/samplewise.py": EVALUATION,
     # Jobs that write what is asked of them: what re-runs what does not depend on it.
@@ -210,8 +206,6 @@ WHAT: dict[str, dict[str, Any]] = {
         "unet": {"name": "unet2d", "options": {"unet": {"block_out_channels": [8, 16], "norm_num_groups": 4}}},
     },
     "recipes": {
-        "simclr": {"objective": "simclr", "views": 2, "options": {"projection": 128}},
-        "adversarial": {"objective": "adversarial", "options": {"epsilon": 0.5, "steps": 3}},
         "denoise": {"objective": "denoise", "sigmas": [0.25, 0.5]},
         "cadis_025": _CADIS | {"sigmas": [0.25], "schedule": "cadis"},
         "cadis_050": _CADIS | {"sigmas": [0.5], "schedule": "cadis"},
@@ -401,6 +395,8 @@ MIXED = "layer_norm/mixed@upstream/samplewise@downstream/0"
 FOOD, CARS = (f"resnet50/simclr@upstream/adversarial@{task}/0" for task in ("food", "cars"))
 CHANGES: list[tuple[str, str, Any, list[str]]] = [
     ("transfer", "recipes.recipes.simclr.views", 3, ["resnet50/simclr@upstream/0"]),
+    ("transfer", "recipes.recipes.simclr.augment", ["flip"], ["resnet50/simclr@upstream/0"]),
+    ("transfer", "datasets.characters.augment", ["flip"], []),  # of which only SimCLR reads, by its own
     ("transfer", "recipes.recipes.adversarial.options", {"epsilon": 1.0}, [FOOD, CARS]),
     ("transfer", "study.attack.steps", 7, [f"evaluate/{run}/autopgd/records.parquet" for run in (FOOD, CARS)]),
     ("transfer", "study.attack.batch", 7, []),

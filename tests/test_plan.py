@@ -11,6 +11,7 @@ from tests.conftest import ROOT
 from tests.helpers.params import SMOKE, STUDIES, changed, with_table
 from transmooth import specs
 from transmooth.params.load import load
+from transmooth.params.study import Params
 from transmooth.plan import Plan, Run, Stage
 
 CLEAN, MIXED = Stage("clean", "downstream"), Stage("mixed", "upstream")
@@ -59,6 +60,8 @@ REPORTS = {"table5", "table6", "figure2", "table2"}
         ({"recipes__recipes__mixed__sigmas": (0.0, 2.0)}, {"pretrain"}),
         ({"recipes__recipes__clean__trainable": "head"}, {"finetune", "scratch"}),
         ({"recipes__recipes__clean__options": {"weight": 2}}, {"finetune", "scratch"}),
+        ({"recipes__recipes__clean__augment": ("flip",)}, {"finetune", "scratch"}),
+        ({"recipes__recipes__clean__head": "projection"}, {"finetune", "scratch"}),
         ({"recipes__recipes__clean__schedule": "pretrain"}, {"finetune", "scratch"}),
         ({"recipes__recipes__clean__denoiser": "batch_norm/mixed@upstream"}, {"finetune", "scratch"}),
         ({"recipes__networks__layer_norm__norm": "instance"}, {"pretrain", "scratch"}),
@@ -66,6 +69,7 @@ REPORTS = {"table5", "table6", "figure2", "table2"}
         ({"recipes__evaluations__shift__images": 3}, {"shift"}),
         ({"datasets__digits__augment": ("flip",)}, {"finetune", "scratch"}),
         ({"datasets__digits__validation": 0.3}, {"prepare"}),
+        ({"datasets__digits__stored": 8, "datasets__digits__resize": 16}, {"prepare"}),
         ({"datasets__digits__sha256": None}, {"prepare"}),
         ({"datasets__digits__published": "MNIST"}, REPORTS),
         ({"tables__paper": "ft-cadis"}, {"table5", "table6"}),
@@ -100,6 +104,36 @@ def test_where_the_study_does_not_say_how_many_images_the_dataset_does() -> None
     spec = changed(study__certify__images=None, datasets__digits__images=77).evaluate_spec(FINETUNED, "certify")
     assert isinstance(spec, specs.CertifySpec)
     assert spec.images == 77
+
+
+def test_a_recipes_augmentations_take_the_place_of_the_datasets() -> None:
+    for own, used in ((None, ("flip",)), (("colour", "grey"), ("colour", "grey")), ((), ())):
+        plan = changed(datasets__digits__augment=("flip",), recipes__recipes__clean__augment=own)
+        assert plan.train_spec(SCRATCH).augment == used
+
+
+def test_keys_that_say_nothing_are_in_no_spec_of_before() -> None:
+    plan = Plan(SMOKE)
+    assert "head" not in json.loads(plan.train_spec(SCRATCH).text)
+    assert "head" not in json.loads(plan.network_spec("layer_norm").text)
+    folders = {"kind": "imagefolder", "root": "x", "splits": {"train": ["train"], "test": ["test"]}}
+    one = {"kind": "onefolder", "root": "x", "test": 0.2, "seed": 0}
+    for source in (folders, one):
+        made = Plan(Params.model_validate(with_source({key: source[key] for key in ("kind", "root")})))
+        prepared = json.loads(made.prepare_spec("digits"))
+        assert prepared["source"] == source
+        assert prepared.keys() == {"source", "size", "stored", "validation", "seed", "sha256"}
+    first = {"kind": "onefolder", "root": "x", "train_per_class": 3}
+    made = Plan(Params.model_validate(with_source(first)))
+    assert json.loads(made.prepare_spec("digits"))["source"] == first
+    assert Params.model_validate(made.params.model_dump(mode="python")) == made.params
+
+
+def with_source(source: dict[str, Any]) -> dict[str, Any]:
+    """The smoke study, with another source of its digits."""
+    content = SMOKE.model_dump(mode="python")
+    content["datasets"]["digits"]["source"] = source
+    return content
 
 
 @pytest.mark.parametrize("study", STUDIES)

@@ -22,6 +22,7 @@ from transmooth.models import build, denoiser, norms
 from transmooth.models import trainable as trainables
 from transmooth.objectives import load_objective
 from transmooth.params import datasets, recipes, study, tables, values
+from transmooth.params.checks import needs
 from transmooth.publishing import model_card
 from transmooth.report import measures
 from transmooth.smoothing import deploy, engine, methods
@@ -54,6 +55,7 @@ SOURCES = kinds(datasets.Dataset.model_fields["source"].annotation)
         (values.Stem, build.STEMS),
         (values.Trainable, trainables.TRAINABLE),
         (values.Trainable, model_card.TRAINED),
+        (values.Head, build.HEADS),
         (values.Noise, noise.SIGMAS),
         (values.BallNorm, ball.BALLS),
         (values.Prediction, denoiser.PREDICTIONS),
@@ -80,6 +82,7 @@ def test_every_closed_choice_is_one_of_these() -> None:
         "Norm",
         "Stem",
         "Trainable",
+        "Head",
         "Noise",
         "BallNorm",
         "Prediction",
@@ -133,7 +136,9 @@ def test_an_objective_is_called_as_its_package_says(name: str) -> None:
     parameters = [*inspect.signature(load_objective(name)).parameters.values()]
     assert [each.name for each in parameters[:6]] == ["classifier", "view", "images", "labels", "sigma", "generator"]
     assert not any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters)  # an option has a name
-    assert recipes.Recipe.model_validate({"objective": name}).objective == name
+    assert recipes.Recipe.model_validate({"objective": name} | needs(name)).objective == name
+    module = import_module(f"transmooth.objectives.{name}")  # whose source the params read
+    assert needs(name) == {"views": getattr(module, "VIEWS", 1), "head": getattr(module, "HEAD", None)}
 
 
 def test_a_kind_of_source_is_a_file_and_an_entry() -> None:

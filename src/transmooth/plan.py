@@ -67,8 +67,9 @@ class Run:
 def prepare_spec(dataset: Dataset) -> dict[str, Any]:
     """Return how a dataset is made, and the hash that it must have."""
     spec = dataset.model_dump(mode="json", exclude={"augment", "images", "published", "fetch"})
-    if dataset.train_per_class is None:
-        del spec["train_per_class"]  # a key that is newer than prepared sets
+    for newer in ("train_per_class", "resize"):  # than prepared sets
+        if spec[newer] is None:
+            del spec[newer]
     return spec | {"stored": dataset.stored or dataset.size}
 
 
@@ -291,14 +292,14 @@ class Plan:
             seed=run.seed,
             network=self.network_spec(run.network) if run.start is None else None,
             schedule=schedule_spec(self.schedule(run)),
-            augment=self.params.datasets[self.dataset(run)].augment,
+            augment=self.params.datasets[self.dataset(run)].augment if recipe.augment is None else recipe.augment,
             # Its input file alone would not tell that it is another one: of inputs only their content re-runs a job.
             denoiser=denoiser.path if denoiser else None,
             options_from={str(epoch): options for epoch, options in recipe.options_from.items()}
             if recipe.options_from
             else None,
             options=self.study.options.get(recipe.objective, {}) | recipe.options,
-            **recipe.model_dump(exclude={"schedule", "epochs", "denoiser", "options", "options_from"}),
+            **recipe.model_dump(exclude={"schedule", "epochs", "denoiser", "options", "options_from", "augment"}),
         )
 
     def evaluate_spec(self, run: Run, name: str) -> specs.CertifySpec | specs.ShiftSpec:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, SerializerFunctionWrapHan
 from transmooth.params.values import (
     Augmentation,
     Dtype,
+    Head,
     Images,
     Measure,
     Method,
@@ -78,6 +79,7 @@ class NetworkSpec(Spec):
     options: dict[str, JsonValue]
     weights: Weights = "random"
     size: int | None = None
+    head: Head | None = None
 
 
 class ScheduleSpec(Spec):
@@ -104,6 +106,7 @@ class TrainSpec(Spec):
     network: what the first stage starts from; None where a checkpoint is.  run: None for a training outside of a study.
     options_from: epoch, counted from 0, as text → options that are others from then on.
     denoiser: the run of the network that cleans what this one sees; None where there is none.
+    head: in place of the last layer, in this stage; None where that stays.
     """
 
     run: RunSpec | None = None
@@ -115,6 +118,7 @@ class TrainSpec(Spec):
     sigmas: tuple[float, ...]
     noise: Noise
     views: int
+    head: Head | None = None
     trainable: Trainable
     denoiser: str | None = None
     schedule: ScheduleSpec

@@ -51,6 +51,12 @@ def described(**changes: Any) -> Callable[[], str]:
     return card(network=NETWORK.dump() | changes)
 
 
+def without_classes() -> str:
+    described = NETWORK.model_copy(update={"head": "projection"})
+    weights.save(MODEL, build(described, 10, (0.5,) * 3, (0.25,) * 3), SOUND | {"network": described.dump()})
+    return load()
+
+
 def carded(content: str | None) -> Callable[[], str]:
     """A card of another content, or a folder in its place."""
 
@@ -151,6 +157,17 @@ CASES = [
         described(options={"checkpoint_path": "w.pth"}),
     ),
     Case("a card of another norm than the weights", f"{FITS}…backbone.bn1.running_mean…", described(norm="batch")),
+    Case(
+        "a network that learned without classes, by SimCLR, and was not finetuned",
+        f"{MODEL}: was pretrained without classes; finetune it first",
+        without_classes,
+    ),
+    Case(
+        "a card of another head than the weights",
+        f"{FITS}Missing key(s) in state_dict: "
+        '"backbone.fc.0.weight", "backbone.fc.0.bias", "backbone.fc.2.weight", "backbone.fc.2.bias". …',
+        described(head="projection"),
+    ),
     Case("a card of an unknown option", f"{DESCRIBES}TypeError: …'depth'", described(options={"depth": 3})),
     Case(
         "a card with a number for the classes",

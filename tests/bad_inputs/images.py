@@ -115,6 +115,18 @@ def parquet(image: Any) -> Callable[[], object]:
     return use
 
 
+def sourced(kind: str, lost: str | None = None, **spec: Any) -> Callable[[], object]:
+    """Open a source of the folder; lost: an image that lies elsewhere in it."""
+
+    def use() -> object:
+        folder()
+        if lost:
+            shutil.copy(A / "0.png", Path("set", lost))
+        return open_source({**FOLDER, "kind": kind, **spec}, Path()).classes
+
+    return use
+
+
 def without_size() -> object:
     folder()
     Image.new("RGB", (1, 1)).save(A / "1.png")
@@ -202,6 +214,21 @@ CASES = [
         "a class of nothing but .gif",
         "class 'a' is empty: no .bmp .jpeg .jpg .pgm .png .ppm .tif .tiff .webp in set/test/a",
         prepared(lambda: (A / "0.png").rename(A / "0.gif")),
+    ),
+    Case(
+        "a class to leave out that is not there",
+        "without: set/train has no class 'c'; there are a, b",
+        sourced("imagefolder", without=["c"]),
+    ),
+    Case(
+        "an image beside folders of nested classes",
+        "set/test: has images beside folders; with `nested` a class is a folder of images alone",
+        sourced("onefolder", root="set", nested=True, train_per_class=1, lost="test/0.png"),
+    ),
+    Case(
+        "a class with as many images as are to train: none would test",
+        "set/test: train_per_class: should leave images to test, but class 'a' has 1, found 1",
+        sourced("onefolder", root="set/test", train_per_class=1),
     ),
     Case("one class", "set: needs at least two classes, found a", prepared(one_class)),
     Case(

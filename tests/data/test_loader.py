@@ -8,8 +8,19 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
+from torchvision.transforms.v2 import functional as torchvision
 
-from transmooth.data.augment import AUGMENTATIONS, augment, resample
+from transmooth.data.augment import (
+    AUGMENTATIONS,
+    STRENGTH,
+    augment,
+    enlarge,
+    luminance,
+    recolour,
+    resample,
+    turn_hue,
+)
 from transmooth.data.loader import open_split
 from transmooth.data.order import batch_indices, epoch_order
 from transmooth.data.prepare import prepare
@@ -91,6 +102,35 @@ class TestSplit:
             np.save(path, np.zeros((11, 4, 4, 3), np.uint8))
         with pytest.raises(ValueError, match=r"test.npy .*Prepare the set again"):
             open_split(tmp_path / "set", "test")
+
+    def test_small_pictures_are_enlarged_where_they_are_read(self, folder: Path, tmp_path: Path) -> None:
+        """By Pillow's filter, as what is stored so; alone as in a batch."""
+        source = {"kind": "textures", "seed": 0, "train": 48, "test": 24}
+        spec = {"source": source, "size": 21, "stored": 12, "resize": 24, "validation": 0.25, "seed": 0}
+        prepare(spec, tmp_path / "set", tmp_path)
+        split, plain = open_split(tmp_path / "set", "test"), open_split(folder, "test")
+        np.testing.assert_array_equal(split.images, plain.images)
+        images, labels = split.batch(range(24))
+        assert (images.shape, images.dtype, split.size) == ((24, 3, 21, 21), torch.float32, 21)
+        assert torch.equal(labels, plain.batch(range(24))[1])
+        assert images.min() >= 0
+        assert images.max() <= 1
+        for stored, image in zip(split.images.transpose(0, 3, 1, 2), images, strict=True):
+            for channel, found in zip(stored, image.numpy(), strict=True):  # of floats, which Pillow does not round
+                large = Image.fromarray(channel.astype(np.float32)).resize((24, 24), Image.Resampling.BICUBIC)
+                np.testing.assert_allclose(found, np.clip(np.asarray(large), 0, 255)[1:22, 1:22] / 255, atol=1e-5)
+        assert torch.equal(split[5][0], images[5])
+        pixels, _ = split.pixels(range(24))
+        assert torch.equal(augment(split.resized(pixels), (), 21, generator()), images)
+        assert plain.resized(pixels) is pixels
+
+    def test_flat_pictures_stay_flat_and_edges_do_not_ring_out_of_range(self) -> None:
+        flat = torch.full((1, 3, 4, 4), 77, dtype=torch.uint8)
+        torch.testing.assert_close(enlarge(flat, 9), torch.full((1, 3, 9, 9), 77 / 255), atol=1e-6, rtol=0)
+        edge = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+        edge[..., 4:] = 255
+        large = enlarge(edge, 32)
+        assert (large.min().item(), large.max().item()) == (0, 1)
 
 
 class TestAugment:
@@ -179,6 +219,94 @@ class TestAugment:
         assert torch.equal(both, augment(augment(images, ["flip"], 16, shared), ["crop"], 16, shared))
         with pytest.raises(ValueError, match=r"unknown augmentations \['mixup'\]; there are flip, crop"):
             augment(images, ["mixup"], 16, generator())
+
+
+def draws(low: float, high: float, count: int = 16) -> torch.Tensor:
+    return low + (high - low) * torch.rand(count, 1, 1, 1, generator=generator(5))
+
+
+ONE, ZERO = torch.ones(16, 1, 1, 1), torch.zeros(16, 1, 1, 1)
+
+
+class TestColours:
+    def test_no_change_is_the_identity(self) -> None:
+        images = noise(16, 8) / 255
+        torch.testing.assert_close(recolour(images, ONE, ONE, ONE, ZERO), images, atol=1e-6, rtol=0)
+
+    @pytest.mark.parametrize("turns", [1.0, -1.0, 2.0])
+    def test_a_full_turn_of_the_hue_is_the_identity(self, turns: float) -> None:
+        images = noise(16, 8) / 255
+        torch.testing.assert_close(turn_hue(images, turns * ONE), images, atol=2e-6, rtol=0)
+
+    def test_a_third_of_a_turn_makes_red_green_and_green_blue(self) -> None:
+        images = noise(16, 8) / 255
+        torch.testing.assert_close(turn_hue(images, ONE / 3), images.roll(1, 1), atol=2e-6, rtol=0)
+
+    def test_grey_has_neither_hue_nor_saturation(self) -> None:
+        images = (noise(16, 8)[:, :1] / 255).expand(-1, 3, -1, -1)
+        assert torch.equal(turn_hue(images, draws(-0.5, 0.5)), images)
+        torch.testing.assert_close(recolour(images, ONE, ONE, draws(0, 2), ZERO), images, atol=1e-6, rtol=0)
+
+    def test_brightness_is_a_factor_and_contrast_keeps_the_mean(self) -> None:
+        images, factor = noise(16, 8) / 510, draws(0, 2)
+        torch.testing.assert_close(recolour(images, factor, ONE, ONE, ZERO), images * factor, atol=1e-6, rtol=0)
+        low = 0.4 + images / 5  # which a factor of 2 does not clip
+        changed, mean = recolour(low, ONE, factor, ONE, ZERO), luminance(low).mean((2, 3), keepdim=True)
+        torch.testing.assert_close(changed - mean, factor * (low - mean), atol=1e-6, rtol=0)
+
+    def test_without_saturation_it_is_the_luminance(self) -> None:
+        images = noise(16, 8) / 255
+        torch.testing.assert_close(
+            recolour(images, ONE, ONE, ZERO, ZERO), luminance(images).expand(-1, 3, -1, -1), atol=1e-6, rtol=0
+        )
+
+    def test_each_part_is_torchvisions(self) -> None:
+        """Whose luminance has shares that add up to 0.9999."""
+        images, few = noise(16, 8) / 255, draws(0.6, 1.4)
+        turns = draws(-0.1, 0.1)
+        mine = {
+            "brightness": recolour(images, few, ONE, ONE, ZERO),
+            "contrast": recolour(images, ONE, few, ONE, ZERO),
+            "saturation": recolour(images, ONE, ONE, few, ZERO),
+            "hue": recolour(images, ONE, ONE, ONE, turns),
+        }
+        for name, changed in mine.items():
+            adjust, numbers = getattr(torchvision, f"adjust_{name}"), turns if name == "hue" else few
+            theirs = [adjust(image, float(number)) for image, number in zip(images, numbers, strict=True)]
+            torch.testing.assert_close(changed, torch.stack(theirs), atol=3e-4, rtol=0)
+
+    @given(numbers=st.lists(st.floats(0, 4), min_size=4, max_size=4), seed=st.integers(0, 9))
+    def test_colours_stay_in_range(self, numbers: list[float], seed: int) -> None:
+        images = torch.rand(2, 3, 4, 4, generator=generator(seed)).round(decimals=1)
+        brightness, contrast, saturation, turns = (torch.full((2, 1, 1, 1), number) for number in numbers)
+        changed = recolour(images, brightness, contrast, saturation, turns - 2)
+        assert changed.min() >= 0
+        assert changed.max() <= 1
+
+    def test_colour_draws_its_numbers_for_each_image(self) -> None:
+        """Read off images of few colours, of which the changes tell them."""
+        image = torch.tensor([0.45, 0.5, 0.55]).view(3, 1, 1).expand(3, 4, 4).clone()
+        image[:, :2] *= 0.5
+        drawn = torch.rand(5, 3000, 1, 1, 1, generator=generator(3))
+        brightness, contrast, saturation = 1 + 0.8 * STRENGTH * (2 * drawn[:3] - 1)
+        images = image.expand(3000, -1, -1, -1)
+        changed = augment(images, ["colour"], 4, generator(3))
+        kept = (changed == images).all(1).all(1).all(1)
+        assert torch.equal(kept, drawn[4].flatten() >= 0.8)
+        assert 0.17 < kept.float().mean() < 0.23
+        expected = recolour(images, brightness, contrast, saturation, 0.2 * STRENGTH * (2 * drawn[3] - 1))
+        assert torch.equal(changed[~kept], expected[~kept])
+        assert STRENGTH == 0.5
+        for each in (brightness, contrast, saturation):
+            assert 0.6 <= each.min() < 0.61
+            assert 1.39 < each.max() <= 1.4
+
+    def test_grey_is_every_fifth_image(self) -> None:
+        images = noise(3000, 4)
+        changed = augment(images, ["grey"], 4, generator())
+        kept = (changed == images / 255).all(1).all(1).all(1)
+        assert 0.77 < kept.float().mean() < 0.83
+        assert torch.equal(changed[~kept], luminance(images[~kept] / 255).expand(-1, 3, -1, -1))
 
 
 class TestOrder:

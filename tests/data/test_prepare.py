@@ -154,6 +154,9 @@ class TestSet:
     def test_stored_below_size(self, spec: dict[str, Any], tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"stored \(4\) must be at least size \(8\)"):
             prepare({**spec, "stored": 4}, tmp_path / "out", tmp_path)
+        with pytest.raises(ValueError, match=r"resize \(7\) must be at least size \(8\)"):
+            prepare({**spec, "stored": 4, "resize": 7}, tmp_path / "out", tmp_path)
+        assert prepare({**spec, "stored": 4, "resize": 8}, tmp_path / "out", tmp_path)["stored"] == 4
 
     def test_progress_over_chunks(self, spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         whole = prepare(spec, tmp_path / "whole", tmp_path)

@@ -186,6 +186,42 @@ class TestImageFolder:
         with pytest.raises(ValueError, match=r"class '猫' is empty.*set/test/猫"):
             open_source(FOLDER, tmp_path)
 
+    def test_nested_classes_are_the_folders_that_hold_no_folders(self, tmp_path: Path) -> None:
+        classes = {"b": ["1.png"], "a/abbey": ["1.png", "2.png"], "a/house/outdoor": ["1.png"]}
+        folder(tmp_path / "set", {"train": classes, "test": classes})
+        (tmp_path / "set/train/a/abbey/.cache").mkdir()
+        source = open_source({**FOLDER, "nested": True}, tmp_path)
+        assert source.classes == ("a/abbey", "a/house/outdoor", "b")
+        assert source.splits["train"].labels.tolist() == [0, 0, 1, 2]
+        assert pixels(source, "train", 1)[0, 0].tolist() == [0, 1, 7]
+        assert open_source(FOLDER, tmp_path).classes == ("a", "b")
+
+    def test_nested_classes_that_are_unclear(self, tmp_path: Path) -> None:
+        classes = {"b": ["1.png"], "a/abbey": ["1.png"]}
+        spec = {**FOLDER, "nested": True}
+        folder(tmp_path / "set", {"train": classes, "test": {"b": ["1.png"], "a": ["1.png"]}})
+        with pytest.raises(ValueError, match=r"same classes.*'a', 'a/abbey'"):
+            open_source(spec, tmp_path)
+        Image.new("RGB", (4, 4)).save(tmp_path / "set/train/a/lost.png")
+        with pytest.raises(ValueError, match=r"^.*set/train/a: has images beside folders; with `nested` a class is"):
+            open_source(spec, tmp_path)
+        (tmp_path / "set/train/a/lost.png").unlink()
+        (tmp_path / "set/train/a/abbey/1.png").unlink()
+        (tmp_path / "set/train/a/abbey/around").symlink_to(tmp_path / "set/train/a")
+        with pytest.raises(ValueError, match=r"set/train/a/abbey/around: is, through a link, a folder that it lies in"):
+            open_source(spec, tmp_path)
+
+    def test_classes_that_are_left_out(self, tmp_path: Path) -> None:
+        more = {split: {**classes, "ape": ["1.png", "2.png"]} for split, classes in TREE.items()}
+        folder(tmp_path / "set", more)
+        source = open_source({**FOLDER, "without": ["zèbre"]}, tmp_path)
+        assert source.classes == ("ape", "猫")
+        assert source.splits["train"].labels.tolist() == [0, 0, 1]
+        with pytest.raises(ValueError, match=r"^without: .*set/train has no class 'hund'; there are ape, zèbre, 猫"):
+            open_source({**FOLDER, "without": ["hund"]}, tmp_path)
+        with pytest.raises(ValueError, match="needs at least two classes, found none"):
+            open_source({**FOLDER, "without": list(more["train"])}, tmp_path)
+
     @pytest.mark.parametrize("damage", ["text", "cut"])
     def test_unreadable_image(self, tmp_path: Path, damage: str) -> None:
         path = folder(tmp_path / "set", TREE) / "train/zèbre/2.png"
@@ -194,6 +230,38 @@ class TestImageFolder:
         source = open_source(FOLDER, tmp_path)  # found lazily
         with pytest.raises(ValueError, match=r"cannot read the image .*train/zèbre/2.png"):
             source.splits["train"].load(1)
+
+
+class TestOneFolder:
+    SPEC: ClassVar[dict[str, Any]] = {"kind": "onefolder", "root": "set/all"}
+
+    @pytest.fixture(autouse=True)
+    def pictures(self, tmp_path: Path) -> None:
+        """Classes of 5, 3 and 4 pictures, each of the colour that tells its place in its folder."""
+        sizes = {"x": 5, "deep/y": 3, "clutter": 4}
+        tree = {name: [f"{index}.png" for index in range(count)] for name, count in sizes.items()}
+        folder(tmp_path / "set", {"all": tree})
+
+    def test_the_first_of_each_class_train_and_all_the_others_test(self, tmp_path: Path) -> None:
+        spec = {**self.SPEC, "train_per_class": 2, "without": ["clutter"], "nested": True}
+        source = open_source(spec, tmp_path)
+        assert source.classes == ("deep/y", "x")
+        assert source.splits["train"].labels.tolist() == [0, 0, 1, 1]
+        assert source.splits["test"].labels.tolist() == [0, 1, 1, 1]
+        assert [pixels(source, "train", index)[0, 0, 1] for index in range(4)] == [0, 1, 0, 1]
+        assert [pixels(source, "test", index)[0, 0, 1] for index in range(4)] == [2, 2, 3, 4]
+
+    @pytest.mark.parametrize("count", [3, 4])
+    def test_a_class_of_which_none_would_test(self, tmp_path: Path, count: int) -> None:
+        with pytest.raises(
+            ValueError, match=f"^set/all: train_per_class: .* to test, but class 'deep' has 3, found {count}"
+        ):
+            open_source({**self.SPEC, "train_per_class": count}, tmp_path)
+
+    def test_a_share_is_drawn_per_class(self, tmp_path: Path) -> None:
+        source = open_source({**self.SPEC, "test": 0.25, "seed": 0}, tmp_path)
+        assert np.bincount(source.splits["test"].labels).tolist() == [1, 1, 1]
+        assert np.bincount(source.splits["train"].labels).tolist() == [3, 2, 4]
 
 
 def shade(value: int, side: int = 4) -> np.ndarray:

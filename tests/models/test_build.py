@@ -2,10 +2,11 @@ import copy
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tests.conftest import NETWORK
-from transmooth.models.build import Network, build
+from transmooth.models.build import PROJECTED, Network, Projection, build
+from transmooth.specs import NetworkSpec
 
 
 def test_normalisation_is_inside(network: Network) -> None:
@@ -49,3 +50,52 @@ def test_reset_head_draws_a_new_head_and_nothing_else(network: Network) -> None:
     after = network.state_dict()
     assert after["backbone.fc.weight"].shape == (4, 16)
     assert all(torch.equal(before[k], after[k]) for k in before if not k.startswith("backbone.fc"))
+
+
+VIT = NetworkSpec(
+    name="vit_tiny_patch16_224",
+    stem="imagenet",
+    norm="own",
+    groups=1,
+    options={"depth": 1, "embed_dim": 12, "num_heads": 2, "img_size": 16, "patch_size": 8},
+)
+
+
+@pytest.mark.parametrize("described", [NETWORK, VIT], ids=lambda each: each.name)
+def test_a_projection_is_an_mlp_of_the_features_and_goes_with_the_next_head(described: NetworkSpec) -> None:
+    torch.manual_seed(0)
+    network = build(described, 3, (0.5,) * 3, (0.25,) * 3).eval()
+    images, features = torch.rand(4, 3, 16, 16), list[Tensor]()
+    hook = network.head.register_forward_pre_hook(lambda module, inputs: features.append(inputs[0]))
+    network(images)
+    hook.remove()
+    body = {name: tensor for name, tensor in network.state_dict().items() if tensor is not None}
+    network.reset_head(3, "projection")
+    projection = network.head
+    assert isinstance(projection, Projection)
+    assert network.spec == described.model_copy(update={"head": "projection"})
+    first, last = projection[0], projection[2]
+    assert isinstance(first, nn.Linear)
+    assert isinstance(last, nn.Linear)
+    size = features[0].shape[1]
+    assert (first.weight.shape, last.weight.shape) == ((size, size), (PROJECTED, size))
+    expected = last(first(features[0]).clamp(0))
+    torch.testing.assert_close(network(images), expected)
+    assert expected.shape == (4, PROJECTED)
+    network.reset_head(3)
+    assert network.spec == described
+    after = network.state_dict()
+    assert after.keys() == body.keys()
+    head = {name for name in body if network.get_submodule(name.rpartition(".")[0]) is network.head}
+    assert {name for name in body if not torch.equal(after[name], body[name])} <= head
+    assert network(images).shape == (4, 3)
+
+
+def test_a_network_that_is_described_with_a_projection_is_built_with_it() -> None:
+    described = NETWORK.model_copy(update={"head": "projection"})
+    with torch.device("meta"):
+        network = build(described, 10**9, (0.5,) * 3, (0.25,) * 3)  # how many classes there are does not matter to it
+    assert isinstance(network.head, Projection)
+    other = build(NETWORK, 10, (0.5,) * 3, (0.25,) * 3)
+    other.reset_head(10, "projection")
+    assert {n: t.shape for n, t in network.state_dict().items()} == {n: t.shape for n, t in other.state_dict().items()}

@@ -64,6 +64,7 @@ JOBS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "objective confidence": (["objectives.confidence"], [*ATTACKS, "objectives/confidence.py"]),
     "objective adversarial": (["objectives.adversarial"], [*ATTACKS, "attacks/pgd.py", "objectives/adversarial.py"]),
+    "objective simclr": (["objectives.simclr"], ["objectives/__init__.py", "objectives/simclr.py"]),
     "evaluate certify": (
         ["evaluation.certify"],
         [

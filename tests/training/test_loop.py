@@ -30,6 +30,7 @@ from transmooth.checkpoint.card import read_card
 from transmooth.data.augment import augment
 from transmooth.data.loader import open_split
 from transmooth.data.order import batch_indices
+from transmooth.data.prepare import prepare
 from transmooth.models.build import Network, build
 from transmooth.noise import add_noise, draw_sigmas, training_key
 from transmooth.objectives import Objective, View, cross_entropy
@@ -511,6 +512,27 @@ def test_an_objective_gets_as_many_views_as_the_recipe_has(
         alike = (first == second).flatten(1).all(1)
         assert (alike | (first == second.flip(-1)).flatten(1).all(1)).all()
         assert 0.3 < alike.float().mean() < 0.7
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_training_and_validation_see_the_enlarged_images(
+    tmp_path: Path, install: Callable[[Objective], None], views: int
+) -> None:
+    source = {"kind": "digits", "seed": 0, "test": 300}
+    spec = {"source": source, "size": 10, "stored": 8, "resize": 12, "validation": 0.1, "seed": 0}
+    prepare(spec, tmp_path / "set", tmp_path)
+    split, seen = open_split(tmp_path / "set", "train"), list[tuple[bool, Tensor]]()
+
+    def loss(classifier: nn.Module, view: View, images: Tensor, labels: Tensor, *rest: Any) -> Any:
+        batch = images if images.ndim == 4 else images[-1]
+        seen.append((classifier.training, batch))
+        return cross_entropy.loss(classifier, view, batch, labels, *rest)
+
+    install(loss)
+    train(train_spec(**FEW_STEPS, objective="own", views=views), tmp_path / "set", tmp_path / "out")
+    assert {training for training, _ in seen} == {True, False}
+    assert torch.equal(seen[0][1], split.batch(batch_indices(len(split), 512, 0, 0))[0])
+    assert torch.equal(seen[-1][1], open_split(tmp_path / "set", "validation").batch(range(150))[0])
 
 
 def test_two_processes_train_what_one_does(digits: Path, tmp_path: Path) -> None:

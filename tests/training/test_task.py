@@ -1,6 +1,7 @@
 """What a stage trains by: options, views, denoisers; and that trainings with them resume bit by bit."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,18 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from tests.helpers.checkpoints import same
+from tests.conftest import NETWORK
+from tests.helpers.checkpoints import same, tensors_of
 from tests.helpers.specs import train_spec
+from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import CheckpointError, read_card
 from transmooth.data.loader import open_split
 from transmooth.loading.denoisers import Fixed, load_classifier, load_denoiser
+from transmooth.loading.models import load_model
+from transmooth.models.build import Network, Projection
 from transmooth.models.denoiser import Denoised
 from transmooth.noise import add_noise
+from transmooth.publishing import folder as publishing
 from transmooth.training import loop
 from transmooth.training.loop import train
 from transmooth.training.task import Task, task_of
@@ -45,15 +51,33 @@ ADVERSARIAL: dict[str, Any] = {
     "epochs": 2,
 }
 CONSISTENCY: dict[str, Any] = {"objective": "consistency", "options": {"weight": 1.0}, "sigmas": [0.25], "epochs": 2}
-STAGES = {"denoise": DENOISER, "cadis": CADIS, "adversarial": ADVERSARIAL, "consistency": CONSISTENCY}
+SIMCLR: dict[str, Any] = {
+    "network": NETWORK.model_copy(update={"norm": "batch"}).dump(),
+    "objective": "simclr",
+    "views": 2,
+    "head": "projection",
+    "augment": ["resized_crop", "flip", "colour", "grey"],
+    "sigmas": [0.0, 0.25],
+    "epochs": 2,
+    "lr": [0.02],
+}
+STAGES = {
+    "denoise": DENOISER,
+    "cadis": CADIS,
+    "adversarial": ADVERSARIAL,
+    "consistency": CONSISTENCY,
+    "simclr": SIMCLR,
+}
+HEAD = {"backbone.fc.weight", "backbone.fc.bias"}
 
 
 @pytest.fixture(scope="module")
 def made(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A denoiser, `unet`, and a classifier of clean images, `clean`."""
+    """A denoiser, `unet`, a classifier of clean images, `clean`, and a start without classes, `simclr`."""
     folder = tmp_path_factory.mktemp("made")
     train(train_spec(**DENOISER), digits, folder / "unet")
     train(train_spec(epochs=2), digits, folder / "clean")
+    train(train_spec(**SIMCLR), digits, folder / "simclr")
     return folder
 
 
@@ -127,14 +151,19 @@ def test_a_denoiser_learns_and_its_card_has_a_score_in_place_of_an_accuracy(digi
 
 @pytest.mark.parametrize(
     ("stage", "stop"),
-    [("denoise", 5), ("denoise", 30), ("cadis", 5), ("cadis", 30), ("adversarial", 30), ("consistency", 5)],
+    [
+        *(("denoise", 5), ("denoise", 30), ("cadis", 5), ("cadis", 30), ("adversarial", 30), ("consistency", 5)),
+        *(("simclr", 5), ("simclr", 30)),
+    ],
 )
 def test_a_resumed_training_equals_an_uninterrupted_one(
     digits: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, stop: int
 ) -> None:
     spec = train_spec(**STAGES[stage])
     start, denoiser = (made / "clean", str(made / "unet")) if stage == "cadis" else (None, None)
-    train(spec, digits, tmp_path / "whole", start, denoiser=denoiser)
+    whole = made / "simclr"
+    if stage != "simclr":
+        train(spec, digits, whole := tmp_path / "whole", start, denoiser=denoiser)
     real, taken = loop.train_step, 0
 
     def stopped(*arguments: Any) -> Any:
@@ -149,10 +178,10 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
         train(spec, digits, tmp_path / "stopped", start, 0, denoiser)
     train(spec, digits, tmp_path / "stopped", start, 0, denoiser)
     assert taken == 42 + 1  # of two epochs of 21 steps, and the one that was stopped
-    assert same(tmp_path / "whole", tmp_path / "stopped")
+    assert same(whole, tmp_path / "stopped")
     histories = []
-    for name in ("whole", "stopped"):
-        lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+    for folder in (whole, tmp_path / "stopped"):
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         histories.append([{key: line[key] for key in line if key != "images_per_second"} for line in lines])
     assert histories[0] == histories[1]
     if stage == "cadis":
@@ -201,3 +230,93 @@ def test_noise_beyond_the_denoiser_is_refused_before_any_work(digits: Path, made
     with pytest.raises(ValueError, match=r"unet: sigma 99 is beyond the denoiser's schedule, which ends at 78\.7"):
         train(spec, digits, tmp_path / "out", made / "clean", denoiser=str(made / "unet"))
     assert not (tmp_path / "out").exists()
+
+
+# -------------------------------------------------------------------------------------------------- without classes
+def test_a_pretraining_without_classes_is_scored_by_the_pairs_that_it_finds(digits: Path, made: Path) -> None:
+    card = read_card(made / "simclr")
+    network, _ = weights.load_network(made / "simclr")
+    assert isinstance(network.head, Projection)
+    assert card["network"]["head"] == card["spec"]["head"] == "projection"
+    assert card["test"].keys() == {"images", "score"}
+    assert card["parameters"]["trained"] == card["parameters"]["all"] == sum(p.numel() for p in network.parameters())
+    line = json.loads((made / "simclr" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert 0 < line["loss"] < math.log(127) - 0.1  # what it is by chance, of 64 images
+    assert 0 < line["train_score"] < 1
+    assert card["validation_score"] == line["validation_score"]
+    task, validation = Task(train_spec(**SIMCLR)), open_split(digits, "validation")
+    assert loop.validate(Accelerator(cpu=True), task, network, validation) == card["validation_score"]
+
+
+@pytest.mark.parametrize("trainable", ["all", "head"])
+def test_the_next_stage_has_a_new_head_even_for_the_same_classes(
+    digits: Path, made: Path, tmp_path: Path, trainable: str
+) -> None:
+    start, split = made / "simclr", open_split(digits, "train")
+    spec = train_spec(network=None, trainable=trainable, seed=5, epochs=1, warmup_epochs=0)
+    assert tuple(read_card(start)["classes"]) == split.classes
+    before, began = tensors_of(start), loop.begin(spec, split, start)
+    assert isinstance(began, Network)
+    assert isinstance(began.head, nn.Linear)
+    own = began.state_dict()
+    assert own.keys() - before.keys() == HEAD
+    assert all(torch.equal(own[name], before[name]) for name in own.keys() - HEAD)
+    again = loop.begin(spec, split, start).state_dict()
+    assert all(torch.equal(again[name], own[name]) for name in own)
+    train(spec, digits, tmp_path, start)
+    card, after = read_card(tmp_path), tensors_of(tmp_path)
+    assert "head" not in card["network"]
+    assert card["test"].keys() == {"images", "correct"}
+    weights.load(tmp_path)
+    moved = {name for name in own if not torch.equal(own[name], after[name])}
+    assert moved == HEAD if trainable == "head" else moved >= HEAD | {"backbone.conv1.weight"}
+
+
+def test_more_pretraining_without_classes_goes_on_with_its_projection(digits: Path, made: Path) -> None:
+    more = train_spec(**SIMCLR | {"network": None})
+    split = open_split(digits, "train")
+    before = tensors_of(made / "simclr")
+    after = loop.begin(more, split, made / "simclr").state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    projected = loop.begin(more, split, made / "clean")  # of a classifier
+    assert isinstance(projected, Network)
+    assert isinstance(projected.head, Projection)
+    clean = tensors_of(made / "clean")
+    assert all(torch.equal(clean[name], each) for name, each in projected.state_dict().items() if name in clean)
+
+
+def test_what_was_pretrained_without_classes_is_refused_until_it_is_finetuned(made: Path, tmp_path: Path) -> None:
+    folder = made / "simclr"
+    for use in (load_classifier, weights.load, lambda path: load_model(str(path))):
+        with pytest.raises(CheckpointError, match=rf"^{folder}: was pretrained without classes; finetune it first$"):
+            use(folder)
+    with pytest.raises(CheckpointError, match="was pretrained without classes; finetune it first"):
+        publishing.write(folder, "me/net", tmp_path / "out")
+
+
+def test_a_denoiser_has_no_head(digits: Path, made: Path, tmp_path: Path) -> None:
+    for network, start in ((UNET, None), (None, made / "unet")):
+        with pytest.raises(ValueError, match=r"^head: projection is not for a denoiser"):
+            train(train_spec(**SIMCLR | {"network": network}), digits, tmp_path / "out", start)
+
+
+class Rank:
+    """One of two processes, which does not meet the other."""
+
+    device, num_processes = torch.device("cpu"), 2
+
+    def __init__(self, process_index: int) -> None:
+        self.process_index = process_index
+
+    def reduce(self, mine: Tensor, reduction: str) -> Tensor:
+        return mine
+
+
+def test_two_processes_score_what_one_does(digits: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they learn is not what one would, for each has negatives of its own."""
+    monkeypatch.setattr(loop, "EVALUATION_BATCH", 64)
+    network, _ = weights.load_network(made / "simclr")
+    task, split = Task(train_spec(**SIMCLR)), open_split(digits, "test")
+    parts = [loop.validate(Rank(rank), task, network, split) for rank in range(2)]
+    assert min(parts) > 0
+    assert sum(parts) == pytest.approx(loop.validate(Accelerator(cpu=True), task, network, split))

@@ -23,9 +23,21 @@ def save(folder: Path, network: Network | Denoiser, card: dict[str, Any]) -> Non
 
 
 def load(folder: Path) -> tuple[Network, dict[str, Any]]:
-    """Rebuild the classifier of a checkpoint as `load_any` does.  Raises CheckpointError for a denoiser's.
+    """Rebuild the classifier of a checkpoint as `load_any` does.  Raises CheckpointError for one without classes.
 
     It is the network alone: a denoiser before it is another checkpoint (see `loading.denoisers.load_classifier`).
+    """
+    network, card = load_network(folder)
+    assert network.spec is not None
+    if network.spec.head is not None:
+        raise CheckpointError(f"{folder}: was pretrained without classes; finetune it first")
+    return network, card
+
+
+def load_network(folder: Path) -> tuple[Network, dict[str, Any]]:
+    """Rebuild what a finetuning starts from: a classifier, or a network that was pretrained without classes.
+
+    Raises CheckpointError for a denoiser's checkpoint, and as `load_any`.
     """
     network, card = load_any(folder)
     if not isinstance(network, Network):

@@ -32,15 +32,18 @@ Precision = Annotated[Dtype, typer.Option(help="Of the arithmetic.")]
 Objective = Annotated[
     str,
     typer.Option(
-        help="What is minimised: cross_entropy, consistency, adversarial (on attacked images), confidence (FT-CADIS) "
-        "or denoise, for a denoiser."
+        help="What is minimised: cross_entropy, consistency, adversarial (on attacked images), confidence (FT-CADIS), "
+        "simclr, for a start that needs no classes, or denoise, for a denoiser."
     ),
 ]
 Options = Annotated[
     Any, typer.Option(parser=json_object, metavar="JSON", help='Of the objective, such as {"copies": 2}.')
 ]
 Augment = Annotated[
-    Any, typer.Option(parser=lambda text: text.split(","), metavar="NAME,…", help="Any of flip, crop, resized_crop.")
+    Any,
+    typer.Option(
+        parser=lambda text: text.split(","), metavar="NAME,…", help="Any of flip, crop, resized_crop, colour, grey."
+    ),
 ]
 Test = Annotated[
     float, typer.Option(min=0.01, max=0.9, help="Share of the images set aside to test with, where none are.")
@@ -148,7 +151,11 @@ def finetune(
         typer.Option(help="What cleans the noisy images: see certify. The checkpoint remembers it, with its hash."),
     ] = None,
     trainable: Annotated[
-        Trainable, typer.Option(help="The whole network, its last layer, or that and low-rank corrections of a ViT.")
+        Trainable,
+        typer.Option(
+            help="The whole network, its last layer, or that and low-rank corrections of a ViT. Statistics of batch "
+            "norm stay with frozen_statistics and head."
+        ),
     ] = "all",
     sigmas: Sigmas = "0",
     epochs: Epochs = 10,

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 ATTEMPTS = 10  # at a crop that fits, as torchvision does
+STRENGTH = 0.5  # of `colour`: SimCLR's at 32x32
+LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601
 
 
 def augment(images: Tensor, names: Sequence[str], size: int, generator: torch.Generator) -> Tensor:
@@ -60,6 +62,62 @@ def resized_crop(images: Tensor, size: int, generator: torch.Generator) -> Tenso
     return resample(images, width, height, (1 - width) * (2 * left - 1), (1 - height) * (2 * top - 1), size)
 
 
+def colour(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Other colours (see `recolour`) with probability 0.8, as SimCLR has them (Chen et al. 2020, Appendix A).
+
+    Factors of brightness, contrast and saturation are uniform within 0.8 STRENGTH of 1, the hue within 0.2 STRENGTH
+    turns of its own.  Their order is always the same, where the authors draw it.
+    """
+    draws = _uniform((5, len(images), 1, 1, 1), images, generator)
+    brightness, contrast, saturation = 1 + 0.8 * STRENGTH * (2 * draws[:3] - 1)
+    turns = 0.2 * STRENGTH * (2 * draws[3] - 1)
+    images = to_unit(images)
+    return torch.where(draws[4] < 0.8, recolour(images, brightness, contrast, saturation, turns), images)
+
+
+def grey(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Without colours, every fifth image."""
+    images = to_unit(images)
+    chosen = _uniform((len(images), 1, 1, 1), images, generator) < 0.2
+    return torch.where(chosen, luminance(images), images)
+
+
+def recolour(images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, turns: Tensor) -> Tensor:
+    """Change floats [B, 3, H, W] in [0, 1], each image by its own numbers, [B, 1, 1, 1].
+
+    In this order, each clipped to [0, 1]: times `brightness`; away from the image's mean luminance by the factor
+    `contrast`; away from the pixel's own by `saturation`; the hue by `turns`.
+    """
+    images = (images * brightness).clamp(0, 1)
+    mean = luminance(images).mean((2, 3), keepdim=True)
+    images = (mean + contrast * (images - mean)).clamp(0, 1)
+    own = luminance(images)
+    return turn_hue((own + saturation * (images - own)).clamp(0, 1), turns)
+
+
+def turn_hue(images: Tensor, turns: Tensor) -> Tensor:
+    """Turn the hue of HSV, whose saturation and value stay; images [B, 3, H, W] in [0, 1], turns [B, 1, 1, 1].
+
+    With h in sixths of a turn, channel c is max − (max − min) clip(min(k, 4 − k), 0, 1), k = (n_c + h) mod 6, where
+    n_c is 5, 3, 1 for red, green, blue.
+    """
+    red, green, blue = images.chunk(3, 1)
+    high, low = images.amax(1, keepdim=True), images.amin(1, keepdim=True)
+    span = high - low
+    some = span.where(span > 0, 1)  # grey has no hue, and any will do
+    hue = torch.where(high == green, 2 + (blue - red) / some, 4 + (red - green) / some)
+    hue = torch.where(high == red, (green - blue) / some, hue)
+    offset = torch.arange(5, 0, -2, device=images.device).view(3, 1, 1)
+    k = (offset + hue + 6 * turns) % 6
+    return high - span * torch.minimum(k, 4 - k).clamp(0, 1)
+
+
+def luminance(images: Tensor) -> Tensor:
+    """[B, 3, H, W] → [B, 1, H, W]."""
+    red, green, blue = (share * channel for share, channel in zip(LUMINANCE, images.chunk(3, 1), strict=True))
+    return red + green + blue
+
+
 def resample(images: Tensor, width: Tensor, height: Tensor, x: Tensor, y: Tensor, size: int) -> Tensor:
     """The rectangle of each image as floats [B, 3, size, size].
 
@@ -71,6 +129,11 @@ def resample(images: Tensor, width: Tensor, height: Tensor, x: Tensor, y: Tensor
     # Pixels at an edge lean on what is beyond it: the edge itself, not black.
     sampled = F.grid_sample(to_unit(images), grid, padding_mode="border", align_corners=False)
     return sampled.clamp(0, 1)  # rounding may leave it by 1e-7
+
+
+def enlarge(images: Tensor, side: int) -> Tensor:
+    """[B, 3, S, S] → floats [B, 3, side, side] in [0, 1], by Pillow's bicubic filter: as if they were stored so."""
+    return F.interpolate(to_unit(images), (side, side), mode="bicubic", antialias=True).clamp(0, 1)
 
 
 def centre_crop(images: Tensor, size: int) -> Tensor:
@@ -92,4 +155,6 @@ AUGMENTATIONS: Mapping[str, Callable[[Tensor, int, torch.Generator], Tensor]] = 
     "flip": flip,
     "crop": crop,
     "resized_crop": resized_crop,
+    "colour": colour,
+    "grey": grey,
 }

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .augment import centre_crop, to_unit
+from .augment import centre_crop, enlarge, to_unit
 from .manifest import read_manifest
 
 Indices = npt.NDArray[np.integer] | Sequence[int]
@@ -21,7 +21,8 @@ class Split:
     """One split of a prepared set: an indexable of (image float32 [3, size, size] in [0, 1], label).
 
     images: memory-mapped uint8 [N, stored, stored, 3]; labels: int64 [N]; size: the side that readers see;
-    mean, std: per channel of the training split in [0, 1], whichever split this is.
+    mean, std: per channel of the training split in [0, 1], whichever split this is.  resize: the side that images are
+    resized to before `size` is cut out of them, where that is not as stored.
     """
 
     images: npt.NDArray[np.uint8]
@@ -30,6 +31,7 @@ class Split:
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    resize: int | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -41,13 +43,17 @@ class Split:
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
         """The central squares, float32 [B, 3, size, size] in [0, 1], channels last in memory, and labels int64 [B]."""
         images, labels = self.pixels(indices)
-        return to_unit(centre_crop(images, self.size)), labels
+        return to_unit(centre_crop(self.resized(images), self.size)), labels
 
     def pixels(self, indices: Indices) -> tuple[Tensor, Tensor]:
-        """As stored, uint8 [B, 3, stored, stored], channels last, and labels int64 [B]: what `augment` takes."""
+        """As stored, uint8 [B, 3, stored, stored], channels last, and labels int64 [B]."""
         chosen = np.asarray(indices, np.int64)
         images = torch.from_numpy(self.images[chosen]).permute(0, 3, 1, 2)
         return images, torch.from_numpy(self.labels[chosen])
+
+    def resized(self, pixels: Tensor) -> Tensor:
+        """What `augment` takes: pixels as stored, or floats [B, 3, resize, resize], made where the pixels are."""
+        return pixels if self.resize is None else enlarge(pixels, self.resize)
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
@@ -72,6 +78,7 @@ def open_split(folder: Path, split: str) -> Split:
         size=manifest["size"],
         mean=tuple(manifest["mean"]),
         std=tuple(manifest["std"]),
+        resize=manifest["spec"].get("resize"),
     )
 
 

@@ -44,14 +44,16 @@ def prepare(
 
     Pictures are stored as squares of `stored` pixels, of which readers take the central `size`; `validation` is the
     share of the training images set aside, drawn per class by `seed`. Relative roots start at `base`. A spec with
-    `train_per_class` takes only the first so many training images of each class, in the order of the source.
+    `train_per_class` takes only the first so many training images of each class, in the order of the source; one with
+    `resize` has readers enlarge the stored squares to that side, and take the central `size` then.
     `progress(done, total)` is called as images are decoded. The folder appears complete or not at all.
 
-    Raises ValueError if stored < size, a picture cannot be decoded, or the manifest's SHA-256 is not `pin`;
+    Raises ValueError if stored, or resize, < size, a picture cannot be decoded, or the manifest's SHA-256 is not `pin`;
     FileExistsError if `out` holds something else than a prepared set; and what the source raises.
     """
-    if spec["stored"] < spec["size"]:
-        raise ValueError(f"stored ({spec['stored']}) must be at least size ({spec['size']})")
+    side = "resize" if "resize" in spec else "stored"
+    if spec[side] < spec["size"]:
+        raise ValueError(f"{side} ({spec[side]}) must be at least size ({spec['size']})")
     # Snakemake removes the manifest, a rule's output, before it runs the rule anew: the labels tell a set as well.
     if out.exists() and not (out / "train.labels.npy").exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} is not a prepared set; move it away or prepare into another folder")

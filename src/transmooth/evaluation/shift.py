@@ -37,7 +37,7 @@ def run(
     spec: ShiftSpec, data: Path, checkpoint: Path, start: Path, out: Path, shard: int, shards: int, batch: int | None
 ) -> None:
     """Measure the shift from the checkpoint `start` to `checkpoint` and write it; there is one shard."""
-    before, _ = weights.load(start)
+    before, _ = weights.load_network(start)
     after, card = weights.load(checkpoint)
     train, test = open_split(data, "train"), open_split(data, "test")
     frame = measure(before, after, train, test, spec.sigmas, spec.images, spec.run.seed)

@@ -25,7 +25,7 @@ def load(text: str) -> tuple[Network, dict[str, Any], Path, str]:
     """
     folder, name = fetch(text, PREFIX, FETCHED)
     try:
-        network, card = weights.load(folder)
+        network, card = weights.load_network(folder)
     except CheckpointError as error:
         # What follows the semicolon mends a training of one's own.
         fault = str(error).split(";")[0].replace(f"{folder}/", "")

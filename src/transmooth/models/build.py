@@ -1,4 +1,4 @@
-"""Build a base classifier: resize -> normalise -> timm backbone, with the paper's norm layer and stem."""
+"""Build a base classifier: resize -> normalise -> timm backbone, with the paper's norm layer, stem and head."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from torch.nn import functional
 from transmooth.models.denoiser import UNET, Denoiser, build_denoiser
 from transmooth.models.norms import create_norm
 from transmooth.models.published import load, source
-from transmooth.params.values import Stem
+from transmooth.params.values import Head, Stem
 from transmooth.specs import NetworkSpec
 
 
@@ -41,15 +41,30 @@ class Network(nn.Module):
         return logits
 
     @property
-    def head(self) -> nn.Linear:
-        """The last fully connected layer: what transfer replaces and what fixed-feature finetuning trains."""
+    def head(self) -> nn.Module:
+        """The last fully connected layer, or one of HEADS: what transfer replaces and fixed features train."""
         head = self.backbone.get_classifier()  # type: ignore[operator]
-        assert isinstance(head, nn.Linear)
+        assert isinstance(head, nn.Linear | Projection)
         return head
 
-    def reset_head(self, classes: int) -> None:
-        """Drop the last fully connected layer, put a new random one for `classes` classes in its place."""
+    def reset_head(self, classes: int, head: Head | None = None) -> None:
+        """Drop the head, and put a new random one in its place.
+
+        It is a fully connected layer for `classes` classes, or one of HEADS.  What the network says that it was built
+        from has it too.
+        """
         self.backbone.reset_classifier(classes)  # type: ignore[operator]
+        if head is not None:
+            HEADS[head](self.backbone)
+        if self.spec is not None:
+            self.spec = self.spec.model_copy(update={"head": head})
+
+
+class Projection(nn.Sequential):
+    """Features [B, F] -> F, rectified -> PROJECTED, where SimCLR compares them (Chen et al. 2020, Section 4.2)."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__(nn.Linear(features, features), nn.ReLU(), nn.Linear(features, PROJECTED))
 
 
 def resize(images: Tensor, size: int | None) -> Tensor:
@@ -67,6 +82,8 @@ def create(network: NetworkSpec, classes: int, mean: Sequence[float], std: Seque
     """
     if network.name != UNET:
         return build(network, classes, mean, std)
+    if network.head is not None:
+        raise ValueError(f"head: {network.head} is not for a denoiser")
     return build_denoiser(network) if network.weights == "random" else load(source(network)).module
 
 
@@ -77,7 +94,7 @@ def build(network: NetworkSpec, classes: int, mean: Sequence[float], std: Sequen
     and no max-pool, for 32x32 and smaller; `imagenet`: timm's own), `norm` (see `norms`), `groups` (of the `group`
     norm), `options` (further keywords of the timm model), `weights` (`published`: fetch those that timm serves; mean
     and std are then theirs, and the head is a new one where `classes` are not as many as theirs), `size` (that images
-    are resized to inside it).
+    are resized to inside it), `head` (see HEADS, in place of the layer for `classes`).
     Seed torch before the call: initial weights come from the global generator.
     """
     # Its own keywords say where weights come from: a card could have it open any file.
@@ -85,10 +102,14 @@ def build(network: NetworkSpec, classes: int, mean: Sequence[float], std: Sequen
         raise ValueError(f"options.{min(own)}: is not of a network, but of how timm makes one")
     layer = create_norm(network.norm, network.groups)
     norm = {} if layer is None else {"norm_layer": layer}
+    # A layer that makes room for another head is as small as can be: a card may not describe more than there is.
+    outputs = classes if network.head is None else 1
     backbone: Any = timm.create_model(
-        network.name, pretrained=network.weights == "published", num_classes=classes, **norm, **network.options
+        network.name, pretrained=network.weights == "published", num_classes=outputs, **norm, **network.options
     )
     STEMS[network.stem](backbone)
+    if network.head is not None:
+        HEADS[network.head](backbone)
     if network.weights == "published":
         mean, std = backbone.pretrained_cfg["mean"], backbone.pretrained_cfg["std"]
     built = Network(backbone, mean, std, network.size)
@@ -106,4 +127,13 @@ def _cifar_stem(backbone: nn.Module) -> None:
     backbone.maxpool = nn.Identity()
 
 
+def _project(backbone: Any) -> None:
+    """Put a `Projection` where the last layer is."""
+    last = backbone.get_classifier()
+    (name,) = (name for name, module in backbone.named_modules() if module is last)
+    backbone.set_submodule(name, Projection(last.in_features))
+
+
+PROJECTED = 64
+HEADS: dict[Head, Callable[[nn.Module], None]] = {"projection": _project}
 STEMS: dict[Stem, Callable[[nn.Module], None]] = {"cifar": _cifar_stem, "imagenet": lambda backbone: None}

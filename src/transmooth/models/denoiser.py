@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transmooth.params.values import Prediction
+from transmooth.params.values import Head, Prediction
 from transmooth.specs import NetworkSpec
 
 # What a model predicts: (u, e, √ᾱ, √(1 − ᾱ)) → the target, and (u_t, prediction, √ᾱ, √(1 − ᾱ)) → the estimate of u.
@@ -101,8 +101,10 @@ class Denoiser(nn.Module):
         self.check(sigma)
         return OneShot(self, sigma).train(self.training)
 
-    def reset_head(self, classes: int) -> None:
-        """Do nothing: what images are of does not matter to it."""
+    def reset_head(self, classes: int, head: Head | None = None) -> None:
+        """Do nothing: what images are of does not matter to it.  Raises ValueError for a head of another kind."""
+        if head is not None:
+            raise ValueError(f"head: {head} is not for a denoiser")
 
 
 class OneShot(nn.Module):

@@ -13,6 +13,7 @@ An objective is `loss(classifier, view, images, labels, sigma, generator, **own 
 
 The loop calls the same function on the validation split, with the network in eval mode and gradients off.  A module
 whose `CLASSIFIES` is False trains a network that gives no classes: its score takes the place of the test accuracy.
+`VIEWS` (1 where it is not there) and `HEAD` (none) are what a recipe with it has to say of `views` and `head`.
 """
 
 from collections.abc import Callable

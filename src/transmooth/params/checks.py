@@ -25,6 +25,7 @@ def faults(params: Params, published: Path) -> list[str]:
         *_study(params),
         *_recipes(params),
         *_options(params),
+        *_heads(params),
         *_groups(params),
         *_rows(params),
         *_amounts(params),
@@ -33,6 +34,7 @@ def faults(params: Params, published: Path) -> list[str]:
         *_courses(params),
         *_gains(params),
         *_curves(params),
+        *_classless(params),
     ]
     return list(dict.fromkeys(found))  # what several rows share is one fault
 
@@ -110,11 +112,38 @@ def unknown_option(objective: str, keys: Iterable[str]) -> str:
     return f"{unknown}: is no option of {objective}, which has {', '.join(known) or 'none'}" if unknown else ""
 
 
+def _heads(params: Params) -> Iterator[str]:
+    """Views and heads that are not those of the objective."""
+    for name, recipe in params.recipes.recipes.items():
+        for key, asked in (("views", recipe.views), ("head", recipe.head)):
+            if asked != (needed := needs(recipe.objective)[key]):
+                shown = "none" if needed is None else needed
+                yield (
+                    f"{RECIPES}: recipes.{name}.{key}: should be {shown} for the objective {recipe.objective}, "
+                    f"found {'none' if asked is None else asked}"
+                )
+
+
+def needs(objective: str) -> dict[str, Any]:
+    """Return the `views` and the `head` that a recipe with an objective has: its VIEWS and HEAD."""
+    found: dict[str, Any] = {"views": 1, "head": None}
+    for node in _source(objective).body:
+        if isinstance(node, ast.Assign) and isinstance(target := node.targets[0], ast.Name) and target.id.isupper():
+            key = target.id.lower()
+            found |= {key: ast.literal_eval(node.value)} if key in found else {}
+    return found
+
+
+@cache
+def _source(objective: str) -> ast.Module:
+    """An objective, to be read: to import it takes torch."""
+    return ast.parse((PACKAGE / "objectives" / f"{objective}.py").read_bytes())
+
+
 @cache
 def _keywords(objective: str) -> tuple[str, ...]:
-    """The options of an objective, read from its source: to import it takes torch."""
-    tree = ast.parse((PACKAGE / "objectives" / f"{objective}.py").read_bytes())
-    (loss,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "loss")
+    """The options of an objective."""
+    (loss,) = (each for each in _source(objective).body if isinstance(each, ast.FunctionDef) and each.name == "loss")
     # After what the loop gives; `start` is the network that the stage begins with, which the loop gives too.
     own = [*loss.args.args[6:], *loss.args.kwonlyargs]
     return tuple(each.arg for each in own if each.arg != "start")
@@ -248,11 +277,15 @@ def _role(params: Params, table: Table | None, role: str, where: str) -> Iterato
 
 def _untrained(params: Params, network: str, stages: Sequence[str], places: Sequence[str]) -> Iterator[str]:
     """A stage of 0 epochs leaves the head as it is, so the classes before it must be its own."""
+    recipes = params.recipes.recipes
     for number, (stage, where) in enumerate(zip(stages, places, strict=True)):
         recipe, role = stage.split("@")
-        entry, start = params.recipes.recipes.get(recipe), params.recipes.networks.get(network)
+        entry, start = recipes.get(recipe), params.recipes.networks.get(network)
         if entry is None or entry.epochs != 0:
             continue
+        before = recipes.get(stages[number - 1].split("@")[0]) if number else None
+        if before is not None and before.head is not None:
+            yield f"{where}: {recipe} trains nothing, and the stage before it was trained without classes"
         if number and _dataset(params, stages[number - 1].split("@")[1]) != _dataset(params, role):
             yield f"{where}: {recipe} trains nothing, so the stage before it should be on the dataset of {role!r} too"
         if not number and start is not None and start.weights == "random":
@@ -392,6 +425,16 @@ def _lacking(params: Params, row: Row, measure: Measure) -> str:
     if _kinds(params, row) & {*kinds}:
         return ""
     return f"should be evaluated by one of kind {' or '.join(kinds)}, which its runs are not"
+
+
+def _classless(params: Params) -> Iterator[str]:
+    """A run that ends without classes has a course, and nothing to evaluate."""
+    for report, place, row in params.tables.placed_rows():
+        for each in row.evaluated if report in params.study.report and report not in params.tables.courses else ():
+            recipe = params.recipes.recipes.get(each.train[-1].split("@")[0])
+            if recipe is not None and recipe.head is not None:
+                where = f"params/tables/{params.study.tables}.yaml: {place}"
+                yield f"{where}: {each.train[-1]} is trained without classes: a stage that finetunes it should follow"
 
 
 def _curves(params: Params) -> Iterator[str]:

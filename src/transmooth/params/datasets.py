@@ -1,8 +1,15 @@
 """params/datasets.yaml: where images come from, and how they are prepared."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    model_serializer,
+    model_validator,
+)
 
 from transmooth.params.values import Augmentation, Count, Images, Model, Name, Whole
 
@@ -28,21 +35,48 @@ class TorchvisionSource(Model):
     splits: Splits | None = None
 
 
-class ImageFolderSource(Model):
+class FolderSource(Model):
+    """Folders of classes.
+
+    nested: classes are the folders that hold images, at any depth: `a/abbey`.  without: classes that are left out.
+    """
+
+    root: str
+    nested: bool | None = None
+    without: tuple[str, ...] | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without keys that say nothing: prepared sets know their source by all that it says."""
+        return {key: value for key, value in handler(self).items() if value is not None}
+
+
+class ImageFolderSource(FolderSource):
     """root/<split>/<class>/<image>."""
 
     kind: Literal["imagefolder"]
-    root: str
     splits: Splits = Field(default={"train": ("train",), "test": ("test",)})
 
 
-class OneFolderSource(Model):
-    """root/<class>/<image>, of which a share is set aside for the test."""
+class OneFolderSource(FolderSource):
+    """root/<class>/<image>, of which a share, drawn by `seed`, is set aside for the test.
+
+    train_per_class: in place of that, the first so many images of each class train, and all the others test.
+    """
 
     kind: Literal["onefolder"]
-    root: str
-    test: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    seed: Whole = 0
+    test: Annotated[float, Field(gt=0, lt=1)] | None = None
+    seed: Whole | None = None
+    train_per_class: Count | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drawn_or_first(cls, content: Any) -> Any:
+        if not isinstance(content, dict) or content.get("train_per_class") is None:
+            return {"test": 0.2, "seed": 0} | content if isinstance(content, dict) else content
+        if given := [key for key in ("test", "seed") if content.get(key) is not None]:
+            raise ValueError(f"{given[0]}: not beside train_per_class, by which all but the first images test")
+        return content
 
 
 class ArraysSource(Model):
@@ -93,6 +127,7 @@ ExternalSource = TorchvisionSource | ImageFolderSource | OneFolderSource | Array
 class Dataset(Model):
     """`stored` is the side of the prepared images, `size` that of the network's input: a crop of it.
 
+    resize: the side that stored images are enlarged to where they are read, before the crop; for small pictures.
     train_per_class: how many training images of each class are used, the first of them; all where it is not said.
     images: how many test images, evenly spaced, are evaluated where the study does not say.
     published: what params/published.csv calls it.
@@ -105,6 +140,7 @@ class Dataset(Model):
     ]
     size: Count
     stored: Count | None = None
+    resize: Count | None = None
     augment: tuple[Augmentation, ...] = ()
     train_per_class: Count | None = None
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -120,9 +156,12 @@ class Dataset(Model):
         return "external" if isinstance(self.source, ExternalSource) else "data"
 
     @model_validator(mode="after")
-    def _stored_holds_size(self) -> "Dataset":
-        if self.stored is not None and self.stored < self.size:
-            raise ValueError(f"stored: should be at least size ({self.size}), found {self.stored}")
+    def _stored_holds_size(self) -> Self:
+        key, side = ("stored", self.stored) if self.resize is None else ("resize", self.resize)
+        if side is not None and side < self.size:
+            raise ValueError(f"{key}: should be at least size ({self.size}), found {side}")
+        if self.resize is not None and (self.stored is None or self.stored > self.resize):
+            raise ValueError(f"stored: should be at most resize ({self.resize}), found {self.stored or 'none'}")
         return self
 
 

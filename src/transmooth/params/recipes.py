@@ -6,8 +6,10 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from transmooth.params.values import (
+    Augmentation,
     Count,
     DenoiserText,
+    Head,
     Levels,
     Model,
     Name,
@@ -66,7 +68,9 @@ class Recipe(Model):
 
     objective: a file of src/transmooth/objectives.  options: its own keywords; options_from: by the epoch, counted from
     0, from which they are others.  sigmas: the set S, from which `noise` draws one for each image.  views: how many
-    augmented copies of an image the objective gets.  schedule, epochs: in place of the role's; 0 epochs train nothing.
+    augmented copies of an image the objective gets; augment: by these augmentations in place of the dataset's.
+    head: what the network has in this stage in place of its last layer, which the next stage has anew (see
+    `models.build`).  schedule, epochs: in place of the role's; 0 epochs train nothing.
     denoiser: a run, `network/recipe@role`, whose network cleans what the classifier sees, or `default`, the study's.
     """
 
@@ -76,6 +80,8 @@ class Recipe(Model):
     sigmas: Levels = (0.0,)
     noise: Noise = "uniform"
     views: Count = 1
+    augment: tuple[Augmentation, ...] | None = None
+    head: Head | None = None
     trainable: Trainable = "all"
     schedule: Name | None = None
     epochs: Whole | None = None

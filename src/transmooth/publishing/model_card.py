@@ -21,7 +21,9 @@ NEEDED = {"spec", "network", "classes", "size", "mean", "std", "data", "start", 
 SHOWN = 20  # classes
 TRAINED: dict[Trainable, str] = {
     "all": "the whole network",
+    "frozen_statistics": "the whole network, with the statistics of batch norm as they were",
     "head": "the last layer alone",
+    "head_moving": "the last layer alone, while the statistics of batch norm moved",
     "lora": "the last layer, and low-rank corrections of the queries and values, added into their weights",
 }
 
@@ -145,7 +147,7 @@ def _made(card: Mapping[str, Any]) -> list[tuple[str, str]]:
     spec, network = card["spec"], card["network"]
     training = spec["schedule"]
     if card["start"]:
-        start = f"the weights of SHA-256 `{card['start']}`; the last layer is new where their classes were others"
+        start = f"the weights of SHA-256 `{card['start']}`; the last layer is new where they had others or no classes"
     elif network.get("weights") == "published":
         start = "timm's weights; the last layer is new where they are for another number of classes"
     else:

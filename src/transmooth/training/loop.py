@@ -208,16 +208,18 @@ def train(
 def begin(spec: TrainSpec, split: Split, start: Path | None) -> Network | Denoiser:
     """Return the network before its first step: from a checkpoint, or built.
 
-    The head is a new one where the classes are not those that it was trained for.
+    The head is a new one where it is of another kind (`head`), or the classes are not those that it was trained for.
     """
     torch.manual_seed(training_key(spec.seed, 0))
     if start is None:
         assert spec.network is not None
-        network: Network | Denoiser = create(spec.network, len(split.classes), split.mean, split.std)
+        described = spec.network.model_copy(update={"head": spec.head})
+        network: Network | Denoiser = create(described, len(split.classes), split.mean, split.std)
     else:
         network, card = weights.load_any(start)
-        if tuple(card["classes"]) != split.classes:
-            network.reset_head(len(split.classes))
+        assert network.spec is not None
+        if network.spec.head != spec.head or (spec.head is None and tuple(card["classes"]) != split.classes):
+            network.reset_head(len(split.classes), spec.head)
     return network.to(memory_format=torch.channels_last)
 
 
@@ -241,7 +243,7 @@ def train_step(
     sums: Sums = {}
     for part in np.array_split(mine, spec.schedule.accumulate):
         pixels, labels = (to_device(tensor, accelerator.device) for tensor in split.pixels(part))
-        images = task.images(pixels, split.size, generator)
+        images = task.images(split.resized(pixels), split.size, generator)
         with accelerator.accumulate(model):
             loss, metrics = task.loss(model, images, labels, generator, epoch)
             accelerator.backward(loss)
@@ -267,7 +269,7 @@ def validate(accelerator: Accelerator, task: Task, network: nn.Module, split: Sp
             images, labels = (to_device(tensor, accelerator.device) for tensor in split.batch(chunk))
         else:
             pixels, labels = (to_device(tensor, accelerator.device) for tensor in split.pixels(chunk))
-            images = task.images(pixels, split.size, generator)
+            images = task.images(split.resized(pixels), split.size, generator)
         with torch.no_grad():
             _, metrics = task.loss(network, images, labels, generator, epoch)
         total += metrics["score"]

@@ -19,7 +19,7 @@ from transmooth.data.prepare import prepare, verify
 from transmooth.loading import hub
 from transmooth.loading.models import load_model
 from transmooth.models.build import Network
-from transmooth.params.checks import unknown_option
+from transmooth.params.checks import needs, unknown_option
 from transmooth.params.datasets import Dataset
 from transmooth.params.messages import validate
 from transmooth.params.recipes import Recipe
@@ -104,7 +104,7 @@ def start_from(text: str, resize: int | None = None) -> Iterator[tuple[NetworkSp
         if text.startswith(hub.PREFIX):
             _, card, init, _ = hub.load(text)
         else:
-            _, card = weights.load(init)
+            _, card = weights.load_network(init)
         if "size" not in card:
             raise CheckpointError(f"{text}: its card should tell the size of its images")
         yield None, init, card["size"]
@@ -157,7 +157,7 @@ def train_spec(
         denoiser=denoiser,
         sigmas=tuple(sigmas),
         noise="uniform",
-        views=1,
+        **needs(recipe.objective),
         trainable=trainable,
         schedule=schedule_spec(checked),
         augment=tuple(augment),

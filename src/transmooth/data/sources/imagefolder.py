@@ -16,22 +16,28 @@ def source(spec: Spec, base: Path) -> Source:
     """`{"kind": "imagefolder", "root": "path", "splits": {"train": ["train"], "test": ["test"]}}`.
 
     Files are root/<split>/<class>/**/<file> with one of SUFFIXES; classes and, in a class, files are in sorted
-    order. Several folders for one split are read one after the other.
+    order. Several folders for one split are read one after the other. `"nested": true` has a class in each folder
+    without folders in it, by its path below the split; `"without": ["x"]` leaves classes out.
 
     Raises FileNotFoundError for a folder that is missing; ValueError if two folders differ in their classes, a class
-    has no images, or a folder has a link to one that it lies in; `load` raises ValueError for a file that cannot be
-    decoded.
+    has no images or is not there to be left out, a folder around nested classes has images, or a folder has a link to
+    one that it lies in; `load` raises ValueError for a file that cannot be decoded.
     """
     root = resolve(spec["root"], base)
     folders = {split: [root / folder for folder in spec["splits"][split]] for split in ("train", "test")}
     first = folders["train"][0]
-    classes = _subfolders(first)
+    find = _leaves if spec.get("nested") else _subfolders
+    classes = find(first)
     for folder in (*folders["train"], *folders["test"]):
-        if difference := set(classes) ^ set(_subfolders(folder)):
+        if difference := set(classes) ^ set(find(folder)):
             only = ", ".join(map(repr, sorted(difference)))
             raise ValueError(f"{first} and {folder} must have the same classes; only one of them has {only}")
     if not classes:
         raise ValueError(f"{first} has no folders: it needs one per class")
+    without = spec.get("without") or ()
+    if unknown := sorted(set(without) - set(classes)):
+        raise ValueError(f"without: {first} has no class {unknown[0]!r}; there are {', '.join(classes[:10])}")
+    classes = tuple(name for name in classes if name not in without)
     return Source(classes, {split: _images(each, classes) for split, each in folders.items()})
 
 
@@ -42,6 +48,25 @@ def _subfolders(folder: Path) -> tuple[str, ...]:
         there = ", ".join(sorted(os.listdir(parent))[:10]) or "nothing"
         raise FileNotFoundError(f"no folder {folder}; in {parent} there is {there}")
     return tuple(sorted(each.name for each in folder.iterdir() if each.is_dir() and each.name[0] != "."))
+
+
+def _leaves(folder: Path) -> tuple[str, ...]:
+    """The paths below a folder of all that hold no folders, sorted."""
+    return tuple(sorted(_walk_leaves(folder, "", ())))
+
+
+def _walk_leaves(folder: Path, name: str, above: tuple[str, ...]) -> Iterator[str]:
+    here = os.path.realpath(folder)
+    if here in above:
+        raise ValueError(f"{folder}: is, through a link, a folder that it lies in: its images would count many times")
+    inner = _subfolders(folder)
+    if not inner and name:
+        yield name
+    with os.scandir(folder) as entries:
+        if inner and any(map(_is_image, entries)):
+            raise ValueError(f"{folder}: has images beside folders; with `nested` a class is a folder of images alone")
+    for each in inner:
+        yield from _walk_leaves(folder / each, f"{name}/{each}" if name else each, (*above, here))
 
 
 def _images(folders: list[Path], classes: tuple[str, ...]) -> Images:
@@ -74,6 +99,10 @@ def _walk(folder: str, above: tuple[str, ...]) -> Iterator[str]:
         for entry in entries:
             if entry.is_dir():
                 yield from _walk(entry.path, (*above, here))
-            # macOS leaves ._name.jpg beside name.jpg
-            elif entry.name[0] != "." and os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+            elif _is_image(entry):
                 yield entry.path
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    # macOS leaves ._name.jpg beside name.jpg
+    return entry.name[0] != "." and os.path.splitext(entry.name)[1].lower() in SUFFIXES

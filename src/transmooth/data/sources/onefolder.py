@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..split import stratified
+from ..split import first_of_each, stratified
 from . import imagefolder
 from .source import Images, Source, Spec
 
@@ -13,18 +13,35 @@ from .source import Images, Source, Spec
 def source(spec: Spec, base: Path) -> Source:
     """`{"kind": "onefolder", "root": "path", "test": 0.2, "seed": 0}`: root/<class>/**/<file>, as in imagefolder.py.
 
-    `test` is the share of the images set aside to test with, drawn per class by `seed`. Raises what that one
-    does, and ValueError if the share leaves nothing to test or to train with.
+    `test` is the share of the images set aside to test with, drawn per class by `seed`; or, in place of both,
+    `"train_per_class": 30` trains with the first so many of each class, and tests with all the others. `nested` and
+    `without` are those of imagefolder.py. Raises what that one does, and ValueError if a split leaves nothing to test
+    or to train with.
     """
-    whole = imagefolder.source({"root": spec["root"], "splits": {"train": ["."], "test": ["."]}}, base)
-    images = whole.splits["train"]
-    count = round(spec["test"] * len(images.labels))
-    if not 0 < count < len(images.labels):
-        raise ValueError(f"{spec['root']}: a share of {spec['test']} of its {len(images.labels)} images is {count}")
-    test = stratified(images.labels, count, spec["seed"])
-    train = np.setdiff1d(np.arange(len(images.labels)), test)
+    whole = imagefolder.source({**spec, "splits": {"train": ["."], "test": ["."]}}, base)
+    images, every = whole.splits["train"], np.arange(len(whole.splits["train"].labels))
+    if (count := spec.get("train_per_class")) is None:
+        test = _drawn(spec, images.labels)
+        train = np.setdiff1d(every, test)
+    else:
+        sizes = np.bincount(images.labels)
+        if sizes[least := int(sizes.argmin())] <= count:
+            raise ValueError(
+                f"{spec['root']}: train_per_class: should leave images to test, but class {whole.classes[least]!r} has "
+                f"{sizes[least]}, found {count}"
+            )
+        train = first_of_each(images.labels, count)
+        test = np.setdiff1d(every, train)
 
     def part(chosen: npt.NDArray[np.int64]) -> Images:
         return Images(images.labels[chosen], lambda index: images.load(int(chosen[index])))
 
     return Source(whole.classes, {"train": part(train), "test": part(test)})
+
+
+def _drawn(spec: Spec, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The indices of the share that is set aside."""
+    count = round(spec["test"] * len(labels))
+    if not 0 < count < len(labels):
+        raise ValueError(f"{spec['root']}: a share of {spec['test']} of its {len(labels)} images is {count}")
+    return stratified(labels, count, spec["seed"])
