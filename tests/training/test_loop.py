@@ -397,9 +397,13 @@ class Waits(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_no_step_waits_for_a_gpu(digits: Path, network: Network, optimizer: str) -> None:
-    made = train_spec(sigmas=[0.0, 0.5], augment=["resized_crop", "flip", "crop"], optimizer=optimizer)
+@pytest.mark.parametrize(
+    ("optimizer", "changes"), [("sgd", {}), ("adamw", {}), ("sgd", {"objective": "simclr", "views": 2})]
+)
+def test_no_step_waits_for_a_gpu(digits: Path, network: Network, optimizer: str, changes: dict[str, Any]) -> None:
+    made = train_spec(
+        sigmas=[0.0, 0.5], augment=["resized_crop", "flip", "crop", "colour", "grey"], optimizer=optimizer, **changes
+    )
     accelerator = Accelerator(cpu=True)
     model, prepared = accelerator.prepare(network.train(), OPTIMIZERS[optimizer](list(network.parameters()), 0.01, 0.1))
     split, waits = open_split(digits, "train"), Waits()

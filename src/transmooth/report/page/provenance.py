@@ -50,7 +50,7 @@ class Training:
 
     @property
     def clean(self) -> float | None:
-        """Share of the test images that it classifies right, without noise; None of a denoiser."""
+        """Share of the test images that it classifies right, without noise; None of what gives no classes."""
         test = self.card["test"]
         return float(test["correct"] / test["images"]) if "correct" in test else None
 
