@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from transmooth.params.values import (
+    BallNorm,
     Count,
     DenoiserText,
     Levels,
@@ -13,6 +14,7 @@ from transmooth.params.values import (
     Name,
     Noise,
     Norm,
+    Positive,
     Sigmas,
     Stem,
     Trainable,
@@ -110,7 +112,16 @@ class Shift(EvaluationModel):
     images: Count
 
 
-Evaluation = Annotated[Certify | Shift, Field(discriminator="kind")]
+class Attack(EvaluationModel):
+    """Attack the base classifier within a ball of radius epsilon, of images in [0, 1]."""
+
+    amount: ClassVar[str | None] = "attack"
+    kind: Literal["attack"]
+    norm: BallNorm = "l2"
+    epsilon: Positive
+
+
+Evaluation = Annotated[Certify | Shift | Attack, Field(discriminator="kind")]
 
 
 class Recipes(Model):

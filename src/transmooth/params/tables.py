@@ -13,12 +13,14 @@ KINDS: dict[Measure, tuple[str, ...]] = {
     "clean": (),
     "certified": ("certify",),
     "acr": ("certify",),
+    "standard": ("attack",),
+    "robust": ("attack",),
     "parameters": (),
     "trained": (),
     "denoiser_parameters": (),
     "hours": (),
 }
-AT_RADIUS = ("certified",)  # measures that are of one radius
+AT_RADIUS = ("certified", "robust")  # measures that are of one radius
 
 
 class LogFile(Model):

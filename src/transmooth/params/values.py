@@ -57,6 +57,7 @@ Weights = Literal["random", "published"]
 Trainable = Literal["all", "head", "lora"]
 Noise = Literal["uniform"]
 BallNorm = Literal["l2", "linf"]
+AttackLoss = Literal["cross_entropy", "margin"]
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 Augmentation = Literal["flip", "crop", "resized_crop"]
 Optimizer = Literal["sgd", "adamw"]
@@ -64,4 +65,14 @@ Precision = Literal["fp32", "bf16", "fp16"]
 Engine = Literal["auto", "eager", "compiled", "frozen"]
 Method = Literal["cohen", "cohen_two_sided", "sequential", "adaptive"]
 Dtype = Literal["fp32", "bf16"]
-Measure = Literal["clean", "certified", "acr", "parameters", "trained", "denoiser_parameters", "hours"]
+Measure = Literal[
+    "clean",
+    "certified",
+    "acr",
+    "standard",
+    "robust",
+    "parameters",
+    "trained",
+    "denoiser_parameters",
+    "hours",
+]

@@ -33,16 +33,16 @@ class Journal:
         self.lock.__exit__(None, None, None)
 
     def finished(self) -> list[dict[str, Any]]:
-        """The rows of all processes' journals with this header, each image and sigma once.
+        """The rows of all processes' journals with this header, each image and sigma once (None is one, too).
 
         Lines that were torn or damaged, and journals of another header, are left out.
         """
-        rows: dict[tuple[float, int], dict[str, Any]] = {}
+        rows: dict[tuple[float | None, int], dict[str, Any]] = {}
         for path in self._paths():
             header, *lines = _lines(path)
             if header == self.header:
                 if damaged := lines.count(None):
-                    message = f"{path}: {damaged} of {len(lines)} lines are damaged: their images are certified again"
+                    message = f"{path}: {damaged} of {len(lines)} lines are damaged: their images are done again"
                     print(message, file=sys.stderr)
                 for row in map(json.loads, filter(None, lines)):
                     # Who was killed while it restarted left rows in two journals: they are equal.
