@@ -1,12 +1,13 @@
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import accelerate
 import pandas as pd
 import pytest
 import torch
 
 from tests.helpers.checkpoints import CARD
-from tests.helpers.processes import launch
 from tests.helpers.specs import attack_spec, train_spec
 from transmooth.attacks import robust
 from transmooth.checkpoint import weights
@@ -27,7 +28,7 @@ SPEC = attack_spec()
 def model(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network that has learned something, so that some images are wrong, some fall and some stand."""
     folder = tmp_path_factory.mktemp("model")
-    train(train_spec(epochs=8, lr=[0.02]), digits, folder)
+    train(train_spec(epochs=5, lr=[0.02]), digits, folder)
     return folder
 
 
@@ -76,11 +77,37 @@ def test_records_do_not_depend_on_shards(
     pd.testing.assert_frame_equal(of_shards(digits, model, tmp_path / "seven", shards=7), whole)
 
 
-def test_records_do_not_depend_on_processes(digits: Path, model: Path, whole: pd.DataFrame, tmp_path: Path) -> None:
-    data, out = ["--data", digits, "--checkpoint", model], tmp_path / "two.parquet"
-    launch("evaluate", "--spec", SPEC.text, *data, "--out", out)
+class Second(SimpleNamespace):
+    """Accelerate's state in the second of two processes, which waits for none."""
+
+    def __init__(self, cpu: bool) -> None:
+        super().__init__(process_index=1, num_processes=2, is_main_process=False, device=torch.device("cpu"))
+
+    def wait_for_everyone(self) -> None:
+        """Go on."""
+
+
+def test_a_process_attacks_whole_batches_and_another_goes_on_with_the_others(
+    digits: Path, model: Path, whole: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, started = robust._attack, list[list[int]]()
+
+    def noted(target: Any, images: Any, labels: Any, indices: list[int], settings: Any) -> Any:
+        started.append(indices)
+        return real(target, images, labels, indices, settings)
+
+    monkeypatch.setattr(robust, "_attack", noted)
+    out = tmp_path / "r.parquet"
+    with monkeypatch.context() as patch:
+        patch.setattr(accelerate, "PartialState", Second)
+        attack.run(SPEC, digits, model, None, out, 0, 1, None)
+    batches = robust.cut(positions(300, 45).tolist(), 8)
+    assert started == batches[1::2]
+    assert not out.exists()
+    attack.run(SPEC, digits, model, None, out, 0, 1, None)
+    assert started == batches[1::2] + batches[0::2]
     pd.testing.assert_frame_equal(observed(out), whole)
-    assert [path.name for path in tmp_path.glob("*.journal")] == ["two.parquet.rank0.journal"]
+    assert [path.name for path in tmp_path.glob("*.journal")] == ["r.parquet.rank0.journal"]
 
 
 def test_an_interrupted_job_attacks_its_unfinished_batches_again_and_no_others(
