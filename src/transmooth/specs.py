@@ -249,11 +249,6 @@ class TableSpec(Spec):
     brackets: str | None = None
     rows: tuple[RowSpec, ...]
 
-    @property
-    def radii(self) -> tuple[float, ...]:
-        """The radii of its columns, each once."""
-        return tuple(dict.fromkeys(column.radius for column in self.columns if column.radius is not None))
-
 
 class PanelSpec(Spec):
     """A panel of a figure."""

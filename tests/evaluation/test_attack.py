@@ -69,9 +69,7 @@ def test_every_kind_of_outcome_is_recorded_and_holds(whole: pd.DataFrame, digits
     assert answers.tolist() == whole["prediction"].tolist()
 
 
-def test_records_do_not_depend_on_shards(
-    digits: Path, model: Path, whole: pd.DataFrame, tmp_path: Path
-) -> None:
+def test_records_do_not_depend_on_shards(digits: Path, model: Path, whole: pd.DataFrame, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(of_shards(digits, model, tmp_path / "four", shards=4), whole)
     # 45 images are 6 batches: the seventh shard has none.
     pd.testing.assert_frame_equal(of_shards(digits, model, tmp_path / "seven", shards=7), whole)

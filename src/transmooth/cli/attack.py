@@ -34,7 +34,9 @@ def attack(
     sigma: Annotated[
         float | None, typer.Option(help="Attack the smoothed classifier at this noise; else the model itself.")
     ] = None,
-    samples: Annotated[int, typer.Option(min=1, help="With --sigma: noisy copies that a gradient is the mean of.")] = 16,
+    samples: Annotated[
+        int, typer.Option(min=1, help="With --sigma: noisy copies that a gradient is the mean of.")
+    ] = 16,
     n: Annotated[int, typer.Option(help="With --sigma: votes for each answer.")] = 1000,
     alpha: Annotated[
         float, typer.Option(help="With --sigma: probability, per answer, of another class than the right vote.")
@@ -81,7 +83,9 @@ def attack(
         shutdown.raise_on_signals()
         threads_per_process()
         if sigma is None and (denoiser is not None or records is not None):
-            raise ValueError(f"--{'denoiser' if denoiser else 'records'}: is about a smoothed classifier: needs --sigma")
+            raise ValueError(
+                f"--{'denoiser' if denoiser else 'records'}: is about a smoothed classifier: needs --sigma"
+            )
         if records is not None and norm != "l2":
             raise ValueError(f"--records: certified radii are of norm l2, and --norm is {norm}")
         common: dict[str, Any] = {"norm": norm, "epsilon": epsilon, "steps": steps, "restarts": 1, "seed": seed}

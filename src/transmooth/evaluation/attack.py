@@ -4,19 +4,18 @@ A batch is cut from the test images by position, attacked by one process and, af
 depend neither on shards nor on processes nor on where a run was interrupted.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from transmooth.attacks.robust import Settings, attack_batches, base_target, cut, left
 from transmooth.data.loader import open_split
 from transmooth.data.manifest import read_manifest
-from transmooth.evaluation import journaled, test_indices
+from transmooth.evaluation import test_indices
 from transmooth.loading.denoisers import load_classifier
 from transmooth.records import attacked
-from transmooth.records.journal import Journal
+from transmooth.records.journal import Journal, Row, journaled
 from transmooth.runtime.progress import telling
 from transmooth.specs import AttackSpec
 
@@ -41,7 +40,7 @@ def run(
     labels = {index: int(test.labels[index]) for each in batches for index in each}
     header = {"spec": spec.dump(), "model": sha256, "shard": shard, "shards": shards}
 
-    def write(done: Sequence[Mapping[str, Any]], made: Mapping[str, Any]) -> None:
+    def write(done: Sequence[Row], made: Row) -> None:
         attacked.write(attacked.complete(attacked.from_rows(done, made), out, labels), out)
 
     with journaled(state, out, header, write) as (journal, finished):

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from transmooth.data.loader import open_split
 from transmooth.data.manifest import read_manifest
-from transmooth.evaluation import Row, journaled, test_indices
+from transmooth.evaluation import test_indices
 from transmooth.loading.denoisers import load_classifier
 from transmooth.records import table as records
-from transmooth.records.journal import Journal
+from transmooth.records.journal import Journal, Row, journaled
 from transmooth.runtime.progress import telling
 from transmooth.smoothing.chunks import certify_chunks
 from transmooth.smoothing.engine import EXAMPLES, Engine, prepare_each

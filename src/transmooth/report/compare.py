@@ -23,7 +23,9 @@ def robustness(frame: pd.DataFrame) -> dict[str, Any]:
     losses = frame["losses"].iloc[0].split(", ")
     # By the number of the run that found a point; an image that stands outlasts them all.
     last = (int(frame["restarts"].iloc[0]) - 1) * len(losses)
-    found = frame["restart"].fillna(np.inf) * len(losses) + frame["loss"].map(losses.index, na_action="ignore").fillna(0)
+    found = frame["restart"].fillna(np.inf) * len(losses) + frame["loss"].map(losses.index, na_action="ignore").fillna(
+        0
+    )
     counts = {"standard_accuracy": int(right.sum()), "robust_accuracy": int(frame["robust"].sum())}
     shares = {
         name: {"share": count / n, "interval": [float(end) for end in share_interval(count, n)]}
