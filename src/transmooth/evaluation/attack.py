@@ -1,4 +1,4 @@
-"""Attack of the base classifier: for each test image whether a point near it is answered wrongly (see attacks/robust.py).
+"""Attack of the base classifier: for each test image, whether a point near it is answered wrongly (see attacks/).
 
 A batch is cut from the test images by position, attacked by one process and, after a kill, as a whole again: so records
 depend neither on shards nor on processes nor on where a run was interrupted.

@@ -151,8 +151,8 @@ class Study(Model):
 
     tables: the file of params/tables that the study takes its reports from.  denoiser: of recipes whose denoiser is
     `default`.  options: of objectives, by name, where a recipe does not say.  evaluate: what rows that name no
-    evaluations are evaluated by.  seeds_of: of reports whose seeds are others.  certify, attack: how much of the evaluations
-    of that kind.
+    evaluations are evaluated by.  seeds_of: of reports whose seeds are others.  certify, attack: how much of the
+    evaluations of that kind.
     """
 
     tables: Name

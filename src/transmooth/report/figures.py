@@ -120,11 +120,12 @@ def _curve(
 
 def _attacked(row: RowResult, name: str, grid: Floats) -> pd.DataFrame:
     share = np.full(len(grid), next(iter(row.attacks.values())).right.mean())
-    radii = sorted(l2_attacks(row))
-    for epsilon in radii:
-        share[grid >= epsilon] = row.attacks[epsilon].robust.mean()
-    # Between epsilon and the next radius of the grid it is drawn too high, which an upper bound may be.
-    points = np.isin(np.arange(len(grid)), np.searchsorted(grid, radii))
+    # The grid's 0.2 may be the number below.  Between epsilon and the next radius of the grid it is drawn too high,
+    # which an upper bound may be.
+    begins = {epsilon: int(np.searchsorted(grid, epsilon - 1e-9)) for epsilon in sorted(l2_attacks(row))}
+    for epsilon, place in begins.items():
+        share[place:] = row.attacks[epsilon].robust.mean()
+    points = np.isin(np.arange(len(grid)), list(begins.values()))
     return _curve(row, name, False, grid, share, row.attacked_images).assign(point=points)
 
 

@@ -9,7 +9,7 @@ same in all steps.  What is found is decided by votes on other noise: it counts 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
