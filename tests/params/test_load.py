@@ -82,7 +82,12 @@ FAULTS: list[tuple[str, str, Any, str]] = [
         r"schedules.finetune: warmup_epochs: should be below epochs \(10\), found 50",
     ),
     ("studies/smoke", "attack", {"steps": 0}, f"{SMOKE}: attack.steps: .*greater than or equal to 1, found 0"),
-    ("studies/smoke", "attack", {"losses": ["dlr"]}, rf"{SMOKE}: attack.losses\[0\]: should be 'cross_entropy' or 'mar"),
+    (
+        "studies/smoke",
+        "attack",
+        {"losses": ["dlr"]},
+        rf"{SMOKE}: attack.losses\[0\]: should be 'cross_entropy' or 'mar",
+    ),
     ("studies/smoke", "attack", {"losses": []}, f"{SMOKE}: attack.losses: .*at least 1 item"),
     ("studies/smoke", "attack", {"losses": ["margin"] * 2}, f"{SMOKE}: attack.losses: should name each value once"),
     ("studies/smoke", "attack", {"epsilon": 0.5}, f"{SMOKE}: attack.epsilon: unknown key"),  # it is an evaluation's
