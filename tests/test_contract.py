@@ -25,7 +25,6 @@ def finish(spec, data, parts, out):
     raise NotImplementedError
 """
 FILES = {
-    "evaluation/attack.py": EVALUATION,
     "evaluation/samplewise.py": EVALUATION,
     # Jobs that write what is asked of them: what re-runs what does not depend on it.
     "cli/fork_server.py": "",
@@ -51,22 +50,12 @@ for path in made.get(job, [out]):
 # file, what stands there, what is added after it
 ENTRIES = [
     ("params/values.py", 'Noise = Literal["uniform"', ', "samplewise"'),
-    ("params/values.py", 'Measure = Literal["clean"', ', "robust"'),
-    ("params/tables.py", '    "clean": (),', '\n    "robust": ("attack",),'),
     ("params/tables.py", '"certified": ("certify",', ' "samplewise"'),
     ("params/tables.py", '"acr": ("certify",', ' "samplewise"'),
-    ("params/tables.py", 'AT_RADIUS = ("certified",', ' "robust"'),
     (
         "params/recipes.py",
         "    images: Count\n",
         """
-
-class Attack(EvaluationModel):
-    amount: ClassVar[str | None] = "attack"
-    kind: Literal["attack"]
-    norm: Literal["l2", "linf"]
-    epsilon: float
-
 
 class Samplewise(EvaluationModel):
     amount: ClassVar[str | None] = "certify"
@@ -74,44 +63,17 @@ class Samplewise(EvaluationModel):
     sigmas: Sigmas
 """,
     ),
-    ("params/recipes.py", "Evaluation = Annotated[Certify | Shift", " | Attack | Samplewise"),
-    (
-        "params/study.py",
-        "    certify: CertifyParams | None = None\n",
-        "    attack: AttackParams | None = None\n",
-    ),
-    (
-        "params/study.py",
-        "    dataset: Name\n    schedule: Name\n",
-        """
-
-class AttackParams(Model):
-    steps: Count
-    images: Images | None = None
-    shards: Count = 1
-    processes: Count = 1
-    batch: Count = 256
-""",
-    ),
+    ("params/recipes.py", "Evaluation = Annotated[Certify | Shift | Attack", " | Samplewise"),
     (
         "specs.py",
         "    sigmas: tuple[float, ...]\n    images: int\n",
         """
 
-class AttackSpec(Spec):
-    kind: Literal["attack"] = "attack"
-    run: RunSpec
-    norm: str
-    epsilon: float
-    images: Images
-    steps: int
-
-
 class SamplewiseSpec(CertifySpec):
     kind: Literal["samplewise"] = "samplewise"
 """,
     ),
-    ("specs.py", '"shift": ShiftSpec', ', "attack": AttackSpec, "samplewise": SamplewiseSpec'),
+    ("specs.py", '"attack": AttackSpec', ', "samplewise": SamplewiseSpec'),
 ]
 
 # ------------------------------------------------------------------------------------------------------------ params
@@ -166,7 +128,7 @@ TABLES: dict[str, Any] = {
         ],
     },
     "transfer": {
-        "columns": ["clean", "robust@0.5"],
+        "columns": ["clean", "standard", "robust@0.5"],
         "tasks": ["food", "cars"],
         "rows": [{"label": "SimCLR", "network": "resnet50", "train": ["simclr@upstream", "adversarial@task"]}],
     },
@@ -213,7 +175,6 @@ WHAT: dict[str, dict[str, Any]] = {
         "samplewise": {"noise": "samplewise", "sigmas": [0.25, 0.5, 1.0]},
     },
     "evaluations": {
-        "autopgd": {"kind": "attack", "norm": "l2", "epsilon": 0.5},
         "certify_025": {"kind": "certify", "sigmas": [0.25]},
         "certify_050": {"kind": "certify", "sigmas": [0.5]},
         "samplewise": {"kind": "samplewise", "sigmas": [0.25, 0.5, 1.0]},
@@ -399,7 +360,8 @@ CHANGES: list[tuple[str, str, Any, list[str]]] = [
     ("transfer", "datasets.characters.augment", ["flip"], []),  # of which only SimCLR reads, by its own
     ("transfer", "recipes.recipes.adversarial.options", {"epsilon": 1.0}, [FOOD, CARS]),
     ("transfer", "study.attack.steps", 7, [f"evaluate/{run}/autopgd/records.parquet" for run in (FOOD, CARS)]),
-    ("transfer", "study.attack.batch", 7, []),
+    ("transfer", "study.attack.batch", 7, [f"evaluate/{run}/autopgd/records.parquet" for run in (FOOD, CARS)]),
+    ("transfer", "study.attack.shards", 7, []),
     ("transfer", "datasets.textures.augment", ["flip"], [CARS]),
     ("cadis", "study.schedules.cadis.epochs", 9, [f"{VIT}/cadis_{sigma}@downstream/0" for sigma in ("025", "050")]),
     ("samplewise", "recipes.recipes.samplewise.noise", "uniform", [MIXED]),

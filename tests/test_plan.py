@@ -520,3 +520,41 @@ def test_a_table_without_tasks_has_those_of_its_study() -> None:
     plan = changed(tables={"tables": tables}, study__report=tuple(tables), study__tasks=("second", "downstream"))
     blocks = {name: [row.block for row in plan.table_spec(name).rows] for name in tables}
     assert blocks == {"none": ["second", "downstream"], "one": ["downstream"]}
+
+
+ATTACKED: dict[str, Any] = {
+    "study__attack": {"steps": 20, "images": 60},
+    "table__columns": ("clean", "standard", "robust@0.25", "certified@0.25"),
+}
+
+
+def test_an_attack_is_planned_beside_a_certification_and_its_spec_has_all_that_changes_it() -> None:
+    row = ROW | {"evaluate": ("certify", "autopgd_025")}
+    plan = with_table(row, **ATTACKED)
+    assert [name for _, name in plan.evaluations] == ["certify", "autopgd_025"]
+    spec = plan.evaluate_spec(FINETUNED, "autopgd_025")
+    assert spec.dump() == {
+        "kind": "attack",
+        "run": plan.run_spec(FINETUNED).dump(),
+        "norm": "l2",
+        "epsilon": 0.25,
+        "steps": 20,
+        "losses": ["cross_entropy", "margin"],
+        "restarts": 1,
+        "images": 60,
+        "batch": 250,
+        "seed": 0,
+    }
+    assert [(column.measure, column.radius) for column in plan.table_spec("t").columns[1:3]] == [
+        ("standard", None),
+        ("robust", 0.25),
+    ]
+    for change, same in [
+        ({"batch": 7}, False),
+        ({"losses": ("margin",)}, False),
+        ({"shards": 3, "processes": 2}, True),
+    ]:
+        other = with_table(row, **ATTACKED | {"study__attack": ATTACKED["study__attack"] | change})
+        assert (other.evaluate_spec(FINETUNED, "autopgd_025") == spec) == same
+        assert other.evaluate_spec(FINETUNED, "certify") == plan.evaluate_spec(FINETUNED, "certify")
+    assert (other.shards("autopgd_025"), other.processes("autopgd_025")) == (3, 2)

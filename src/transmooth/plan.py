@@ -14,7 +14,7 @@ from transmooth import specs
 from transmooth.params.datasets import Dataset
 from transmooth.params.present import below
 from transmooth.params.recipes import Evaluation, Recipe
-from transmooth.params.study import CertifyParams, Params, Schedule
+from transmooth.params.study import AttackParams, CertifyParams, Params, Schedule
 from transmooth.params.tables import (
     TASK,
     CourseReport,
@@ -29,7 +29,6 @@ from transmooth.params.tables import (
 
 # How a job is carried out, not what it computes: never in a spec.
 _NOT_SPEC = {"checkpoint_seconds"}
-_NOT_RECORDS = {"batch", "shards", "processes"}
 # What a training leaves in its folder.
 TRAINED = ("model.safetensors", "model.json", "metrics.jsonl")
 
@@ -208,7 +207,7 @@ class Plan:
         """Return the run that an evaluation compares a run with; None where it looks at the run alone."""
         return run.start if self.evaluation(evaluation).from_start else None
 
-    def amount(self, evaluation: str) -> CertifyParams | None:
+    def amount(self, evaluation: str) -> CertifyParams | AttackParams | None:
         """Return the study's section that says how much of an evaluation there is; None where its kind has none."""
         section = self.evaluation(evaluation).amount
         return getattr(self.study, section) if section else None
@@ -302,12 +301,12 @@ class Plan:
             **recipe.model_dump(exclude={"schedule", "epochs", "denoiser", "options", "options_from", "augment"}),
         )
 
-    def evaluate_spec(self, run: Run, name: str) -> specs.CertifySpec | specs.ShiftSpec:
-        """One evaluation of a run.  Batch, shards and processes are absent: they change rounding at most."""
+    def evaluate_spec(self, run: Run, name: str) -> specs.EvaluateSpec:
+        """One evaluation of a run, without what changes no record of it: see `not_spec` of its amount."""
         entry, amount = self.evaluation(name), self.amount(name)
         content = {"run": self.run_spec(run), **entry.model_dump()}
         if amount is not None:
-            content |= amount.model_dump(exclude=_NOT_RECORDS)
+            content |= amount.model_dump(exclude=set(amount.not_spec))
             content["images"] = amount.images or self.params.datasets[self.dataset(run)].images
         return specs.EVALUATIONS[entry.kind](**content)
 

@@ -11,7 +11,9 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, JsonValue, SerializerFunctionWrapHandler, model_serializer
 
 from transmooth.params.values import (
+    AttackLoss,
     Augmentation,
+    BallNorm,
     Dtype,
     Head,
     Images,
@@ -151,11 +153,36 @@ class ShiftSpec(Spec):
     images: int
 
 
+class AttackSpec(Spec):
+    """One attack of a base classifier.  batch: images that are attacked together, on which the last bits depend."""
+
+    kind: Literal["attack"] = "attack"
+    run: RunSpec | None = None
+    norm: BallNorm
+    epsilon: float
+    steps: int
+    losses: tuple[AttackLoss, ...]
+    restarts: int
+    images: Images
+    batch: int
+    seed: int
+
+
+class SmoothedAttackSpec(AttackSpec):
+    """One attack of a smoothed classifier: with gradients of `samples` noisy copies, decided by n votes."""
+
+    sigma: float
+    samples: int
+    n: int
+    alpha: float
+
+
+EvaluateSpec = CertifySpec | ShiftSpec | AttackSpec
 # By kind of evaluation.
-EVALUATIONS: Mapping[str, type[CertifySpec | ShiftSpec]] = {"certify": CertifySpec, "shift": ShiftSpec}
+EVALUATIONS: Mapping[str, type[EvaluateSpec]] = {"certify": CertifySpec, "shift": ShiftSpec, "attack": AttackSpec}
 
 
-def evaluate_spec(content: Mapping[str, Any]) -> CertifySpec | ShiftSpec:
+def evaluate_spec(content: Mapping[str, Any]) -> EvaluateSpec:
     """Return the spec of an evaluation.  Raises ValueError for what is none."""
     if content.get("kind") not in EVALUATIONS:
         raise ValueError(f"kind: should be one of {', '.join(EVALUATIONS)}, found {content.get('kind')!r}")
@@ -225,11 +252,6 @@ class TableSpec(Spec):
     columns: tuple[ColumnSpec, ...]
     brackets: str | None = None
     rows: tuple[RowSpec, ...]
-
-    @property
-    def radii(self) -> tuple[float, ...]:
-        """The radii of its columns, each once."""
-        return tuple(dict.fromkeys(column.radius for column in self.columns if column.radius is not None))
 
 
 class PanelSpec(Spec):

@@ -22,11 +22,28 @@ def certify(*more: Any) -> Callable[[], str]:
 
     def use() -> str:
         if "digits" not in more:
-            weights.save(Path("model"), network(), CARD)
-            source = {"kind": "digits", "seed": 0, "test": 10}
-            prepare({"source": source, "size": 8, "stored": 8, "validation": 0, "seed": 0}, Path("images"), Path())
+            sound()
         settings = ["--sigma", 0.5, "--n", 20, "--n0", 5, "--alpha", 0.01, "--images", 2, "--out", "r.parquet"]
         return command("certify", "model", "images", *settings, *more)
+
+    return use
+
+
+def sound() -> None:
+    """A model and images that fit it."""
+    weights.save(Path("model"), network(), CARD)
+    source = {"kind": "digits", "seed": 0, "test": 10}
+    prepare({"source": source, "size": 8, "stored": 8, "validation": 0, "seed": 0}, Path("images"), Path())
+
+
+def attack(*more: Any) -> Callable[[], str]:
+    """`transmooth attack` of a sound model and images, beside records of another model."""
+
+    def use() -> str:
+        sound()
+        records.write(records.from_rows([row(index) for index in range(5)], {}), Path("r.parquet"))
+        Path("log.tsv").write_text(LOG)
+        return command("attack", "model", "images", "--epsilon", 0.5, "--steps", 1, "--images", 2, *more)
 
     return use
 
@@ -114,6 +131,55 @@ CASES = [
         certify("--out", "model/model.json/r.parquet"),
     ),
     Case("certify without a model", "Error: Missing argument …", typed("certify")),
+    Case("attack --epsilon 0", f"{SAID}epsilon: should be a number above 0, found 0.0", attack("--epsilon", 0)),
+    Case("attack --epsilon nan", f"{SAID}epsilon: should be a number above 0, found nan", attack("--epsilon", "nan")),
+    Case("attack --norm l1", usage("--norm", "'l1' is not one of 'l2', 'linf'."), attack("--norm", "l1")),
+    Case("attack --steps 0", usage("--steps", "…"), attack("--steps", 0)),
+    Case(
+        "attack --sigma 0",
+        f"{SAID}sigma must be a positive finite number (noise on the [0, 1] image), got 0.0",
+        attack("--sigma", 0),
+    ),
+    Case(
+        "attack --n 5 votes",
+        f"{SAID}n = 5 votes always abstain at alpha = 0.001: it takes at least 11",
+        attack("--sigma", 0.5, "--n", 5),
+    ),
+    Case(
+        "attack --records without --sigma",
+        f"{SAID}--records: is about a smoothed classifier: needs --sigma",
+        attack("--records", "r.parquet"),
+    ),
+    Case(
+        "attack --denoiser without --sigma",
+        f"{SAID}--denoiser: is about a smoothed classifier: needs --sigma",
+        attack("--denoiser", "unet"),
+    ),
+    Case(
+        "attack --records in linf",
+        f"{SAID}--records: certified radii are of norm l2, and --norm is linf",
+        attack("--records", "r.parquet", "--sigma", 0.5, "--norm", "linf"),
+    ),
+    Case(
+        "attack with records of another sigma",
+        f"{SAID}r.parquet: holds no records of sigma = 0.25; there are: 0.5",
+        attack("--records", "r.parquet", "--sigma", 0.25),
+    ),
+    Case(
+        "attack with records of another model",
+        f"{SAID}r.parquet: is of another model, abc; the attack is of …",
+        attack("--records", "r.parquet", "--sigma", 0.5),
+    ),
+    Case(
+        "attack with a log for records",
+        f"{SAID}log.tsv: should be records, which say what model they are of; is a log",
+        attack("--records", "log.tsv", "--sigma", 0.5),
+    ),
+    Case(
+        "attack --out r.tsv",
+        f"{SAID}r.tsv: should end in .parquet (records)",
+        attack("--out", "r.tsv"),
+    ),
     Case("accuracy of a folder", f"{SAID}folder.parquet: no such file", typed("accuracy", "folder.parquet")),
     Case(
         "accuracy --alpha 2",

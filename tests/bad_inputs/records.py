@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.bad_inputs import Case
-from tests.helpers.records import row
-from transmooth.records import logs
+from tests.helpers.records import attacked_row, row
+from transmooth.records import attacked, logs
 from transmooth.records import table as records
 
 R = Path("r.parquet")
@@ -67,6 +67,22 @@ def in_folder() -> object:
     return records.read(path)["sigma"].to_pylist()
 
 
+def attack() -> object:
+    attacked.write(attacked.from_rows([attacked_row(0)], {}), R)
+    return read()
+
+
+def found(**changes: Any) -> Callable[[], object]:
+    """Records of an attack that no writer would write."""
+
+    def use() -> object:
+        point = {"robust": False, "adversarial": 5, "distance": 0.4, "loss": "margin", "restart": 0}
+        records.seal(attacked.from_rows([attacked_row(0, **point | changes)], {}), R)
+        return len(attacked.read(R))
+
+    return use
+
+
 def log(content: str | bytes) -> Callable[[], object]:
     def use() -> object:
         Path("log.tsv").write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -94,6 +110,7 @@ CASES = [
         f"{R}: the header must name idx, label, predict and radius, each once, got 'hello'",
         lambda: [R.write_text("hello\n1\n"), read()][1],
     ),
+    Case("records of an attack", f"{R}: not records: the columns alpha, … are missing", attack),
     Case("no rows", f"{R}: there are no records in it", rows()),
     Case(
         "a radius that is NaN",
@@ -132,6 +149,21 @@ CASES = [
     ),
     Case("an image twice at one sigma", f"{R}: image 1 is there twice at sigma = 0.5", rows(row(1), row(1))),
     Case("rows of two models", f"{R}: records of 2 models: abc, other", rows(row(0), row(1, model="other"))),
+    Case(
+        "a point of an attack beyond its epsilon",
+        f"{R}: image 0 should have its point within epsilon, found 0.6; so have 1 of 1 rows",
+        found(distance=0.6),
+    ),
+    Case(
+        "an image that is robust although a point was found",
+        f"{R}: image 0 should have no point, to be robust, found True; so have 1 of 1 rows",
+        found(robust=True),
+    ),
+    Case(
+        "an image that is robust although its class is wrong",
+        f"{R}: image 0 should have its label as its prediction, to be robust, found 7; so have 1 of 1 rows",
+        found(robust=True, prediction=7),
+    ),
     Case(
         "text for a radius",
         f"{R}: not records: a column is of another type: Failed to parse string: '…' as a scalar of type double",

@@ -62,6 +62,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = table(*(row(i, 0.25, radius=0.476 * (i % 2), n=100_000, model=weights) for i in range(4)))
     records.write(rows, folder / "records.parquet")
     shutil.copy(folder / "records.parquet", folder / "ours.parquet")
+    certify = ("certify", folder / "model", folder / "model" / "data", "--sigma", 0.25, "--n", 200, "--quiet")
+    call(*certify, "--out", folder / "certified.parquet")
     for name in ("log.tsv", "theirs.tsv"):
         logs.write(rows.to_pandas(), folder / name)
     shutil.copytree(ROOT / "params", folder / "params")

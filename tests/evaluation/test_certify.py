@@ -136,7 +136,7 @@ def test_a_records_file_says_what_it_was_made_with(digits: Path, model: Path, tm
 def test_shards_of_another_evaluation_are_not_joined(digits: Path, model: Path, tmp_path: Path) -> None:
     for k, spec in enumerate((SPEC, certify_spec(seed=5))):
         certify.run(spec, digits, model, None, tmp_path / f"{k}.parquet", k, 2, 256)
-    with pytest.raises(records.RecordError, match=r"1.parquet: certified by another spec than .*0.parquet"):
+    with pytest.raises(records.RecordError, match=r"1.parquet: made by another spec than .*0.parquet"):
         certify.finish(SPEC, digits, [tmp_path / "0.parquet", tmp_path / "1.parquet"], tmp_path / "all.parquet")
     assert not (tmp_path / "all.parquet").exists()
 

@@ -46,3 +46,30 @@ def frame(radii: list[float], right: list[bool] | None = None) -> pd.DataFrame:
     prediction = np.where(np.ones(n, bool) if right is None else right, 1, 0)
     columns = {"index": range(n), "label": 1, "prediction": prediction, "radius": radii, "seconds": 0.5}
     return pd.DataFrame(columns).assign(correct=prediction == 1)
+
+
+def attacked_row(index: int, **changes: Any) -> dict[str, Any]:
+    """A row of an attack that left its image right."""
+    made = {
+        "index": index,
+        "label": 3,
+        "prediction": 3,
+        "seed": 0,
+        "dtype": "fp32",
+        "model": "abc",
+        "seconds": 0.5,
+        "norm": "l2",
+        "epsilon": 0.5,
+        "sigma": None,
+        "robust": True,
+        "adversarial": None,
+        "distance": None,
+        "loss": None,
+        "restart": None,
+        "losses": "cross_entropy, margin",
+        "steps": 20,
+        "restarts": 1,
+        "batch": 250,
+        "evaluations": 45,
+    }
+    return made | changes

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from tests.helpers.records import row
+from tests.helpers.records import attacked_row, row
 from transmooth.checkpoint.card import write_card
 from transmooth.params.tables import parse_column
+from transmooth.records import attacked
 from transmooth.records import table as records
-from transmooth.report.accuracy import RowResult, Settings
+from transmooth.report.accuracy import AttackResult, RowResult, Settings
 from transmooth.specs import ColumnSpec, EvaluatedSpec, LogSpec, RecordsSpec, RowSpec, RunSpec, TableSpec
 
 COHEN = Settings("cohen", 50, 200, 0.001)
@@ -31,6 +32,11 @@ TWO = result(
     {0.25: [[0.5, 0.5, 0.5, -np.inf], [0.5, 0.5, -np.inf, -np.inf]], 1.0: [[1.0, 1.0, -np.inf, -np.inf]] * 2},
     [0.9, 0.8],
 )
+
+
+def attack_result(right: Sequence[Sequence[int]], robust: Sequence[Sequence[int]], norm: str = "l2") -> AttackResult:
+    """What an attack left.  right, robust: seeds → images, 1 or 0."""
+    return AttackResult(np.array(right, bool), np.array(robust, bool), norm, f"AutoPGD in {norm}")
 
 
 def columns(*texts: str) -> tuple[ColumnSpec, ...]:
@@ -67,6 +73,21 @@ def write_records(results: Path, given: EvaluatedSpec, rows: Sequence[Mapping[st
     spec = {"n": 1000, "run": given.run.dump()} | made.pop("spec", {})
     records.write(records.from_rows(rows, {"spec": spec} | made), results / each.path)
     return results / each.path
+
+
+def write_attack(results: Path, given: EvaluatedSpec, rows: Sequence[Mapping[str, Any]], **made: Any) -> Path:
+    """Write the records of a run with one evaluation, an attack, and return their file."""
+    (each,) = given.records
+    made = {"spec": {"run": given.run.dump()}} | made
+    attacked.write(attacked.from_rows(rows, made), results / each.path)
+    return results / each.path
+
+
+def left(outcomes: str, epsilon: float, **changes: Any) -> list[dict[str, Any]]:
+    """Rows of an attack: for each image `r`obust, `f`ound or `w`rong before it."""
+    found = {"robust": False, "adversarial": 5, "distance": epsilon, "loss": "margin", "restart": 0}
+    kinds = {"r": {}, "f": found, "w": {"robust": False, "prediction": 7}}
+    return [attacked_row(index, epsilon=epsilon, **kinds[outcome], **changes) for index, outcome in enumerate(outcomes)]
 
 
 def write_clean(results: Path, run: RunSpec, correct: int, images: int = 10, **card: Any) -> Path:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tests.conftest import NETWORK
-from transmooth.specs import CertifySpec, ScheduleSpec, TrainSpec
+from transmooth.specs import AttackSpec, CertifySpec, ScheduleSpec, TrainSpec
 
 # A sum in another order differs in its last bits, and training multiplies that: compare after few steps.
 FEW_STEPS: dict[str, Any] = {"epochs": 1, "warmup_epochs": 0, "batch": 512, "optimizer": "sgd", "lr": [0.01]}
@@ -50,3 +50,18 @@ def certify_spec(**changes: Any) -> CertifySpec:
         "dtype": "fp32",
     }
     return CertifySpec.of(made | changes)
+
+
+def attack_spec(**changes: Any) -> AttackSpec:
+    """A short attack of 45 images, in batches of 8."""
+    made = {
+        "norm": "l2",
+        "epsilon": 0.6,
+        "steps": 6,
+        "losses": ["cross_entropy", "margin"],
+        "restarts": 2,
+        "images": 45,
+        "batch": 8,
+        "seed": 4,
+    }
+    return AttackSpec.of(made | changes)

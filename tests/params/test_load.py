@@ -81,6 +81,18 @@ FAULTS: list[tuple[str, str, Any, str]] = [
         50,
         r"schedules.finetune: warmup_epochs: should be below epochs \(10\), found 50",
     ),
+    ("studies/smoke", "attack", {"steps": 0}, f"{SMOKE}: attack.steps: .*greater than or equal to 1, found 0"),
+    (
+        "studies/smoke",
+        "attack",
+        {"losses": ["dlr"]},
+        rf"{SMOKE}: attack.losses\[0\]: should be 'cross_entropy' or 'mar",
+    ),
+    ("studies/smoke", "attack", {"losses": []}, f"{SMOKE}: attack.losses: .*at least 1 item"),
+    ("studies/smoke", "attack", {"losses": ["margin"] * 2}, f"{SMOKE}: attack.losses: should name each value once"),
+    ("studies/smoke", "attack", {"epsilon": 0.5}, f"{SMOKE}: attack.epsilon: unknown key"),  # it is an evaluation's
+    ("recipes", "evaluations.autopgd.epsilon", 0, f"{RECIPES}: evaluations.autopgd.epsilon: .*greater than 0, found 0"),
+    ("recipes", "evaluations.autopgd.norm", "l1", f"{RECIPES}: evaluations.autopgd.norm: should be 'l2' or 'linf'"),
     ("studies/smoke", "certify.n", 9, "9 samples can never certify at alpha = 0.001"),
     ("studies/smoke", "certify.alpha", 0, f"{SMOKE}: certify.alpha: .*greater than 0"),
     ("studies/smoke", "certify.images", "some", f"{SMOKE}: certify.images"),

@@ -24,6 +24,7 @@ MORE = {
     "certify_025": {"kind": "certify", "sigmas": [0.25]},
     "certify_050": {"kind": "certify", "sigmas": [0.5]},
     "shift": {"kind": "shift", "sigmas": [0.5], "images": 2},
+    "linf": {"kind": "attack", "norm": "linf", "epsilon": 0.25},
 }
 
 
@@ -112,7 +113,7 @@ FAULTS: list[tuple[str, Any, str]] = [
     (
         "tables.t.rows",
         row(evaluate=["gone"]),
-        r"tables.t.rows\[0\].evaluate: evaluation 'gone' is not in params/recipes.yaml: evaluations, which has certify",
+        r"tables.t.rows\[0\].evaluate: evaluation 'gone' is not in params/recipes.yaml: evaluations, which has autopgd",
     ),
     ("tables.t.rows", row(evaluate=["certify"] * 2), r"tables.t.rows\[0\].evaluate: should name each value once"),
     (
@@ -187,6 +188,45 @@ FAULTS: list[tuple[str, Any, str]] = [
             {"train": ["mixed@downstream"], "evaluate": ["certify_050"]},
         ),
         r"tables.t.rows\[0\]: column clean: clean is of one run, and this row pools 2",
+    ),
+    (
+        "tables.t",
+        TABLE | {"columns": ["robust@0.25"]},
+        r"tables.t.rows\[0\]: column robust@0.25: should be evaluated by one of kind attack, which its runs are not",
+    ),
+    (
+        "tables.t",
+        TABLE | {"columns": ["standard"]},
+        r"tables.t.rows\[0\]: column standard: should be evaluated by one of kind attack, which its runs are not",
+    ),
+    (
+        "tables.t",
+        TABLE | {"columns": ["robust@0.25"], "rows": row(evaluate=["autopgd", "autopgd_012"])},
+        r"tables.t.rows\[0\]: column robust@0.25: should be attacked within 0.25, is within 0.5, 0.12",
+    ),
+    (
+        "tables.t",
+        TABLE
+        | {
+            "columns": ["robust@0.5"],
+            "rows": pooled(
+                {"train": ["clean@downstream"], "evaluate": ["autopgd"]},
+                {"train": ["mixed@downstream"], "evaluate": ["autopgd"]},
+            ),
+        },
+        r"tables.t.rows\[0\]: column robust@0.5: robust is of one run, and this row pools 2",
+    ),
+    (
+        "tables.t",
+        TABLE | {"columns": ["robust@0.25"], "rows": row(evaluate=["autopgd_025", "linf"])},
+        r"tables.t.rows\[0\]: should be attacked once within each epsilon, is more often within \[0.25\]",
+    ),
+    ("tables.t.columns", ["robust"], "tables.t.columns: robust: should have a radius >= 0, as in robust@0.25"),
+    ("tables.t.columns", ["standard@1"], "tables.t.columns: standard: should have no radius, found 'standard@1'"),
+    (
+        "tables.t",
+        TABLE | {"columns": ["robust@0.5"], "rows": row(evaluate=["autopgd"])},
+        r"params/studies/smoke.yaml: attack: missing; the evaluation 'autopgd' \(attack\) needs it",
     ),
     (
         "figures.f.panels.0.rows.0.evaluate",
@@ -376,6 +416,19 @@ def test_what_is_not_certified_needs_no_section_about_it(base: Path) -> None:
         load("smoke", base)
 
 
+def test_a_row_may_be_certified_and_attacked(base: Path) -> None:
+    columns, evaluate = ["certified@0.25", "robust@0.25", "robust@0.5"], ["certify", "autopgd", "autopgd_025"]
+    edit(base, "tables/mixed_noise", "tables.t", TABLE | {"columns": columns, "rows": row(evaluate=evaluate)})
+    edit(base, "studies/smoke", "attack", {"steps": 5, "losses": ["margin"]})
+    study = load("smoke", base).study
+    assert study.attack
+    assert (study.attack.losses, study.attack.batch) == (("margin",), 250)
+    # A row of somebody else's logs has no attacks, and stands beside it all the same.
+    logs = [ROW | {"evaluate": evaluate}, {"label": "theirs", "files": FILES}]
+    edit(base, "tables/mixed_noise", "tables.t.rows", logs)
+    assert len(load("smoke", base).tables.tables["t"].rows) == 2
+
+
 def test_a_course_needs_no_evaluation(base: Path) -> None:
     """Neither how much there is of it, nor that the study's own have no sigma twice and are what it was trained for."""
     edit(base, "studies/smoke", "certify", ...)
@@ -387,7 +440,7 @@ def test_a_course_needs_no_evaluation(base: Path) -> None:
     assert len(load("smoke", base).tables.courses["c"].rows[0].evaluated) == 1
 
 
-@given(st.sampled_from(["certified"]), st.floats(0, 1e6))
+@given(st.sampled_from(["certified", "robust"]), st.floats(0, 1e6))
 def test_a_column_comes_back_from_its_text(measure: str, radius: float) -> None:
     column = parse_column(f"{measure}@{radius!r}")
     assert (column.measure, column.radius) == (measure, radius)

@@ -66,5 +66,5 @@ def test_shards_of_another_spec_are_not_merged(tmp_path: Path) -> None:
     parts = [tmp_path / "0.parquet", tmp_path / "1.parquet"]
     for index, (part, alpha) in enumerate(zip(parts, (0.001, 0.1), strict=True)):
         records.write(records.from_rows([row(index)], {"spec": {"alpha": alpha}}), part)
-    with pytest.raises(RecordError, match=r"1.parquet: certified by another spec than .*0.parquet"):
+    with pytest.raises(RecordError, match=r"1.parquet: made by another spec than .*0.parquet"):
         records.merge(parts, tmp_path / "all.parquet", [0, 1], [0.5])

@@ -12,16 +12,19 @@ from hypothesis import strategies as st
 from tests.helpers.records import row
 from tests.helpers.report import (
     evaluated,
+    left,
     log_files,
     radii_as_rows,
     row_spec,
     run_spec,
+    write_attack,
     write_clean,
     write_records,
 )
 from transmooth.records import table as records
 from transmooth.report.accuracy import (
     Settings,
+    attack_method,
     average_certified_radius,
     certified_accuracy,
     certified_radius,
@@ -155,3 +158,37 @@ def test_records_of_one_network_stand_in_one_row_whatever_their_files(tmp_path: 
     ]:
         with pytest.raises(ValueError, match=f"other: {fault}"):
             read_files([tmp_path / "small", write("other", *other)], "own")
+
+
+def test_a_row_has_what_its_attacks_left(tmp_path: Path) -> None:
+    small = [evaluated(run_spec("net/clean@downstream", seed), "autopgd_025", kind="attack") for seed in (0, 1)]
+    large = [evaluated(run_spec("net/clean@downstream", seed), "autopgd", kind="attack") for seed in (0, 1)]
+    both = [a.model_copy(update={"records": (*a.records, *b.records)}) for a, b in zip(large, small, strict=True)]
+    for seed, outcomes in enumerate((("rrfw", "rffw"), ("rffw", "rffw"))):
+        write_attack(tmp_path, small[seed], left(outcomes[0], 0.25))
+        write_attack(tmp_path, large[seed], left(outcomes[1], 0.5, restarts=3))
+        write_clean(tmp_path, small[seed].run, 9)
+    read = read_row(row_spec("a", *([each] for each in both)), tmp_path, tmp_path)
+    assert list(read.attacks) == [0.25, 0.5]
+    assert read.attacks[0.25].right.tolist() == [[True, True, True, False]] * 2
+    assert read.attacks[0.25].robust.tolist() == [[True, True, False, False], [True, False, False, False]]
+    assert read.attacks[0.5].robust.tolist() == [[True, False, False, False]] * 2
+    assert (read.attacks[0.25].norm, read.attacked_images, read.curves) == ("l2", 4, {})
+    assert read.attacks[0.25].method == "AutoPGD in l2 on cross_entropy and margin, 20 steps"
+    assert read.attacks[0.5].method == "AutoPGD in l2 on cross_entropy and margin, 20 steps, 3 starts"
+    # A row that pools them has none: of which run?
+    assert read_row(row_spec("pooled", both), tmp_path, tmp_path).attacks == {}
+    write_attack(tmp_path, small[1], left("rrff", 0.25, steps=10))
+    with pytest.raises(ValueError, match=r"a: should be attacked at 0\.25 alike, once at each seed, .*10 steps.*20"):
+        read_row(row_spec("a", *([each] for each in small)), tmp_path, tmp_path)
+    write_attack(tmp_path, small[1], left("rrfff", 0.25))
+    with pytest.raises(ValueError, match="a: its attacks should be of the same images"):
+        read_row(row_spec("a", *([each] for each in small)), tmp_path, tmp_path)
+    twice = small[0].model_copy(update={"records": small[0].records * 2})
+    with pytest.raises(ValueError, match=r"a: should be attacked at 0\.25 alike, once at each seed"):
+        read_row(row_spec("a", [twice]), tmp_path, tmp_path)
+
+
+def test_the_method_of_an_attack_names_its_norm_losses_steps_and_starts() -> None:
+    frame = pd.DataFrame(left("r", 0.5, norm="linf", losses="margin", steps=7, restarts=2))
+    assert attack_method(frame) == "AutoPGD in linf on margin, 7 steps, 2 starts"

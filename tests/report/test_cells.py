@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.helpers.report import TWO, columns, result
+from tests.helpers.report import TWO, attack_result, columns, result
 from transmooth.params.values import Measure
 from transmooth.report.cells import cells, shown
 from transmooth.report.measures import MEASURES
@@ -98,3 +98,23 @@ def test_the_order_of_columns_changes_no_number(texts: list[str]) -> None:
     assert list(dict.fromkeys(made["column"])) == texts
     there = cells([TWO], columns(*sorted(texts)))
     pd.testing.assert_frame_equal(made.sort_values(keys, ignore_index=True), there.sort_values(keys, ignore_index=True))
+
+
+def test_what_is_attacked_has_one_line_its_interval_over_the_attacked_images_and_how() -> None:
+    attacks = {0.25: attack_result([[1] * 80 + [0] * 20], [[1] * 50 + [0] * 50])}
+    row = result({0.5: [[1.0, 0.3]]}, attacks=attacks)
+    lines = cells([row, TWO], columns("standard", "robust@0.25", "certified@0.25")).set_index(["row", "column"])
+    robust, standard = lines.loc[("ours", "robust@0.25")], lines.loc[("ours", "standard")]
+    assert robust["value"].tolist()[0] == 0.5
+    assert (robust["low"].iloc[0], robust["high"].iloc[0]) == pytest.approx((0.39832, 0.60168), abs=1e-5)
+    assert (robust["images"].iloc[0], robust["radius"].iloc[0], robust["method"].iloc[0]) == (
+        100,
+        0.25,
+        "AutoPGD in l2",
+    )
+    assert np.isnan(robust["sigma"].iloc[0])
+    assert (standard["value"].iloc[0], standard["images"].iloc[0], standard["method"].iloc[0]) == (0.8, 100, "")
+    assert lines.loc[("ours", "certified@0.25")]["images"].iloc[0] == 2
+    # TWO has the same name; nobody attacked it.
+    assert robust["value"].isna().tolist() == [False, True]
+    assert robust["low"].isna().tolist() == [False, True]

@@ -1,8 +1,10 @@
 import math
+from typing import Any
 
+import pandas as pd
 import pytest
 
-from tests.helpers.records import frame
+from tests.helpers.records import attacked_row, frame
 from transmooth.report import compare
 
 
@@ -73,3 +75,23 @@ def test_compare_tells_where_a_grid_gives_lower_bounds() -> None:
         "B: the radius 0.3 is not on its grid: its certified accuracy there is a lower bound only"
     ]
     assert compare.compare(b, b, 0.3)["acr_lower_bound"] == []
+
+
+def test_robustness_by_hand() -> None:
+    """Of two starts: cross-entropy finds image 0 at the first, the margin 1 at the first and 2 at the second."""
+
+    def found(loss: str, restart: int) -> dict[str, Any]:
+        return {"robust": False, "adversarial": 5, "distance": 0.5, "loss": loss, "restart": restart}
+
+    kinds = [found("cross_entropy", 0), found("margin", 0), found("margin", 1), {}, {"robust": False, "prediction": 7}]
+    table = pd.DataFrame([attacked_row(index, restarts=2, **kind) for index, kind in enumerate(kinds)])
+    got = compare.robustness(table)
+    assert (got["n"], got["evaluations"]) == (5, 225)
+    assert (got["standard_accuracy"]["share"], got["robust_accuracy"]["share"]) == (0.8, 0.2)
+    assert got["after"] == {"cross_entropy": 0.4, "margin": 0.2}
+    whole = pd.DataFrame([attacked_row(index) for index in range(5)])
+    assert compare.robustness(whole)["robust_accuracy"] == {
+        "share": 1.0,
+        "interval": pytest.approx([0.025 ** (1 / 5), 1]),
+    }
+    assert compare.robustness(whole)["after"] == {"cross_entropy": 1.0, "margin": 1.0}

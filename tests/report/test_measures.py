@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.helpers.report import TWO
+from tests.helpers.report import TWO, attack_result, result
 from transmooth.params.tables import AT_RADIUS
 from transmooth.params.values import Measure
 from transmooth.report.measures import MEASURES
@@ -46,3 +46,19 @@ def test_numbers_are_printed_in_their_unit() -> None:
     assert MEASURES["certified"].text(0.6249) == "62.5"
     assert MEASURES["acr"].text(0.6249) == "0.625"
     assert MEASURES["clean"].text(np.nan) == ""
+
+
+def test_robust_and_standard_accuracy_are_of_one_record_of_each_seed() -> None:
+    right = [[1, 1, 1, 0], [1, 1, 0, 0]]
+    row = result(
+        {},
+        [0.9, 0.8],
+        attacks={0.25: attack_result(right, [[1, 1, 0, 0], [1, 0, 0, 0]]), 0.5: attack_result(right, [[0] * 4] * 2)},
+    )
+    assert MEASURES["standard"].value(row, np.nan, 0.0).tolist() == [0.75, 0.5]
+    assert MEASURES["robust"].value(row, np.nan, 0.25).tolist() == [0.5, 0.25]
+    assert MEASURES["robust"].value(row, np.nan, 0.5).tolist() == [0.0, 0.0]
+    # The logs of others tell nothing of attacks.
+    assert np.isnan(MEASURES["robust"].value(TWO, np.nan, 0.25)).tolist() == [True, True]
+    assert np.isnan(MEASURES["standard"].value(TWO, np.nan, 0.0)).tolist() == [True, True]
+    assert (MEASURES["standard"].published, MEASURES["robust"].published) == ("standard_acc", "robust_acc")

@@ -12,6 +12,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.helpers.report import (
     TWO,
+    attack_result,
     evaluated,
     log_files,
     radii_as_rows,
@@ -286,3 +287,43 @@ def test_the_papers_rows_of_one_method_are_told_apart(tmp_path: Path) -> None:
     ]
     rows = paper_rows(quoted(tmp_path, *lines), table_spec(["certified@0.25"]))
     assert [row.name for row in rows] == ["A: M, σ 0.25", "A: M, σ 0.5", "B: M"]
+
+
+def test_a_table_of_attacks_says_what_its_numbers_are_and_how_they_were_made(tmp_path: Path) -> None:
+    lines = [
+        "transfer,Table 2,,x=1,Food-101,standard_acc,,,74.5,percent,Theirs,",
+        "transfer,Table 2,,x=1,Food-101,robust_acc,0.25,,62.3,percent,Theirs,",
+    ]
+    path = tmp_path / "published.csv"
+    path.write_text(HEAD + "\n".join(lines) + "\n")
+    spec = table_spec(["clean", "standard", "robust@0.25"], published="Table 2", paper="transfer")
+    right = [[1, 1, 1, 0]]
+    rows = [
+        result({}, label="a", attacks={0.25: attack_result(right, [[1, 1, 0, 0]])}),
+        result({}, label="b", attacks={0.25: attack_result(right, [[1, 0, 0, 0]])}),
+    ]
+    text = text_of(spec, rows, read_published(path, "transfer", "Table 2"))
+    assert "Attack at ε = 0.25: AutoPGD in l2.\n" in text
+    assert "robust accuracy under attack within ε (RA, an upper bound) in percent" in text
+    assert "value [95 % interval over 4 test images], one seed.\n" in text
+    assert "|  | Clean | SA | RA, ε = 0.25 |\n" in text
+    assert "| a | 90.0 | 75.0 [19, 99] | **50.0** [7, 93] |\n" in text
+    assert "| Theirs | – | 74.5 | 62.3 |" in text
+    other = [rows[0], replace(rows[1], attacks={0.25: attack_result(right, [[1, 0, 0, 0]], "linf")})]
+    assert "Attack of a at ε = 0.25: AutoPGD in l2. Attack of b at ε = 0.25: AutoPGD in linf." in text_of(spec, other)
+    assert "Attack" not in text_of(spec, [TWO])
+
+
+def test_intervals_over_other_numbers_of_images_are_told() -> None:
+    row = result({0.5: [[1.0, 0.3]]}, attacks={0.25: attack_result([[1] * 4], [[1] * 4])})
+    assert "interval over 2 or 4 test images" in text_of(table_spec(["certified@0.25", "robust@0.25"]), [row])
+
+
+def test_the_robust_accuracy_of_smoothed_classifiers_stands_beside_certified_accuracy() -> None:
+    """The transfer study calls SA and RA what is certified, at 0 and at 0.5 (Table 3); attacked it is another thing."""
+    published = read_published(ROOT / "params" / "published.csv", "transfer-study", "Table 3")
+    rows = {row.key: row.cells for row in paper_rows(published, table_spec(["certified@0", "certified@0.5", "acr"]))}
+    assert rows["Food-101", "pretrain=none;finetune=CR"] == ("63.0", "53.9", "0.891")
+    published = read_published(ROOT / "params" / "published.csv", "transfer-study", "Table 2")
+    rows = {row.key: row.cells for row in paper_rows(published, table_spec(["standard", "robust@0.5", "robust@0.25"]))}
+    assert rows["Food-101", "pretrain=none;finetune=AT"] == ("74.5", "62.3", None)

@@ -26,7 +26,7 @@ RECORDS = ["records/__init__.py", "records/table.py"]
 ROWS = [
     *CARD,
     *RECORDS,
-    *("records/audit.py", "records/logs.py"),
+    *("records/attacked.py", "records/audit.py", "records/logs.py"),
     *("report/__init__.py", "report/accuracy.py"),
     *("smoothing/__init__.py", "smoothing/bounds.py"),
 ]
@@ -93,6 +93,22 @@ JOBS: dict[str, tuple[list[str], list[str]]] = {
             *NETWORKS,
             "noise.py",
             *RECORDS,
+        ],
+    ),
+    "evaluate attack": (
+        ["evaluation.attack"],
+        [
+            *("attacks/__init__.py", "attacks/auto_pgd.py", "attacks/ball.py", "attacks/gradients.py"),
+            "attacks/robust.py",
+            *CARD,
+            "checkpoint/weights.py",
+            *SPLITS,
+            *("evaluation/__init__.py", "evaluation/attack.py"),
+            *DENOISERS,
+            *NETWORKS,
+            "noise.py",
+            *RECORDS,
+            *("records/attacked.py", "records/journal.py"),
         ],
     ),
     "table": (["report.tables"], TABLES),

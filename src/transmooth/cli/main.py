@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from transmooth import __version__
-from transmooth.cli import job, logs, machine, publishing, smoothing, training
+from transmooth.cli import attack, job, logs, machine, publishing, smoothing, training
 from transmooth.cli.options import joined, warn_in_one_line
 from transmooth.runtime import memory
 
@@ -32,6 +32,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "finetune": training.finetune,
     "certify": smoothing.certify,
     "predict": smoothing.predict,
+    "attack": attack.attack,
     "accuracy": logs.accuracy,
     "report": logs.report,
     "publish": publishing.publish,
@@ -74,7 +75,7 @@ def main(
 
     \b
     Somebody else's model and results:
-      certify and predict take any model; accuracy, audit and compare any log.
+      certify, predict and attack take any model; accuracy, audit and compare any log.
     The tables and figures of the paper:
       snakemake, in a checkout; `transmooth doctor` tells what can run here.
 

@@ -167,11 +167,11 @@ def _certify_to(
         if out.exists():
             if out.suffix == ".tsv":
                 raise ValueError(f"{out}: is there already; remove it or choose another name")
-            _same_job(records.metadata(out), header, out)
+            same_job(records.metadata(out), header, out)
             progress(records.read(out).to_pylist(), len(indices))
             return []
         if other := journal.foreign():
-            _same_job(other, header, journal.path)
+            same_job(other, header, journal.path)
         finished = journal.finished()
         journal.restart(finished)  # without a line that was torn
         progress(finished, len(indices))
@@ -230,7 +230,7 @@ def _ready(
     return made
 
 
-def _same_job(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path) -> None:
+def same_job(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path) -> None:
     """Raise ValueError, naming what differs, unless the file at `path` is of the job that is asked for."""
     there, ours = (
         dict(job.get("spec", {}))

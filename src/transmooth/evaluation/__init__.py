@@ -4,7 +4,8 @@
     finish(spec, data, parts, out)                                  all shards → the records of the evaluation, `out`
 
 data: a prepared dataset; checkpoint: of the run; start: of the run without its last stage, for kinds that compare the
-two; shard counts from 0.
+two; shard counts from 0; batch: images in one forward pass where records do not depend on it, None where the job
+chooses.
 """
 
 from importlib import import_module

@@ -2,25 +2,21 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from transmooth import provenance
 from transmooth.data.loader import open_split
 from transmooth.data.manifest import read_manifest
 from transmooth.evaluation import test_indices
 from transmooth.loading.denoisers import load_classifier
 from transmooth.records import table as records
-from transmooth.records.journal import Journal
+from transmooth.records.journal import Journal, Row, journaled
 from transmooth.runtime.progress import telling
 from transmooth.smoothing.chunks import certify_chunks
 from transmooth.smoothing.engine import EXAMPLES, Engine, prepare_each
 from transmooth.smoothing.methods import Settings, evaluations
 from transmooth.specs import CertifySpec
-
-Row = Mapping[str, Any]
 
 
 def run(
@@ -28,8 +24,7 @@ def run(
 ) -> None:
     """Certify a shard of the test images, over all processes that Accelerate started.
 
-    Images that the journals of an interrupted run hold are not certified again, nor those of a finished one by the same
-    sources.  The journals stay until `finish`.
+    Images that the journals of an interrupted run hold are not certified again.
     """
     from accelerate import PartialState
 
@@ -47,32 +42,17 @@ def run(
         some = test.batch(every[:EXAMPLES])[0]
         engines = prepare_each(network, some, spec.sigmas, planned, dtype=spec.dtype, batch=batch)
     header = {"spec": spec.dump(), "model": sha256, "shard": shard, "shards": shards}
-    complete = Journal(out, header | {"sources": provenance.sources()})
-    with Journal(out, header, state.process_index) as journal:
-        finished = complete.finished() or journal.finished()
-        state.wait_for_everyone()  # every process has read the journals: now they may change
-        if state.is_main_process:
-            journal.restart(finished)
-            journal.remove(but=journal.path)
-        state.wait_for_everyone()
-        if not state.is_main_process:
-            journal.restart([])
+
+    def write(done: Sequence[Row], made: Row) -> None:
+        records.write(records.complete(records.from_rows(done, made), out, indices, spec.sigmas), out)
+
+    with journaled(state, out, header, write) as (journal, finished):
         todo = left(spec, indices, finished)[state.process_index :: state.num_processes]
         labels = [int(test.labels[index]) for _, index in todo]
         with telling() as show:
             show(finished, len(finished) + len(todo))
             for rows in certify(settings, engines, sha256, lambda i: test[i][0], todo, labels, journal):
                 show(rows, len(finished) + len(todo))
-        state.wait_for_everyone()
-        if state.is_main_process:
-            done = journal.finished()
-            made = {"spec": spec.dump(), "versions": provenance.versions(), "commit": provenance.commit()}
-            records.write(records.complete(records.from_rows(done, made), out, indices, spec.sigmas), out)
-            # Kept until the shards are joined: Snakemake removes the output of a job that was killed before it could
-            # tell that it is done.
-            complete.restart(done)
-            journal.remove(but=complete.path)
-        state.wait_for_everyone()
 
 
 def finish(spec: CertifySpec, data: Path, parts: Sequence[Path], out: Path) -> None:

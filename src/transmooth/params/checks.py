@@ -351,7 +351,7 @@ def _columns(params: Params) -> Iterator[str]:
         for text in table.columns:
             column = parse_column(text)
             for at, row in enumerate(table.rows):
-                if fault := _lacking(params, row, column.measure):
+                if fault := _lacking(params, row, column.measure, column.radius):
                     yield f"{file}: tables.{name}.rows[{at}]: column {text}: {fault}"
         # In brackets stands what the curve is at radius 0.
         shown = set(table.certified_radii) | ({0.0} if table.brackets and table.certified_radii else set())
@@ -415,16 +415,25 @@ def _kinds(params: Params, row: Row) -> set[str]:
     return set[str].intersection(*kinds) if kinds else set()
 
 
-def _lacking(params: Params, row: Row, measure: Measure) -> str:
-    """What a row lacks for a measure; empty where it lacks nothing."""
+def _lacking(params: Params, row: Row, measure: Measure, radius: float | None = None) -> str:
+    """What a row lacks for a measure, at a radius where it has one; empty where it lacks nothing."""
     kinds = KINDS[measure]
     if row.files is not None:
         return ""
-    if not kinds:
-        return "" if len(row.evaluated) == 1 else f"{measure} is of one run, and this row pools {len(row.evaluated)}"
-    if _kinds(params, row) & {*kinds}:
-        return ""
-    return f"should be evaluated by one of kind {' or '.join(kinds)}, which its runs are not"
+    if (not kinds or kinds == ("attack",)) and len(row.evaluated) > 1:
+        return f"{measure} is of one run, and this row pools {len(row.evaluated)}"
+    if kinds and not _kinds(params, row) & {*kinds}:
+        return f"should be evaluated by one of kind {' or '.join(kinds)}, which its runs are not"
+    if measure == "robust" and radius not in (epsilons := _epsilons(params, row)):
+        return f"should be attacked within {radius:g}, is within {', '.join(f'{each:g}' for each in epsilons)}"
+    return ""
+
+
+def _epsilons(params: Params, row: Row) -> list[float]:
+    """The radii within which a row's runs are attacked."""
+    names = [name for each in row.evaluated for name in each.evaluate or params.study.evaluate]
+    entries = [params.recipes.evaluations.get(name) for name in names]
+    return [entry.epsilon for entry in entries if entry is not None and entry.kind == "attack"]
 
 
 def _classless(params: Params) -> Iterator[str]:
@@ -448,5 +457,9 @@ def _curves(params: Params) -> Iterator[str]:
             sigmas += [sigma for entry in entries if entry and entry.kind == "certify" for sigma in entry.sigmas]
         if twice := sorted({sigma for sigma in sigmas if sigmas.count(sigma) > 1}):
             yield f"{where}: should be certified once at each sigma, is more often at {twice}"
+        if len(row.evaluated) == 1 and report not in params.tables.courses:
+            epsilons = _epsilons(params, row)
+            if twice := sorted({epsilon for epsilon in epsilons if epsilons.count(epsilon) > 1}):
+                yield f"{where}: should be attacked once within each epsilon, is more often within {twice}"
         if len(found := {_dataset(params, each.train[-1].split("@")[1]) for each in row.evaluated}) > 1:
             yield f"{where}.runs: should end on one dataset, found {', '.join(sorted(found))}"

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from transmooth.params.values import (
     Augmentation,
+    BallNorm,
     Count,
     DenoiserText,
     Head,
@@ -15,6 +16,7 @@ from transmooth.params.values import (
     Name,
     Noise,
     Norm,
+    Positive,
     Sigmas,
     Stem,
     Trainable,
@@ -116,7 +118,16 @@ class Shift(EvaluationModel):
     images: Count
 
 
-Evaluation = Annotated[Certify | Shift, Field(discriminator="kind")]
+class Attack(EvaluationModel):
+    """Attack the base classifier within a ball of radius epsilon, of images in [0, 1]."""
+
+    amount: ClassVar[str | None] = "attack"
+    kind: Literal["attack"]
+    norm: BallNorm = "l2"
+    epsilon: Positive
+
+
+Evaluation = Annotated[Certify | Shift | Attack, Field(discriminator="kind")]
 
 
 class Recipes(Model):

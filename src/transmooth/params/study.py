@@ -1,6 +1,6 @@
 """params/studies/<name>.yaml: how much of everything."""
 
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
@@ -8,6 +8,7 @@ from transmooth.params.datasets import Dataset
 from transmooth.params.recipes import Recipes
 from transmooth.params.tables import Evaluated, Table, Tables
 from transmooth.params.values import (
+    AttackLoss,
     Count,
     Dtype,
     Images,
@@ -92,6 +93,8 @@ class Schedule(Model):
 class CertifyParams(Model):
     """How much a certification does; `n` is the most samples of an image where the method may stop earlier."""
 
+    # How a job is carried out, not what it computes: never in a spec.
+    not_spec: ClassVar[frozenset[str]] = frozenset({"batch", "shards", "processes"})
     method: Method = "cohen"
     radii: Radii | None = None
     tolerance: Positive | None = None
@@ -126,14 +129,30 @@ class CertifyParams(Model):
         return self
 
 
+class AttackParams(Model):
+    """How hard images are attacked: `restarts` times from a random start, each time on every loss, in `steps` steps.
+
+    batch: images that are attacked together.  It is part of the spec: gradients depend on their batch in the last bits.
+    """
+
+    not_spec: ClassVar[frozenset[str]] = frozenset({"shards", "processes"})
+    steps: Count = 100
+    losses: Annotated[tuple[AttackLoss, ...], Field(min_length=1), AfterValidator(unique)] = ("cross_entropy", "margin")
+    restarts: Count = 1
+    images: Images | None = None
+    batch: Count = 250
+    seed: Whole = 0
+    shards: Count = 1
+    processes: Count = 1
+
+
 class Study(Model):
     """The whole file.
 
     tables: the file of params/tables that the study takes its reports from.  denoiser: of recipes whose denoiser is
     `default`.  options: of objectives, by name, where a recipe does not say.  evaluate: what rows that name no
     evaluations are evaluated by.  tasks: roles that `task` stands for in tables that name none themselves.
-    seeds_of: of reports whose seeds are others.  certify: how much of the evaluations of
-    that kind.
+    seeds_of: of reports whose seeds are others.  certify, attack: how much of the evaluations of that kind.
     """
 
     tables: Name
@@ -147,6 +166,7 @@ class Study(Model):
     schedules: dict[Name, Schedule]
     evaluate: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(unique)]
     certify: CertifyParams | None = None
+    attack: AttackParams | None = None
     report: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(unique)]
 
     @model_validator(mode="after")

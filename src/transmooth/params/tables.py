@@ -13,12 +13,14 @@ KINDS: dict[Measure, tuple[str, ...]] = {
     "clean": (),
     "certified": ("certify",),
     "acr": ("certify",),
+    "standard": ("attack",),
+    "robust": ("attack",),
     "parameters": (),
     "trained": (),
     "denoiser_parameters": (),
     "hours": (),
 }
-AT_RADIUS = ("certified",)  # measures that are of one radius
+AT_RADIUS = ("certified", "robust")  # measures that are of one radius
 
 
 class LogFile(Model):
@@ -103,7 +105,7 @@ def parse_column(text: str) -> Column:
     except ValueError:
         radius = -1.0
     if (radius is None) == (measure in AT_RADIUS) or (radius is not None and not 0 <= radius < float("inf")):
-        wanted = "a radius >= 0, as in certified@0.25" if measure in AT_RADIUS else "no radius"
+        wanted = f"a radius >= 0, as in {measure}@0.25" if measure in AT_RADIUS else "no radius"
         raise ValueError(f"{measure}: should have {wanted}, found {text!r}")
     return Column(measure=measure, radius=radius)  # type: ignore[arg-type]
 

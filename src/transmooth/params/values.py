@@ -58,6 +58,7 @@ Trainable = Literal["all", "frozen_statistics", "head", "head_moving", "lora"]
 Head = Literal["projection"]
 Noise = Literal["uniform"]
 BallNorm = Literal["l2", "linf"]
+AttackLoss = Literal["cross_entropy", "margin"]
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 Augmentation = Literal["flip", "crop", "resized_crop", "colour", "grey"]
 Optimizer = Literal["sgd", "adamw"]
@@ -65,4 +66,14 @@ Precision = Literal["fp32", "bf16", "fp16"]
 Engine = Literal["auto", "eager", "compiled", "frozen"]
 Method = Literal["cohen", "cohen_two_sided", "sequential", "adaptive"]
 Dtype = Literal["fp32", "bf16"]
-Measure = Literal["clean", "certified", "acr", "parameters", "trained", "denoiser_parameters", "hours"]
+Measure = Literal[
+    "clean",
+    "certified",
+    "acr",
+    "standard",
+    "robust",
+    "parameters",
+    "trained",
+    "denoiser_parameters",
+    "hours",
+]

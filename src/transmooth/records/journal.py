@@ -5,11 +5,14 @@ import json
 import os
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from transmooth import files
+from transmooth import files, provenance
+
+Row = Mapping[str, Any]
 
 
 class Journal:
@@ -19,7 +22,7 @@ class Journal:
     files.InUseError where another process has it and does not end soon.
     """
 
-    def __init__(self, out: Path, header: Mapping[str, Any], rank: int = 0) -> None:
+    def __init__(self, out: Path, header: Row, rank: int = 0) -> None:
         self.path = out.with_name(f"{out.name}.rank{rank}.journal")
         self.header = json.dumps(header, sort_keys=True)
         self.out = out
@@ -33,16 +36,16 @@ class Journal:
         self.lock.__exit__(None, None, None)
 
     def finished(self) -> list[dict[str, Any]]:
-        """The rows of all processes' journals with this header, each image and sigma once.
+        """The rows of all processes' journals with this header, each image and sigma once (None is one, too).
 
         Lines that were torn or damaged, and journals of another header, are left out.
         """
-        rows: dict[tuple[float, int], dict[str, Any]] = {}
+        rows: dict[tuple[float | None, int], dict[str, Any]] = {}
         for path in self._paths():
             header, *lines = _lines(path)
             if header == self.header:
                 if damaged := lines.count(None):
-                    message = f"{path}: {damaged} of {len(lines)} lines are damaged: their images are certified again"
+                    message = f"{path}: {damaged} of {len(lines)} lines are damaged: their images are done again"
                     print(message, file=sys.stderr)
                 for row in map(json.loads, filter(None, lines)):
                     # Who was killed while it restarted left rows in two journals: they are equal.
@@ -54,11 +57,11 @@ class Journal:
         headers = [next(_lines(path)) for path in self._paths()]
         return next((json.loads(header) for header in headers if header not in (None, self.header)), None)
 
-    def restart(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def restart(self, rows: Iterable[Row]) -> None:
         """Begin this process's journal anew with these rows."""
         files.write_bytes(self.path, b"".join(_line(text) for text in (self.header, *map(json.dumps, rows))))
 
-    def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def append(self, rows: Iterable[Row]) -> None:
         """Add rows and see them on the disk."""
         with files.naming(self.path), self.path.open("ab") as file:
             file.writelines(_line(json.dumps(row)) for row in rows)
@@ -73,6 +76,38 @@ class Journal:
 
     def _paths(self) -> list[Path]:
         return sorted(self.out.parent.glob(f"{glob.escape(self.out.name)}.rank*.journal"))
+
+
+@contextmanager
+def journaled(
+    state: Any, out: Path, header: Row, write: Callable[[Sequence[Row], Row], None]
+) -> Iterator[tuple[Journal, list[dict[str, Any]]]]:
+    """Give the journal of this process of a shard's job, and the rows that an interrupted run has finished.
+
+    So has a run that finished by the same sources.  After the block the main process calls write(rows, made) with the
+    rows of all processes and what they were made with; the journals stay until `finish`.
+    state: Accelerate's PartialState.  header: of the journals, with the job's `spec`.
+    """
+    complete = Journal(out, {**header, "sources": provenance.sources()})
+    with Journal(out, header, state.process_index) as journal:
+        finished = complete.finished() or journal.finished()
+        state.wait_for_everyone()  # every process has read the journals: now they may change
+        if state.is_main_process:
+            journal.restart(finished)
+            journal.remove(but=journal.path)
+        state.wait_for_everyone()
+        if not state.is_main_process:
+            journal.restart([])
+        yield journal, finished
+        state.wait_for_everyone()
+        if state.is_main_process:
+            done = journal.finished()
+            write(done, {"spec": header["spec"], "versions": provenance.versions(), "commit": provenance.commit()})
+            # Kept until the shards are joined: Snakemake removes the output of a job that was killed before it could
+            # tell that it is done.
+            complete.restart(done)
+            journal.remove(but=complete.path)
+        state.wait_for_everyone()
 
 
 def _line(text: str) -> bytes:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -72,14 +73,19 @@ def read(path: Path) -> pa.Table:
     for name in _NEW:
         if name not in table.schema.names:
             table = table.append_column(name, pa.nulls(len(table), SCHEMA.field(name).type))
-    if missing := set(SCHEMA.names) - set(table.schema.names):
-        raise RecordError(f"{path}: not records: the columns {', '.join(sorted(missing))} are missing")
-    try:
-        records = table.select(SCHEMA.names).cast(SCHEMA.with_metadata(table.schema.metadata))
-    except pa.ArrowException as error:
-        raise RecordError(f"{path}: not records: a column is of another type: {error}") from None
+    records = conform(table, SCHEMA, path)
     check(records, path)
     return records
+
+
+def conform(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:
+    """Return the columns of a schema.  Raises RecordError where one is missing or of another type."""
+    if missing := set(schema.names) - set(table.schema.names):
+        raise RecordError(f"{path}: not records: the columns {', '.join(sorted(missing))} are missing")
+    try:
+        return table.select(schema.names).cast(schema.with_metadata(table.schema.metadata))
+    except pa.ArrowException as error:
+        raise RecordError(f"{path}: not records: a column is of another type: {error}") from None
 
 
 # What every row has.  The others may be null: an imported log does not tell them.
@@ -93,9 +99,7 @@ def check(table: pa.Table, path: Path) -> None:
     radius, a class below -1, a sigma that is not positive, an alpha outside (0, 1), an image that is there twice at one
     sigma, and rows of several models.
     """
-    for name in _KNOWN:
-        if gaps := table[name].null_count:
-            raise RecordError(f"{path}: the column {name} should have no gaps, {gaps} of {len(table)} rows have none")
+    check_known(table, _KNOWN, path)
     radius, sigma, alpha, prediction = (table[name].to_numpy() for name in ("radius", "sigma", "alpha", "prediction"))
     faults = {
         "a radius that is finite and >= 0": ("radius", ~(np.isfinite(radius) & (radius >= 0))),
@@ -104,6 +108,23 @@ def check(table: pa.Table, path: Path) -> None:
         "a class >= 0, or -1 for abstained": ("prediction", prediction < -1),
         "the radius 0 where it abstained": ("radius", (prediction == -1) & (radius > 0)),
     }
+    check_faults(table, faults, path)
+    counted = table.group_by(["sigma", "index"]).aggregate([([], "count_all")])
+    doubled = counted.filter(pc.greater(counted["count_all"], 1)).sort_by("index")
+    if len(doubled):
+        raise RecordError(f"{path}: image {doubled['index'][0]} is there twice at sigma = {doubled['sigma'][0]}")
+    check_one_model(table, path)
+
+
+def check_known(table: pa.Table, names: Iterable[str], path: Path) -> None:
+    """Raise RecordError for a gap in one of these columns."""
+    for name in names:
+        if gaps := table[name].null_count:
+            raise RecordError(f"{path}: the column {name} should have no gaps, {gaps} of {len(table)} rows have none")
+
+
+def check_faults(table: pa.Table, faults: Mapping[str, tuple[str, npt.NDArray[np.bool_]]], path: Path) -> None:
+    """Raise RecordError for the first of the faults that some rows have: what is wanted → the column, which rows."""
     for wanted, (name, bad) in faults.items():
         if bad.any():
             first = int(bad.argmax())
@@ -111,10 +132,10 @@ def check(table: pa.Table, path: Path) -> None:
                 f"{path}: image {table['index'][first]} should have {wanted}, found {table[name][first]}; "
                 f"so have {int(bad.sum())} of {len(table)} rows"
             )
-    counted = table.group_by(["sigma", "index"]).aggregate([([], "count_all")])
-    doubled = counted.filter(pc.greater(counted["count_all"], 1)).sort_by("index")
-    if len(doubled):
-        raise RecordError(f"{path}: image {doubled['index'][0]} is there twice at sigma = {doubled['sigma'][0]}")
+
+
+def check_one_model(table: pa.Table, path: Path) -> None:
+    """Raise RecordError for rows of several models."""
     if len(models := table["model"].unique().to_pylist()) > 1:
         raise RecordError(f"{path}: records of {len(models)} models: {', '.join(map(str, models))}")
 
@@ -193,12 +214,16 @@ def merge(parts: Sequence[Path], out: Path, indices: Iterable[int], sigmas: Iter
 
     Raises RecordError unless they are of one spec, with every image exactly once at every sigma, and nothing else.
     """
-    tables = [read(part) for part in parts]
+    table = pa.concat_tables([read(part) for part in parts])
+    check_one_spec(parts)
+    write(complete(table, out, indices, sigmas), out)
+
+
+def check_one_spec(parts: Sequence[Path]) -> None:
+    """Raise RecordError, naming the first other one, unless all files are of the same spec."""
     specs = [metadata(part).get("spec") for part in parts]
     if other := next((part for part, spec in zip(parts, specs, strict=True) if spec != specs[0]), None):
-        raise RecordError(f"{other}: certified by another spec than {parts[0]}")
-    table = pa.concat_tables(tables)
-    write(complete(table, out, indices, sigmas), out)
+        raise RecordError(f"{other}: made by another spec than {parts[0]}")
 
 
 def complete(table: pa.Table, path: Path, indices: Iterable[int], sigmas: Iterable[float]) -> pa.Table:

@@ -1,9 +1,11 @@
-"""Records -> certified accuracy, with its uncertainty.
+"""Records -> certified and robust accuracy, with their uncertainty.
 
 certified accuracy at r   share of the test images with the right class and a radius >= r; an abstention counts as wrong
 natural certified acc.    the same at r = 0: what the tables print in brackets
 clean accuracy            the base classifier on the images themselves, no noise
 ACR                       mean over the images of radius where right, else 0
+standard accuracy         SA: share of the attacked images that the base classifier answers right, no noise
+robust accuracy at r      RA: share of them that an attack within r leaves right; an upper bound, so SA ≥ RA
 oracle                    the largest over sigma at each r: a choice made after seeing the results, not a certificate
 """
 
@@ -18,12 +20,14 @@ import pandas as pd
 
 from transmooth.checkpoint.card import read_card
 from transmooth.params.present import below
+from transmooth.records import attacked
 from transmooth.records import table as records
 from transmooth.records.logs import grid_of, read_any
 from transmooth.smoothing.bounds import share_interval
 from transmooth.specs import RowSpec
 
 Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
 
 def certified_radius(frame: pd.DataFrame) -> Floats:
@@ -61,6 +65,20 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class AttackResult:
+    """What attacks within one radius left.
+
+    right, robust: bool [seeds, images], whether the base classifier answers an image right, and whether it still did
+    after every attack.  norm: of the radius; method: how they were attacked, in words.
+    """
+
+    right: Flags
+    robust: Flags
+    norm: str
+    method: str
+
+
+@dataclass(frozen=True)
 class RowResult:
     """One row of a table: its runs (for each seed one, or a set that is pooled) at every sigma.
 
@@ -68,6 +86,7 @@ class RowResult:
     curves: sigma -> float64 [seeds, images], each image's certified radius or -inf.
     clean: one clean accuracy per seed, over `clean_images` test images; NaN where nobody measured it.
     stage: measures of the runs' last stage, see `last_stage`, one number per seed each; none where nobody knows.
+    attacks: epsilon -> what is left; every one of the same images.
     """
 
     label: str
@@ -79,6 +98,7 @@ class RowResult:
     clean_images: int
     settings: Settings
     stage: Mapping[str, Floats] = field(default_factory=dict)
+    attacks: Mapping[float, AttackResult] = field(default_factory=dict)
 
     @property
     def seeds(self) -> int:
@@ -89,6 +109,11 @@ class RowResult:
     def images(self) -> int:
         """Number of certified test images."""
         return int(next(iter(self.curves.values())).shape[1])
+
+    @property
+    def attacked_images(self) -> int:
+        """Number of attacked test images."""
+        return max((each.right.shape[1] for each in self.attacks.values()), default=0)
 
     def accuracy(self, sigma: float, radii: Sequence[float] | Floats) -> Floats:
         """Certified accuracy of each seed: [seeds, radii]."""
@@ -105,7 +130,7 @@ def read_row(row: RowSpec, results: Path, base: Path) -> RowResult:
 
     Raises ValueError where records are damaged, or were not certified alike.
     """
-    stage: dict[str, Floats] = {}
+    stage, attacks = dict[str, Floats](), dict[float, AttackResult]()
     if row.files:
         curves, settings = _curves_of_logs(row, base)
         clean, images = np.array([np.nan]), 0
@@ -118,10 +143,12 @@ def read_row(row: RowSpec, results: Path, base: Path) -> RowResult:
         stage = {measure: np.array([each[measure] for each in stages]) for measure in stages[0]}
         if len(row.runs[0]) > 1:  # of which of them?
             clean, images, stage = np.full(len(row.runs), np.nan), 0, {}
+        else:
+            attacks = _attacks_of_runs(row, results)
     if len(settings) > 1:
         raise ValueError(f"{row.label}: its records should be certified alike, found {sorted(map(str, settings))}")
     made = settings.pop() if settings else Settings()
-    return RowResult(row.label, row.block, row.published, row.dataset, curves, clean, images, made, stage)
+    return RowResult(row.label, row.block, row.published, row.dataset, curves, clean, images, made, stage, attacks)
 
 
 def last_stage(card: Mapping[str, Any]) -> dict[str, float]:
@@ -152,6 +179,37 @@ def _curves_of_runs(row: RowSpec, results: Path) -> tuple[dict[float, Floats], s
     if wrong := [sigma for sigma, curves in found.items() if len(curves) != len(row.runs)]:
         raise ValueError(f"{row.label}: should have one network at each sigma and seed, has others at {wrong}")
     return {sigma: np.stack(curves) for sigma, curves in sorted(found.items())}, settings
+
+
+def _attacks_of_runs(row: RowSpec, results: Path) -> dict[float, AttackResult]:
+    """Epsilon -> what its attacks left of the one run of the row at each seed.
+
+    Raises ValueError where seeds were attacked in several ways, or on other images.
+    """
+    found: dict[float, list[pd.DataFrame]] = {}
+    for runs in row.runs:
+        for path in (results / each.path for run in runs for each in run.records if each.kind == "attack"):
+            frame = attacked.read(path).to_pandas()
+            found.setdefault(float(frame["epsilon"].iloc[0]), []).append(frame)
+    frames = [frame for each in found.values() for frame in each]
+    if any(not np.array_equal(frame[["index", "label"]], frames[0][["index", "label"]]) for frame in frames):
+        raise ValueError(f"{row.label}: its attacks should be of the same images")
+    made = {}
+    for epsilon, each in sorted(found.items()):
+        methods = sorted({attack_method(frame) for frame in each})
+        if len(methods) > 1 or len(each) != len(row.runs):
+            raise ValueError(f"{row.label}: should be attacked at {epsilon} alike, once at each seed, found {methods}")
+        right = np.stack([(frame["prediction"] == frame["label"]).to_numpy() for frame in each])
+        robust = np.stack([frame["robust"].to_numpy(bool) for frame in each])
+        made[epsilon] = AttackResult(right, robust, str(each[0]["norm"].iloc[0]), methods[0])
+    return made
+
+
+def attack_method(frame: pd.DataFrame) -> str:
+    """Return how the images of one file of attack records were attacked, in words."""
+    first = frame.iloc[0]
+    starts = f", {first['restarts']} starts" if first["restarts"] > 1 else ""
+    return f"AutoPGD in {first['norm']} on {first['losses'].replace(', ', ' and ')}, {first['steps']} steps{starts}"
 
 
 def _curves_of_logs(row: RowSpec, base: Path) -> tuple[dict[float, Floats], set[Settings]]:

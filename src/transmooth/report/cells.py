@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from transmooth.report.accuracy import RowResult, grid_text
+from transmooth.report.accuracy import RowResult, Settings, grid_text
 from transmooth.report.measures import MEASURES, MeasureInfo
 from transmooth.specs import ColumnSpec
 
@@ -23,7 +23,7 @@ def cells(rows: Iterable[RowResult], columns: Sequence[ColumnSpec]) -> pd.DataFr
         block, row, published, dataset     which row            value, low, high   mean over seeds, its 95 % interval
         column, measure, radius            which column         seed_sd            standard deviation over seeds
         sigma, oracle                      which sigma          natural            the same curve at radius 0
-        images, seeds                      over how many        method … grid      how it was certified
+        images, seeds                      over how many        method … grid      how it was certified or attacked
     """
     return pd.DataFrame([line for row in rows for column in _with_acr(columns) for line in _lines(row, column)])
 
@@ -38,9 +38,11 @@ def _lines(row: RowResult, column: ColumnSpec) -> Iterator[dict[str, Any]]:
     for oracle, sigma in _choices(row, info, radius):
         values = info.value(row, sigma, radius)
         mean = float(values.mean())
-        images = row.images if info.per_sigma else row.clean_images
-        low, high = row.interval(mean, images) if info.interval else (np.nan, np.nan)
+        images = row.images if info.per_sigma else row.attacked_images if info.attacked else row.clean_images
+        low, high = row.interval(mean, images) if info.interval and images else (np.nan, np.nan)
         settings = row.settings
+        if info.attacked:  # SA is of every attack
+            settings = Settings(row.attacks[radius].method if radius in row.attacks else "")
         yield {
             "block": row.block,
             "row": row.label,

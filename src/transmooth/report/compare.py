@@ -12,6 +12,28 @@ from transmooth.records.logs import is_right
 from transmooth.smoothing.bounds import Floats, certified_accuracy_lower, share_interval
 
 
+def robustness(frame: pd.DataFrame) -> dict[str, Any]:
+    """The numbers of one attack, from its records.
+
+    Keys: n, evaluations; standard_accuracy, the share that is right, and robust_accuracy, the share that stays so, each
+    with `share` and its 95 % Clopper–Pearson `interval`, over the choice of images; after {loss: the share that was
+    left once its run from the last start was over}.
+    """
+    n, right = len(frame), frame["prediction"] == frame["label"]
+    losses = frame["losses"].iloc[0].split(", ")
+    # The number of the run that found a point; an image that stands outlasts them all.
+    last = (int(frame["restarts"].iloc[0]) - 1) * len(losses)
+    place = frame["loss"].map({loss: at for at, loss in enumerate(losses)}).astype(float)
+    found = (frame["restart"] * len(losses) + place).fillna(np.inf)
+    counts = {"standard_accuracy": int(right.sum()), "robust_accuracy": int(frame["robust"].sum())}
+    shares = {
+        name: {"share": count / n, "interval": [float(end) for end in share_interval(count, n)]}
+        for name, count in counts.items()
+    }
+    after = {loss: float((right & (found > last + at)).mean()) for at, loss in enumerate(losses)}
+    return {"n": n, "evaluations": int(frame["evaluations"].sum()), **shares, "after": after}
+
+
 def accuracy(frame: pd.DataFrame, radii: Sequence[float]) -> dict[str, Any]:
     """The numbers of a table: certified accuracy at r is the share right with radius ≥ r (not >).
 

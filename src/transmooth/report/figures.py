@@ -1,4 +1,4 @@
-"""Certified-accuracy curves: SVG and PNG for people, CSV for everything else."""
+"""Certified-accuracy curves, and what attacks left: SVG and PNG for people, CSV for everything else."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,13 +20,13 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # t
 MARKERS = ("o", "s", "^", "D", "v", "P")
 POINTS = 201
 ORACLE = "oracle over σ"
+ATTACKED = "attacked without noise"
 
 
 def write_figure(spec: FigureSpec, results: Path, base: Path, out: Path) -> None:
     """Write `out`.svg, `out`.png and `out`.csv for a figure, whose rows are read as those of tables."""
     panels = [(panel.title, [read_row(row, results, base) for row in panel.rows]) for panel in spec.panels]
-    largest = max(float(radii.max()) for _, rows in panels for row in rows for radii in row.curves.values())
-    grid = np.linspace(0, max(largest, 0.25) * 1.02, POINTS)
+    grid = np.linspace(0, largest_radius([row for _, rows in panels for row in rows]) * 1.02, POINTS)
     drawn = [(title, curves(rows, grid), rows[0].images) for title, rows in panels]
     files.write_text(out.with_suffix(".csv"), wide(drawn).to_csv(float_format="%.6g"))
     figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 3.6), squeeze=False, sharey=True)
@@ -34,6 +34,17 @@ def write_figure(spec: FigureSpec, results: Path, base: Path, out: Path) -> None
         _draw(axis, title, frame, images)
     axes[0][0].set_ylabel("certified accuracy")
     _save(figure, spec.title, out)
+
+
+def largest_radius(rows: Sequence[RowResult]) -> float:
+    """Return the largest radius at which a curve of these rows has something to show, at least 0.25."""
+    certified = [float(radii.max()) for row in rows for radii in row.curves.values()]
+    return max([0.25, *certified, *(epsilon for row in rows for epsilon in l2_attacks(row))])
+
+
+def l2_attacks(row: RowResult) -> list[float]:
+    """Return the radii of a row's attacks that stand on the axis of certified ones, which are l2."""
+    return [epsilon for epsilon, each in row.attacks.items() if each.norm == "l2"]
 
 
 def line_chart(title: str, panels: Sequence[tuple[str, pd.DataFrame]], x: str, y: str, out: Path) -> None:
@@ -89,10 +100,11 @@ def _save(figure: Any, title: str, out: Path) -> None:
 
 
 def curves(rows: Sequence[RowResult], grid: Floats) -> pd.DataFrame:
-    """Columns curve, oracle, radius, certified_accuracy, low, high.
+    """Columns curve, oracle, radius, certified_accuracy, low, high, images, point.
 
     One row gives a curve for each sigma and the oracle over several; several rows give the oracle of each, or its only
-    curve.
+    curve.  A row that was attacked too has one more, an upper bound: SA, and from each epsilon on the RA there, which
+    is a `point`.  It is of the base classifier, where the others are lower bounds of the smoothed one.
     """
     frames = []
     for row in rows:
@@ -103,6 +115,8 @@ def curves(rows: Sequence[RowResult], grid: Floats) -> pd.DataFrame:
         if choice or len(rows) > 1:
             name = ORACLE if len(rows) == 1 else row.label
             frames.append(_curve(row, name, choice, grid, np.max(list(by_sigma.values()), axis=0)))
+        if l2_attacks(row):
+            frames.append(_attacked(row, ATTACKED if len(rows) == 1 else f"{row.label}, {ATTACKED}", grid))
     return pd.concat(frames)
 
 
@@ -117,10 +131,24 @@ def wide(panels: Sequence[tuple[str, pd.DataFrame, int]]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _curve(row: RowResult, name: str, oracle: bool, grid: Floats, share: Floats) -> pd.DataFrame:
-    low, high = np.array([row.interval(float(value), row.images) for value in share]).T
+def _curve(
+    row: RowResult, name: str, oracle: bool, grid: Floats, share: Floats, images: int | None = None
+) -> pd.DataFrame:
+    images = row.images if images is None else images
+    low, high = np.array([row.interval(float(value), images) for value in share]).T
     columns = {"radius": grid, "certified_accuracy": share, "low": low, "high": high}
-    return pd.DataFrame(columns).assign(curve=name, oracle=oracle)
+    return pd.DataFrame(columns).assign(curve=name, oracle=oracle, images=images, point=False)
+
+
+def _attacked(row: RowResult, name: str, grid: Floats) -> pd.DataFrame:
+    share = np.full(len(grid), next(iter(row.attacks.values())).right.mean())
+    # The grid's 0.2 may be the number below.  Between epsilon and the next radius of the grid it is drawn too high,
+    # which an upper bound may be.
+    begins = {epsilon: int(np.searchsorted(grid, epsilon - 1e-9)) for epsilon in sorted(l2_attacks(row))}
+    for epsilon, place in begins.items():
+        share[place:] = row.attacks[epsilon].robust.mean()
+    points = np.isin(np.arange(len(grid)), list(begins.values()))
+    return _curve(row, name, False, grid, share, row.attacked_images).assign(point=points)
 
 
 def _draw(axis: Any, title: str, frame: pd.DataFrame, images: int) -> None:
@@ -129,6 +157,8 @@ def _draw(axis: Any, title: str, frame: pd.DataFrame, images: int) -> None:
         curve = frame[frame["curve"] == name]
         envelope = name == ORACLE
         style = {"color": "black", "linestyle": (0, (4, 3)), "linewidth": 1.2} if envelope else {"color": color}
+        if curve["point"].any():
+            style |= {"linestyle": ":", "marker": "v", "markevery": curve["point"].tolist()}
         axis.plot(curve["radius"], curve["certified_accuracy"], drawstyle="steps-post", label=name, **style)
         if not envelope:
             axis.fill_between(curve["radius"], curve["low"], curve["high"], color=color, alpha=0.12, linewidth=0)

@@ -1,7 +1,8 @@
 """What a column of a table shows: of each measure the unit, the direction, the name in params/published.csv, the value.
 
 A measure is a number for each seed of a row.  `per_sigma`: it has one at each sigma of the row's curves, so that there
-is an oracle over several; the others are of the base classifier, or of the training of its last stage.
+is an oracle over several; the others are of the base classifier, by itself or attacked, or of the training of its last
+stage.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,9 +24,9 @@ class MeasureInfo:
     """How a measure is computed and shown.
 
     title: of its column, with `radius` in it.  words: what it is called in a sentence.  published: its metric in
-    params/published.csv, None where no paper has it in this unit.  value: (row, sigma, radius) → one number for each
-    seed.  interval: shares of the certified test images have a 95 % interval beside them.  better: "larger" or
-    "smaller".
+    params/published.csv, None where no paper has it in this unit.  also_published: what another paper calls it.  value: (row, sigma, radius) → one number for each
+    seed.  interval: shares of the certified or attacked test images have a 95 % interval beside them.  better:
+    "larger" or "smaller".  attacked: it is one of the attacked images.
     """
 
     title: str
@@ -36,6 +37,8 @@ class MeasureInfo:
     per_sigma: bool
     interval: bool = False
     better: Literal["larger", "smaller"] = "larger"
+    attacked: bool = False
+    also_published: tuple[str, ...] = ()
 
     def text(self, value: float) -> str:
         """Return a value as it is printed, a share in percent; empty where there is none."""
@@ -46,6 +49,18 @@ class MeasureInfo:
 
 def _acr(row: RowResult, sigma: float, radius: float) -> Floats:
     return np.array([average_certified_radius(image_radii) for image_radii in row.curves[sigma]])
+
+
+def _standard(row: RowResult) -> Floats:
+    """SA; all attacks are of the same images and network, so it makes no difference which of them it is read from."""
+    for each in row.attacks.values():
+        return each.right.mean(1)
+    return np.full(row.seeds, np.nan)
+
+
+def _robust(row: RowResult, epsilon: float) -> Floats:
+    """RA; NaN where nobody attacked: the logs of others tell of certification alone."""
+    return row.attacks[epsilon].robust.mean(1) if epsilon in row.attacks else np.full(row.seeds, np.nan)
 
 
 def _of_stage(measure: Measure) -> Callable[[RowResult, float, float], Floats]:
@@ -65,6 +80,7 @@ MEASURES: Mapping[Measure, MeasureInfo] = {
         title="ε = {radius:g}",
         words="certified accuracy at ε",
         published="certified_acc",
+        also_published=("robust_acc", "standard_acc"),
         unit="percent",
         value=lambda row, sigma, radius: row.accuracy(sigma, [radius])[:, 0],
         per_sigma=True,
@@ -77,6 +93,26 @@ MEASURES: Mapping[Measure, MeasureInfo] = {
         unit="radius",
         value=_acr,
         per_sigma=True,
+    ),
+    "standard": MeasureInfo(
+        title="SA",
+        words="standard accuracy of the attacked images (SA)",
+        published="standard_acc",
+        unit="percent",
+        value=lambda row, sigma, radius: _standard(row),
+        per_sigma=False,
+        interval=True,
+        attacked=True,
+    ),
+    "robust": MeasureInfo(
+        title="RA, ε = {radius:g}",
+        words="robust accuracy under attack within ε (RA, an upper bound)",
+        published="robust_acc",
+        unit="percent",
+        value=lambda row, sigma, radius: _robust(row, radius),
+        per_sigma=False,
+        interval=True,
+        attacked=True,
     ),
     "parameters": MeasureInfo(
         title="Weights (M)",

@@ -81,9 +81,9 @@ def _words(spec: TableSpec, lines: pd.DataFrame) -> str:
         measures = [MEASURES[column.measure] for column in spec.columns]
         if words := dict.fromkeys(info.words for info in measures if info.unit == unit):
             what.append(_listed(list(words)) + ("" if unit == "radius" else f" in {unit}"))
-    images, seeds = lines.loc[lines["low"].notna(), "images"].max(), lines["seeds"].max()
+    images, seeds = sorted(lines.loc[lines["low"].notna(), "images"].unique()), lines["seeds"].max()
     form = ("(curve at ε = 0) " if spec.brackets else "") + "value"
-    form += f" [95 % interval over {images:.0f} test images]" if not pd.isna(images) else ""
+    form += f" [95 % interval over {' or '.join(map(str, images))} test images]" if images else ""
     form += f", mean of {seeds} seeds ± their standard deviation" if seeds > 1 else ", one seed"
     text = f"{_listed(what)}: {form}."
     if lines["oracle"].any():
@@ -116,7 +116,7 @@ def _by_sigma(spec: TableSpec, lines: pd.DataFrame, columns: Sequence[ColumnSpec
 
 
 def methods(lines: pd.DataFrame) -> str:
-    """Return a sentence for each method of certification and its settings; it names the rows where they differ."""
+    """Return a sentence for each way of certifying and of attacking; it names the rows where they differ."""
     groups = list(lines[lines["sigma"].notna()].groupby(["method", "n0", "n", "alpha", "grid"], sort=False))
     sentences = []
     for (method, n0, n, alpha, grid), group in groups:
@@ -126,6 +126,12 @@ def methods(lines: pd.DataFrame) -> str:
         if grid:
             radii = grid.replace(" ", ", ")
             sentences.append(f"Decided at ε = {radii} only: the ACR, and accuracies at any other ε, are lower bounds.")
+    attacks = lines[(lines["measure"] == "robust") & lines["value"].notna()]
+    for radius, at_radius in attacks.groupby("radius", sort=False):
+        ways = list(at_radius.groupby("method", sort=False))
+        for method, group in ways:
+            whose = f" of {', '.join(dict.fromkeys(group['row']))}" if len(ways) > 1 else ""
+            sentences.append(f"Attack{whose} at ε = {radius:g}: {method}.")
     return " ".join(sentences)
 
 
@@ -254,9 +260,9 @@ def paper_rows(published: pd.DataFrame, spec: TableSpec) -> list[PaperRow]:
         if own is None and first["method"] and key in alike:
             name = f"{name}, {_particular(str(first['row']))}"
         blocks = dict.fromkeys([dataset] * several + [first["block"]] * bool(first["block"]))
-        cells = [_quoted(group, MEASURES[column.measure].published, column.radius) for column in spec.columns]
+        cells = [_quoted(group, _published_names(column), column.radius) for column in spec.columns]
         natural = [
-            _quoted(group, f"natural_{MEASURES[column.measure].published}", column.radius) if spec.brackets else None
+            _quoted(group, [f"natural_{MEASURES[column.measure].published}"], column.radius) if spec.brackets else None
             for column in spec.columns
         ]
         rows.append(PaperRow((dataset, key), ": ".join([*blocks, name]), tuple(cells), tuple(natural)))
@@ -273,10 +279,15 @@ def paper_key(row: RowSpec | OurRow, published: pd.DataFrame) -> tuple[str, str]
     return (datasets.pop() if len(datasets) == 1 else dataset), key
 
 
-def _quoted(group: pd.DataFrame, metric: str | None, radius: float | None) -> str | None:
-    lines = group[group["metric"] == metric]
-    if radius is not None:
-        lines = lines[pd.to_numeric(lines["radius"]) == radius]
+def _published_names(column: ColumnSpec) -> list[str]:
+    info = MEASURES[column.measure]
+    return [] if info.published is None else [info.published, *info.also_published]
+
+
+def _quoted(group: pd.DataFrame, metrics: Sequence[str], radius: float | None) -> str | None:
+    lines = group[group["metric"].isin(metrics)]
+    if radius is not None:  # a share that is right at all is one at radius 0
+        lines = lines[pd.to_numeric(lines["radius"]).fillna(0) == radius]
     return None if lines.empty else str(lines["value"].iloc[0])
 
 

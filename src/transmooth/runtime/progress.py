@@ -1,4 +1,4 @@
-"""Tell how far a certification is: a bar on a terminal, a line now and then elsewhere."""
+"""Tell how far an evaluation is: a bar on a terminal, a line now and then elsewhere."""
 
 import sys
 import time
@@ -7,6 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 EVERY = 10.0  # seconds between two lines
+# What is good of a row, by the words for it.
+GOOD: Mapping[str, Callable[[Mapping[str, Any]], bool]] = {
+    "certified at 0": lambda row: row["prediction"] == row["label"],
+    "robust": lambda row: bool(row["robust"]),
+}
 
 Rows = Sequence[Mapping[str, Any]]
 # (new rows, number of all): the first call has what an earlier run had done.
@@ -14,15 +19,18 @@ Show = Callable[[Rows, int], None]
 
 
 @contextmanager
-def telling(quiet: bool = False) -> Iterator[Show]:
-    """Give a function that shows rows as they are finished, on standard error; nothing if `quiet`."""
+def telling(quiet: bool = False, good: str = "certified at 0") -> Iterator[Show]:
+    """Give a function that shows rows as they are finished, on standard error; nothing if `quiet`.
+
+    good: a key of GOOD: the share of such rows is shown.
+    """
     if quiet:
         yield lambda rows, total: None
     elif sys.stderr.isatty():
-        with _bar() as show:
+        with _bar(good) as show:
             yield show
     else:
-        yield _lines()
+        yield _lines(good)
 
 
 def duration(seconds: float) -> str:
@@ -33,7 +41,7 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _lines() -> Show:
+def _lines(good: str) -> Show:
     started = told = time.monotonic()
     done = new = right = calls = 0
 
@@ -44,29 +52,29 @@ def _lines() -> Show:
             started = told = now
         done, calls = done + len(rows), calls + 1
         new += len(rows) if calls > 1 else 0
-        right += sum(row["prediction"] == row["label"] for row in rows)
+        right += sum(map(GOOD[good], rows))
         if new and (now - told >= EVERY or done == total):
             told = now
             left = duration((now - started) / new * (total - done))
             rest = f", {left} left" if done < total else f" in {duration(now - started)}"
-            print(f"{done} of {total} images{rest}, {right / done:.1%} certified at 0", file=sys.stderr, flush=True)
+            print(f"{done} of {total} images{rest}, {right / done:.1%} {good}", file=sys.stderr, flush=True)
 
     return show
 
 
 @contextmanager
-def _bar() -> Iterator[Show]:
+def _bar(good: str) -> Iterator[Show]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    text = "{task.fields[speed]} images/s, certified at 0: {task.fields[share]}"
+    text = f"{{task.fields[speed]}} images/s, {good}: {{task.fields[share]}}"
     columns = (MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(), TextColumn(text))
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task, right, calls = bar.add_task("", speed="-", share="-"), 0, 0
 
         def show(rows: Rows, total: int) -> None:
             nonlocal right, calls
-            right += sum(row["prediction"] == row["label"] for row in rows)
+            right += sum(map(GOOD[good], rows))
             if not calls:  # what an earlier call has done tells nothing about the speed
                 bar.reset(task, total=total, completed=len(rows))
             else:

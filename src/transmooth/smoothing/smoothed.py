@@ -123,7 +123,7 @@ def certify(
     classes = check_model(network, images[0])
     known: list[int | None] = [None] * len(images)
     if labels is not None:
-        known = _class_numbers(labels, classes).tolist()
+        known = class_numbers(labels, classes).tolist()
     todo = [(sigma, index, label) for index, label in enumerate(known)]
     planned = len(images) * evaluations(settings)
     made = prepare(network, images[:EXAMPLES], sigma, planned, dtype=dtype, engine=engine, batch=batch)
@@ -159,7 +159,7 @@ def choose_sigma(
     check_images(images, labels)
     if not sigmas:
         raise ValueError("choose_sigma needs at least one sigma to choose from, got none")
-    right = _class_numbers(labels, check_model(base_classifier(model, max(sigmas)), images[0]))
+    right = class_numbers(labels, check_model(base_classifier(model, max(sigmas)), images[0]))
     for sigma in sigmas:
         check(settings, sigma)
     planned = len(images) * len(sigmas) * evaluations(settings)
@@ -183,12 +183,9 @@ def vote(counts: Counts, images: Ints, n: int, alpha: float) -> Ints:
     The most frequent class c of n noisy predictions is returned if a two-sided test rejects, at alpha, that it and the
     runner-up are equally likely: 2 P[Bin(k_1 + k_2, 1/2) ≤ k_2] ≤ alpha. Per image, P[answer is neither g(x) nor −1] ≤
     alpha if the image was chosen without knowing the noise; it abstains where n samples cannot tell the two apart, near
-    g's boundary even for large n. Raises ValueError.
+    g's boundary even for large n. Raises ValueError as `check_votes`.
     """
-    check_probability("alpha", alpha)
-    # 2 · 2⁻ⁿ ≤ alpha: what even a unanimous vote needs.
-    if n < (fewest := int(np.ceil(1 - np.log2(alpha)))):
-        raise ValueError(f"n = {n} votes always abstain at alpha = {alpha}: it takes at least {fewest}")
+    check_votes(n, alpha)
     every = np.full(len(images), n)
     seen = draw(counts, SELECTION, images, np.zeros_like(every), every)
     second, first = np.sort(seen, axis=1)[:, -2:].T
@@ -196,7 +193,15 @@ def vote(counts: Counts, images: Ints, n: int, alpha: float) -> Ints:
     return np.where(tail <= alpha, seen.argmax(1), ABSTAIN)
 
 
-def _class_numbers(labels: ArrayLike, classes: int) -> Ints:
+def check_votes(n: int, alpha: float) -> None:
+    """Raise ValueError for an alpha that is no probability, and for too few votes ever to answer at it."""
+    check_probability("alpha", alpha)
+    # 2 · 2⁻ⁿ ≤ alpha: what even a unanimous vote needs.
+    if n < (fewest := int(np.ceil(1 - np.log2(alpha)))):
+        raise ValueError(f"n = {n} votes always abstain at alpha = {alpha}: it takes at least {fewest}")
+
+
+def class_numbers(labels: ArrayLike, classes: int) -> Ints:
     """Labels as integers.  Raises ValueError for one that is none, or not one of the model's classes."""
     given = np.asarray(labels)
     if given.dtype.kind not in "iu" or given.min() < 0 or given.max() >= classes:

@@ -18,14 +18,14 @@ from tests.helpers.page import (
     write_curves,
     write_training_of,
 )
-from tests.helpers.records import table
-from tests.helpers.report import evaluated, row_spec, run_spec, table_spec, write_records
+from tests.helpers.records import row, table
+from tests.helpers.report import evaluated, left, row_spec, run_spec, table_spec, write_attack, write_records
 from tests.report.page.conftest import Made
 from transmooth.checkpoint.card import read_card, write_card
 from transmooth.records import table as records
 from transmooth.report.page.study import write_report
 from transmooth.report.tables import write_table
-from transmooth.specs import PageSpec
+from transmooth.specs import FigureSpec, PageSpec, PanelSpec
 
 
 def test_every_part_of_the_study_is_there(made: Made) -> None:
@@ -228,3 +228,43 @@ def test_a_denoiser_is_a_network_without_clean_accuracy(digits: Path, tmp_path: 
     cells = [text for tag, text in read_page(tmp_path / "report.html").texts if tag in ("th", "td")]
     at = cells.index(run.path)
     assert cells[at : at + 4] == [run.path, "0.003", "0.900", "–"]
+
+
+def test_attacks_have_their_table_their_figure_and_what_they_took(tmp_path: Path) -> None:
+    """Two networks were attacked, and one of them certified too."""
+    write_curves(tmp_path, [write_training_of(tmp_path, run, 270) for run in RUNS.values()])
+    made = {"versions": {"torch": "2.15.0"}, "commit": "c" * 40}
+    attacks = {name: evaluated(run, "autopgd_025", kind="attack") for name, run in RUNS.items()}
+    for outcomes, each in zip(("rrfw", "rfff"), attacks.values(), strict=True):
+        write_attack(tmp_path, each, left(outcomes, 0.25), spec={"run": each.run.dump(), "steps": 20}, **made)
+    certified = evaluated(RUNS["mixed"], "certify")
+    write_records(tmp_path, certified, [row(index) for index in range(5)], **made)
+    both = certified.model_copy(update={"records": (*certified.records, *attacks["mixed"].records)})
+    rows = [row_spec(name, [each]) for name, each in attacks.items()]
+    panel = PanelSpec(title="A", rows=(row_spec("mixed", [both]),))
+    spec = PageSpec(
+        study="small",
+        tables=(table_spec(["clean", "standard", "robust@0.25"], rows, name="table2", title="Attacked"),),
+        figures=(FigureSpec(name="figure1", title="Bounds", caption="Two.", panels=(panel,)),),
+        shifts=(),
+        trainings=tuple(f"train/{run.path}" for run in RUNS.values()),
+        records=(*certified.records, *(path for each in attacks.values() for path in each.records)),
+    )
+    write_report(spec, tmp_path, tmp_path, PUBLISHED, {}, tmp_path / "report.html")
+    parsed = read_page(tmp_path / "report.html")
+    assert {"SA", "RA, ε = 0.25"} <= set(parsed.text_of("th"))
+    assert {"50.0", "90.0", "75.0", "100.0"} <= {*parsed.text_of("strong"), *parsed.text_of("td")}
+    said = " ".join(text for _, text in parsed.texts)
+    assert "2 networks were attacked, each on 4 test images; 1 networks were certified" in said
+    assert "At ε = 0.25, mixed reaches 50.0 % [7, 93] (under attack), the most of 2 rows" in said
+    assert "Attack at ε = 0.25: AutoPGD in l2 on cross_entropy and margin, 20 steps." in said
+    assert "RA is an upper bound" in said
+    assert list(charts_of(parsed)) == ["chart-figure1", "chart-training"]
+    drawn = {curve["curve"]: curve for curve in charts_of(parsed)["chart-figure1"]["data"]["values"]}
+    bound = drawn["attacked without noise"]
+    shares = dict(zip(bound["radius ε"], bound["certified accuracy"], strict=True))
+    assert (shares[0.0], shares[0.2375], shares[0.25], bound["test images"]) == (0.75, 0.75, 0.5, 4)
+    assert drawn["σ = 0.5"]["test images"] == 5
+    assert f"attack 2 4 s {8 * 45} " in said  # jobs, time, evaluations
+    hrefs = [tag.get("href", "") for tag in parsed.attributes("a")]
+    assert all(each.records[0].path in hrefs for each in attacks.values())

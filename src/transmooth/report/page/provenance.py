@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from transmooth.checkpoint.card import read_card
+from transmooth.records import attacked
 from transmooth.records import table as records
 from transmooth.report.accuracy import average_certified_radius, certified_radius
 from transmooth.specs import RunSpec
@@ -81,6 +82,25 @@ class Certification:
         return sum(self.acr.values()) / len(self.acr)
 
 
+@dataclass(frozen=True)
+class Attacked:
+    """The records of one attack of a run.  frame: columns as of records/attacked.py."""
+
+    path: str
+    frame: pd.DataFrame
+    made: Mapping[str, Any]
+
+    @property
+    def run(self) -> RunSpec:
+        """Which run of a study it is of."""
+        return RunSpec.of(self.made["spec"]["run"])
+
+    @property
+    def evaluations(self) -> int:
+        """Forward passes spent, most of them with a backward one."""
+        return int(self.frame["evaluations"].sum())
+
+
 def read_training(path: str, results: Path) -> Training:
     """Return the training in the folder `path` below `results`.  Raises CheckpointError where its card is damaged."""
     return Training(path, read_card(results / path))
@@ -94,6 +114,11 @@ def read_certification(path: str, results: Path) -> Certification:
         for sigma, group in frame.groupby("sigma", sort=True)
     }
     return Certification(path, frame, records.metadata(results / path), acr)
+
+
+def read_attack(path: str, results: Path) -> Attacked:
+    """Return the records `path` below `results`.  Raises RecordError where they are damaged."""
+    return Attacked(path, attacked.read(results / path).to_pandas(), records.metadata(results / path))
 
 
 def parameters(specs: Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from scipy.stats import spearmanr
 from transmooth.report import courses, gains, shift
 from transmooth.report.accuracy import Floats, RowResult, read_row
 from transmooth.report.cells import cells, shown
-from transmooth.report.figures import ORACLE, curves
+from transmooth.report.figures import ORACLE, curves, largest_radius
 from transmooth.report.measures import MEASURES
 from transmooth.report.page import charts
 from transmooth.report.page.page import Section, TableRow
@@ -49,7 +49,7 @@ def table_section(spec: TableSpec, results: Path, base: Path, published: Path) -
     return replace(
         section,
         notes=methods(own),
-        finding=_finding(own, spec, paper, quoted) if spec.radii else "",
+        finding=_finding(own, spec, paper, quoted),
         paper=f"{spec.published}, {', '.join(sorted(set(quoted['dataset'])))}" if paper else None,
         links=[f"tables/{spec.name}.csv", f"tables/{spec.name}.md"],
     )
@@ -90,17 +90,17 @@ def _best_in_paper(paper: Sequence[PaperRow], at: int, column: ColumnSpec) -> fl
 
 def row_chart(title: str, row: RowResult) -> dict[str, Any]:
     """Return the curves of one row in one panel: one for each sigma, and the oracle over several."""
-    return _curves(title, [("", curves([row], _grid([row])), row.images)])
+    return _curves(title, [("", curves([row], _grid([row])))])
 
 
-def _panels(rows: Sequence[RowResult]) -> list[tuple[str, pd.DataFrame, int]]:
-    """The other way round than a figure: a panel for each sigma and the oracle, a curve for each row."""
+def _panels(rows: Sequence[RowResult]) -> list[tuple[str, pd.DataFrame]]:
+    """The other way round than a figure: a panel for each sigma, the oracle and attacks, a curve for each row."""
     grid, panels = _grid(rows), []
     for block, members in groupby(rows, lambda row: row.block):
         drawn = [(row, curves([row], grid)) for row in members]
         for panel in dict.fromkeys(name for _, frame in drawn for name in frame["curve"]):
             frame = pd.concat([part[part["curve"] == panel].assign(curve=row.label) for row, part in drawn])
-            panels.append((f"{block}, {panel}" if block else panel, frame, drawn[0][0].images))
+            panels.append((f"{block}, {panel}" if block else panel, frame))
     return panels
 
 
@@ -120,17 +120,23 @@ def _blocks(
 
 
 def _finding(lines: pd.DataFrame, spec: TableSpec, paper: Sequence[PaperRow], quoted: pd.DataFrame) -> str:
-    """The best row here and in the paper at one radius, and whether both order the rows alike."""
-    radius = spec.radii[(len(spec.radii) - 1) // 2]
-    column = ColumnSpec(measure="certified", radius=radius)
-    at = next(number for number, each in enumerate(spec.columns) if each.text == column.text)
-    there = shown(lines, [column])
+    """The best row here and in the paper at one radius, and whether both order the rows alike; of what is certified
+    where something is, else of what is attacked.
+    """
+    for measure in ("certified", "robust"):
+        if columns := [number for number, column in enumerate(spec.columns) if column.measure == measure]:
+            break
+    else:
+        return ""
+    at = columns[(len(columns) - 1) // 2]
+    column = spec.columns[at]
+    radius, there = column.radius, shown(lines, [column]).dropna(subset="value")
     if not len(there):
         return ""
     best = there.loc[there["value"].idxmax()]
     name = f"{best['row']} ({best['block']})" if best["block"] else best["row"]
     value, low, high = (100 * best[name] for name in ("value", "low", "high"))
-    where = ORACLE if best["oracle"] else f"σ = {best['sigma']:g}"
+    where = ORACLE if best["oracle"] else "under attack" if column.measure == "robust" else f"σ = {best['sigma']:g}"
     text = f"At ε = {radius:g}, {name} reaches {value:.1f} % [{low:.0f}, {high:.0f}] ({where})"
     if len(there) > 1:
         close = int((there["high"] >= best["value"]).sum()) - 1
@@ -151,20 +157,20 @@ def figure_section(spec: FigureSpec, results: Path, base: Path) -> Section:
     """Return a figure of a study."""
     panels = [(panel.title, [read_row(row, results, base) for row in panel.rows]) for panel in spec.panels]
     grid = _grid([row for _, rows in panels for row in rows])
-    drawn = [(title, curves(rows, grid), rows[0].images) for title, rows in panels]
+    drawn = [(title, curves(rows, grid)) for title, rows in panels]
     links = [f"figures/{spec.name}.{kind}" for kind in ("svg", "png", "csv")]
     return Section(spec.name, spec.title, spec.caption, chart=_curves(spec.title, drawn), links=links)
 
 
-def _curves(title: str, panels: Sequence[tuple[str, pd.DataFrame, int]]) -> dict[str, Any]:
-    frames = [frame.assign(panel=panel or "all sigmas", images=images) for panel, frame, images in panels]
+def _curves(title: str, panels: Sequence[tuple[str, pd.DataFrame]]) -> dict[str, Any]:
+    frames = [frame.assign(panel=panel or "all sigmas") for panel, frame in panels]
     lines = pd.concat(frames, ignore_index=True).rename(columns={"radius": "x", "certified_accuracy": "y"})
     return charts.chart(lines, title=title, x="radius ε", y="certified accuracy", percent=True, step=True)
 
 
 def _grid(rows: Sequence[RowResult]) -> Floats:
     """Radii from 0 to just beyond the largest of these rows, a multiple of STEP apart."""
-    largest = max(0.25, *(float(radii.max()) for row in rows for radii in row.curves.values()))
+    largest = largest_radius(rows)
     step = STEP * 2 ** max(0, math.ceil(math.log2(largest / STEP / POINTS)))
     # Rounded, because a record may be certified at 0.75 exactly, and 60 x 0.0125 is not that.
     grid: Floats = np.round(np.arange(math.ceil(largest / step) + 2) * step, 6)

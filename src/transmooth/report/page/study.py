@@ -9,10 +9,12 @@ from transmooth import files
 from transmooth.report.page.galleries import gallery
 from transmooth.report.page.page import Page, render
 from transmooth.report.page.provenance import (
+    Attacked,
     Certification,
     Training,
     duration,
     parameters,
+    read_attack,
     read_certification,
     read_training,
     times,
@@ -39,6 +41,7 @@ def write_report(
     """
     trainings = [read_training(path, results) for path in spec.trainings]
     certified = [read_certification(each.path, results) for each in spec.records if each.kind == "certify"]
+    attacks = [read_attack(each.path, results) for each in spec.records if each.kind == "attack"]
     figures = [figure_section(figure, results, base) for figure in spec.figures]
     figures += [shift_section(shift, results) for shift in spec.shifts]
     figures += [course_section(course, results) for course in spec.courses]
@@ -46,25 +49,33 @@ def write_report(
     galleries = [gallery(name, folder, certified, results) for name, folder in sorted(data.items())]
     page = Page(
         title=f"Study {spec.study}",
-        summary=_summary(trainings, certified),
-        facts=_facts(trainings, certified),
+        summary=_summary(trainings, certified, attacks),
+        facts=_facts(trainings, certified, attacks),
         tables=[table_section(table, results, base, published) for table in spec.tables],
         figures=figures,
         galleries=[each for each in galleries if each is not None],
         training=training_section(trainings, results),
-        stages=[*_training_stages(trainings), *([certify_stage(certified)] if certified else [])],
-        parameters=_parameters(trainings, certified),
-        versions=versions([*(each.card for each in trainings), *(each.made for each in certified)]),
+        stages=[
+            *_training_stages(trainings),
+            *([certify_stage(certified)] if certified else []),
+            *([_evaluation_stage("attack", attacks)] if attacks else []),
+        ],
+        parameters=_parameters(trainings, certified, attacks),
+        versions=versions([*(each.card for each in trainings), *(each.made for each in (*certified, *attacks))]),
         data={name: _dataset(folder) for name, folder in sorted(data.items())},
-        runs=[_run(training, certified) for training in trainings],
+        runs=[_run(training, certified, attacks) for training in trainings],
     )
     files.write_text(out, render(page))
 
 
-def _summary(trainings: Sequence[Training], certified: Sequence[Certification]) -> str:
+def _summary(trainings: Sequence[Training], certified: Sequence[Certification], attacks: Sequence[Attacked]) -> str:
     """What was run, in a sentence or two."""
     networks = sorted({each.card["network"]["name"] for each in trainings})
     text = f"{len(trainings)} trainings of {', '.join(networks)}"
+    if attacks:
+        counts = sorted({len(each.frame) for each in attacks})
+        images = f"each on {' or '.join(map(str, counts))} test images"
+        text += f"; {len({each.run.path for each in attacks})} networks were attacked, {images}"
     if not certified:
         return f"{text}."
     networks_certified = {each.run.path: each.run for each in certified if each.run}
@@ -81,17 +92,22 @@ def sigmas(certified: Certification) -> str:
     return "σ = " + ", ".join(f"{sigma:g}" for sigma in sorted(certified.acr))
 
 
-def _facts(trainings: Sequence[Training], certified: Sequence[Certification]) -> dict[str, str]:
+def _facts(
+    trainings: Sequence[Training], certified: Sequence[Certification], attacks: Sequence[Attacked]
+) -> dict[str, str]:
     seeds = sorted({each.seed for each in trainings})
     facts = {
         "networks trained": str(len(trainings)),
         "seeds": ", ".join(map(str, seeds)),
         "images certified": f"{sum(len(each.frame) for each in certified):,}",
-        "evaluations": f"{sum(each.evaluations for each in certified):,}",
+        "evaluations": f"{sum(each.evaluations for each in (*certified, *attacks)):,}",
         "training": duration(sum(each.card["seconds"] for each in trainings)),
         "certifying": duration(sum(float(each.frame["seconds"].sum()) for each in certified)),
         "on": ", ".join(sorted({each.card["device"] for each in trainings})),
     }
+    if attacks:
+        facts["images attacked"] = f"{sum(len(each.frame) for each in attacks):,}"
+        facts["attacking"] = duration(sum(float(each.frame["seconds"].sum()) for each in attacks))
     if span := times(trainings):
         started, ended = span
         same_day = started.date() == ended.date()
@@ -110,22 +126,30 @@ def _training_stages(trainings: Sequence[Training]) -> list[dict[str, str]]:
 
 def certify_stage(certified: Sequence[Certification]) -> dict[str, str]:
     """Return the line of certification in the table of what each stage took."""
-    seconds = sum(float(each.frame["seconds"].sum()) for each in certified)
-    evaluations = sum(each.evaluations for each in certified)
+    return _evaluation_stage("certify", certified)
+
+
+def _evaluation_stage(name: str, records: Sequence[Certification] | Sequence[Attacked]) -> dict[str, str]:
+    seconds = sum(float(each.frame["seconds"].sum()) for each in records)
+    evaluations = sum(each.evaluations for each in records)
     return {
-        "stage": "certify",
-        "jobs": str(len(certified)),
+        "stage": name,
+        "jobs": str(len(records)),
         "time": duration(seconds),
         "evaluations": f"{evaluations:,}",
     }
 
 
-def _parameters(trainings: Sequence[Training], certified: Sequence[Certification]) -> dict[str, dict[str, str]]:
+def _parameters(
+    trainings: Sequence[Training], certified: Sequence[Certification], attacks: Sequence[Attacked]
+) -> dict[str, dict[str, str]]:
     specs: dict[str, list[Mapping[str, Any]]] = {}
     for each in trainings:
         specs.setdefault(each.stage, []).append(_without_run(each.card["spec"]))
     if certified:
         specs["certification"] = [_without_run(each.made["spec"]) for each in certified]
+    if attacks:
+        specs["attack"] = [_without_run(each.made["spec"]) for each in attacks]
     return {stage: parameters(found) for stage, found in specs.items()}
 
 
@@ -144,7 +168,7 @@ def _dataset(folder: Path) -> dict[str, str]:
     }
 
 
-def _run(training: Training, certified: Sequence[Certification]) -> dict[str, Any]:
+def _run(training: Training, certified: Sequence[Certification], attacks: Sequence[Attacked]) -> dict[str, Any]:
     """A line of the table of runs; not every one is certified."""
     own = [each for each in certified if each.run == training.run]
     lr = training.card["lr"]
@@ -158,6 +182,7 @@ def _run(training: Training, certified: Sequence[Certification]) -> dict[str, An
         "commit": (training.card["commit"] or "unknown")[:8],
         "links": [
             *(("records", each.path) for each in own),
+            *(("attack", each.path) for each in attacks if each.run == training.run),
             ("card", f"{training.path}/model.json"),
             ("weights", f"{training.path}/model.safetensors"),
             ("metrics", f"{training.path}/metrics.jsonl"),
