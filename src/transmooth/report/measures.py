@@ -24,9 +24,9 @@ class MeasureInfo:
     """How a measure is computed and shown.
 
     title: of its column, with `radius` in it.  words: what it is called in a sentence.  published: its metric in
-    params/published.csv, None where no paper has it in this unit.  also_published: what another paper calls it.  value: (row, sigma, radius) → one number for each
-    seed.  interval: shares of the certified or attacked test images have a 95 % interval beside them.  better:
-    "larger" or "smaller".  attacked: it is one of the attacked images.
+    params/published.csv, None where no paper has it in this unit.  also_published: what another paper calls it.
+    value: (row, sigma, radius) → one number for each seed.  interval: shares of the certified or attacked test images
+    have a 95 % interval beside them.  better: "larger" or "smaller".  attacked: it is one of the attacked images.
     """
 
     title: str
