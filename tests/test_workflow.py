@@ -258,6 +258,24 @@ def test_a_change_re_runs_what_it_concerns(study: Path, file: str, old: str, new
         (study / "params" / file).write_text(whole)
 
 
+def test_a_tracker_re_runs_nothing_and_must_be_installed(study: Path) -> None:
+    edit(study, STUDY, "tables: tiny\n", "tables: tiny\ntracker: mlflow\n")
+    package = study / "src" / "mlflow"
+    try:
+        package.mkdir()  # what W&B leaves where it runs looks like this, and is no package
+        done = snakemake(study, "-n")
+        assert done.returncode != 0
+        assert "smoke.yaml: tracker: the package mlflow is not installed" in done.stderr + done.stdout
+        (package / "__init__.py").touch()
+        assert planned(study) == {}
+        shown = snakemake(study, "-n", "-p", "--forcerun", "train")
+        assert (shown.stdout + shown.stderr).count(" --tracker mlflow ") == 3
+    finally:
+        edit(study, STUDY, "tracker: mlflow\n", "")
+        (package / "__init__.py").unlink(missing_ok=True)
+        package.rmdir()
+
+
 def test_the_lock_of_a_killed_run_is_removed_and_that_of_a_living_one_is_not(study: Path) -> None:
     results = study / "results" / "smoke"
     lock = results / ".snakemake" / "locks" / "0.output.lock"

@@ -22,6 +22,7 @@ from transmooth.params.values import (
     RunText,
     Seeds,
     Stem,
+    Tracker,
     Whole,
     unique,
 )
@@ -133,7 +134,7 @@ class Study(Model):
     `default`.  options: of objectives, by name, where a recipe does not say.  evaluate: what rows that name no
     evaluations are evaluated by.  tasks: roles that `task` stands for in tables that name none themselves.
     seeds_of: of reports whose seeds are others.  certify: how much of the evaluations of
-    that kind.
+    that kind.  tracker: where trainings also show their epochs; it changes no result.
     """
 
     tables: Name
@@ -148,6 +149,7 @@ class Study(Model):
     evaluate: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(unique)]
     certify: CertifyParams | None = None
     report: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(unique)]
+    tracker: Tracker | None = None
 
     @model_validator(mode="after")
     def _seeds_of_reports(self) -> Self:
