@@ -89,7 +89,7 @@ def test_every_page_is_in_the_site_once() -> None:
     nav = list(leaves(yaml.load((ROOT / "mkdocs.yml").read_text(), _Site)["nav"]))
     tables = sorted((ROOT / "results" / "desk" / "tables").glob("*.md"))
     pages = [path.name for path in (ROOT / "docs").glob("*.md")]
-    assert sorted(nav) == sorted([*pages, "CONTRIBUTING.md", "CHANGELOG.md", *map(name, tables)])
+    assert sorted(nav) == sorted([*pages, "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", *map(name, tables)])
 
 
 def test_what_the_api_page_documents_exists() -> None:
