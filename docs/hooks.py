@@ -1,4 +1,4 @@
-"""What the site shows beside docs/: tables in git, and two pages of the top folder, where they are."""
+"""What the site shows beside docs/: tables in git, and pages of the top folder, where they are."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ ROOT = Path(__file__).parents[1]
 
 
 def on_files(files: Files, config: Any) -> None:
-    for path in [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("results/desk/tables/*.md"))]:
+    pages = [ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")]
+    for path in [*pages, *sorted(ROOT.glob("results/desk/tables/*.md"))]:
         files.append(File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)))
 
 

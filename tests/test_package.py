@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import yaml
@@ -58,3 +59,59 @@ def test_it_is_typed_and_its_citation_has_its_version() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == transmooth.__version__ == importlib.metadata.version("transmooth")
     assert citation["cff-version"] == "1.2.0"
+
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def extras_of(text: str) -> set[str]:
+    """The extras that a text installs the checkout with."""
+    return {extra for names in re.findall(r"\.\[([\w,]+)\]", text) for extra in names.split(",")}
+
+
+def test_the_version_stands_in_one_place() -> None:
+    assert "version" not in PROJECT
+    assert PROJECT["dynamic"] == ["version"]
+    assert f'__version__ = "{transmooth.__version__}"' in (ROOT / "src" / "transmooth" / "__init__.py").read_text()
+    assert f"## {transmooth.__version__} (unreleased)" in (ROOT / "CHANGELOG.md").read_text().splitlines()
+
+
+def test_containers_and_environments_install_what_pyproject_has() -> None:
+    python = PROJECT["requires-python"]
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    assert f"python{python}" in environment
+    (pip,) = (each["pip"] for each in environment if isinstance(each, dict))
+    container = (ROOT / "Containerfile").read_text()
+    assert f"\nFROM python:{python.removeprefix('>=')}-slim\n" in container
+    for installed in (*pip, container):
+        assert extras_of(installed) == {"workflow"} <= {*PROJECT["optional-dependencies"]}
+
+
+def test_an_image_holds_what_the_workflow_needs_and_no_results() -> None:
+    ignored = {line.split("/")[0] for line in (ROOT / ".dockerignore").read_text().splitlines()}
+    assert {"data", "external", "results", ".venv", ".git"} <= ignored
+    assert ignored.isdisjoint(
+        {"Snakefile", "params", "profiles", "pyproject.toml", "src", "workflow", "README.md", "LICENSE"}
+    )
+
+
+def test_the_checks_of_a_push_are_those_of_ci_run_with_no_rights_but_to_read() -> None:
+    flow = yaml.load((ROOT / ".github" / "workflows" / "ci.yml").read_text(), yaml.BaseLoader)  # `on` stays a word
+    assert {*flow["on"]} == {"push", "pull_request"}
+    assert flow["permissions"] == {"contents": "read"}
+    (job,) = flow["jobs"].values()
+    assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
+    assert all(re.fullmatch(r"[\w-]+/[\w-]+@v\d+", step["uses"]) for step in job["steps"] if "uses" in step)
+    (python,) = (step["with"]["python-version"] for step in job["steps"] if "setup-uv" in step.get("uses", ""))
+    assert python == PROJECT["requires-python"].removeprefix(">=")
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_every_result_of_snakemakes_report_has_a_caption() -> None:
+    catalogue = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text())["usage"]
+    assert catalogue["report"] is True
+    rules = "".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
+    captions = re.findall(r'caption="([^"]+)"', rules)
+    assert len(captions) == rules.count(" report(") + rules.count("=report(")
+    there = {path.name for path in (ROOT / "workflow" / "report").iterdir()}
+    assert {caption.removeprefix("../report/") for caption in captions} == there

@@ -91,6 +91,7 @@ def test_a_param_reaches_the_jobs_that_it_changes_and_no_others(values: dict[str
         {"study__certify__batch": 3},
         {"study__certify__processes": 2},
         {"study__schedules__finetune__checkpoint_seconds": 1.0},
+        {"study__tracker": "wandb"},
         {"study__network__groups": 4},  # only group norm reads it
         {"datasets__digits__images": 7},  # the study says how many
         {"datasets__digits__fetch": "Ask the owner."},

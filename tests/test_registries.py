@@ -26,7 +26,7 @@ from transmooth.params.checks import needs
 from transmooth.publishing import model_card
 from transmooth.report import measures
 from transmooth.smoothing import deploy, engine, methods
-from transmooth.training import schedule
+from transmooth.training import schedule, tracking
 
 PACKAGE = ROOT / "src" / "transmooth"
 
@@ -66,6 +66,7 @@ SOURCES = kinds(datasets.Dataset.model_fields["source"].annotation)
         (values.Precision, schedule.PRECISIONS),
         (values.Method, methods.METHODS),
         (values.Dtype, deploy.DTYPES),
+        (values.Tracker, tracking.NAMED_BY),
         (values.Measure, measures.MEASURES),
         (values.Measure, tables.KINDS),
     ],
@@ -94,6 +95,7 @@ def test_every_closed_choice_is_one_of_these() -> None:
         "Precision",
         "Method",
         "Dtype",
+        "Tracker",
         "Measure",
     }
     assert aliases == known | {"Weights"}  # `random` and `published`: of what timm's create_model takes, no dict
@@ -162,6 +164,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "stem": (values.Stem,),
     "norm": (values.Norm, values.BallNorm),
     "trainable": (values.Trainable,),
+    "tracker": (values.Tracker,),
 }
 
 

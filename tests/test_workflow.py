@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import re
+import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -256,6 +257,37 @@ def test_a_change_re_runs_what_it_concerns(study: Path, file: str, old: str, new
         assert planned(study) == jobs
     finally:
         (study / "params" / file).write_text(whole)
+
+
+def test_a_tracker_re_runs_nothing_and_must_be_installed(study: Path) -> None:
+    edit(study, STUDY, "tables: tiny\n", "tables: tiny\ntracker: mlflow\n")
+    package = study / "src" / "mlflow"
+    try:
+        package.mkdir()  # what W&B leaves where it runs looks like this, and is no package
+        done = snakemake(study, "-n")
+        assert done.returncode != 0
+        assert "smoke.yaml: tracker: the package mlflow is not installed" in done.stderr + done.stdout
+        (package / "__init__.py").touch()
+        assert planned(study) == {}
+        shown = snakemake(study, "-n", "-p", "--forcerun", "train")
+        assert (shown.stdout + shown.stderr).count(" --tracker mlflow ") == 3
+    finally:
+        edit(study, STUDY, "tracker: mlflow\n", "")
+        (package / "__init__.py").unlink(missing_ok=True)
+        package.rmdir()
+
+
+def test_snakemakes_own_report_holds_tables_figures_and_page_with_captions(study: Path) -> None:
+    done = snakemake(study, "--report", "snakemake.zip")
+    assert done.returncode == 0, done.stderr
+    path = study / "results" / "smoke" / "snakemake.zip"
+    with zipfile.ZipFile(path) as archive:
+        names = {Path(name).name for name in archive.namelist() if "/data/" in name}
+        frame = archive.read("snakemake/report.html").decode()
+    path.unlink()
+    shown = {"table3.md", "pair.md", "moved.md", "moved.svg", "figure1.svg", "learned.svg", "gained.svg", "report.html"}
+    assert shown == names
+    assert "is an oracle that picks" in frame  # the caption of a figure
 
 
 def test_the_lock_of_a_killed_run_is_removed_and_that_of_a_living_one_is_not(study: Path) -> None:

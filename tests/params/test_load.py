@@ -118,6 +118,7 @@ FAULTS: list[tuple[str, str, Any, str]] = [
         {"table9": [0]},
         f"{SMOKE}: seeds_of: table9: not in `report`, which has table1",
     ),
+    ("studies/smoke", "tracker", "comet", f"{SMOKE}: tracker: should be 'tensorboard', 'wandb' or 'mlflow', found"),
     # ----------------------------------------------------------------------------------- names that a study looks up
     (
         "studies/smoke",

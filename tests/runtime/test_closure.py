@@ -60,6 +60,7 @@ JOBS: dict[str, tuple[list[str], list[str]]] = {
             *("objectives/__init__.py", "objectives/cross_entropy.py"),
             *("training/__init__.py", "training/loop.py", "training/progress.py"),
             *("training/save_points.py", "training/schedule.py", "training/task.py"),
+            "training/tracking.py",
         ],
     ),
     "objective confidence": (["objectives.confidence"], [*ATTACKS, "objectives/confidence.py"]),

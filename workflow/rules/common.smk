@@ -8,7 +8,7 @@ from snakemake.logging import logger
 from transmooth import files
 from transmooth.params.load import load
 from transmooth.params.messages import ParamsError
-from transmooth.params.present import check_logs, check_sources
+from transmooth.params.present import check_logs, check_sources, check_tracker
 from transmooth.plan import Plan
 from transmooth.report.terminal import show_results
 from transmooth.runtime import closure, session
@@ -23,6 +23,7 @@ def plan():
     try:
         made = Plan(load(str(config["study"]), ROOT))
         check_logs(made.params, ROOT)
+        check_tracker(made.study.tracker, f"params/studies/{made.params.name}.yaml: tracker")
         to_fetch = check_sources(made.params, made.datasets, ROOT)
     except ParamsError as error:
         raise WorkflowError(str(error))

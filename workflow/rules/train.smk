@@ -23,7 +23,9 @@ rule train:
         program="python -m transmooth",
         start=lambda wildcards, input: folder("--start", input.start),
         denoiser=lambda wildcards, input: folder("--denoiser", input.denoiser),
+        # A function of `resources`, as `launch` is: where epochs are shown re-runs nothing.
+        tracker=lambda wildcards, resources: f"--tracker {PLAN.study.tracker}" if PLAN.study.tracker else "",
     shell:
         "{params.launch} {params.program} job train --spec {params.spec:q} --data $(dirname {input.data})"
-        " {params.start} {params.denoiser} --checkpoint-seconds {resources.checkpoint_seconds}"
+        " {params.start} {params.denoiser} {params.tracker} --checkpoint-seconds {resources.checkpoint_seconds}"
         " --out $(dirname {output.weights}) >{log} 2>&1"

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from transmooth.cli import guard
 from transmooth.cli.options import faults_in_one_line, json_object
+from transmooth.params.values import Tracker
 from transmooth.runtime import shutdown
 
 
@@ -79,17 +80,20 @@ def train(
     start: Start = None,
     denoiser: Annotated[str | None, typer.Option(help="What cleans the images that the network sees.")] = None,
     checkpoint_seconds: Annotated[float, typer.Option(help="Longest time between two saves of the state.")] = 300,
+    tracker: Annotated[Tracker | None, typer.Option(help="Where to show each epoch too.")] = None,
 ) -> None:
     """Train one stage of a run."""
+    from transmooth.params.present import check_tracker
     from transmooth.runtime.threads import threads_per_process
     from transmooth.specs import TrainSpec
     from transmooth.training.loop import train
 
+    check_tracker(tracker, "--tracker")
     threads_per_process()
     with guard.exclusive(out):
         guard.verify(data)
         shutdown.stop_at_next_save()
-        train(TrainSpec.of(spec), data, out, start, checkpoint_seconds, denoiser)
+        train(TrainSpec.of(spec), data, out, start, checkpoint_seconds, denoiser, tracker)
 
 
 @app.command()

@@ -1,12 +1,14 @@
-"""What params name outside of themselves: folders of pictures and logs that must be on this machine."""
+"""What params name outside of themselves: folders, logs and packages that must be on this machine."""
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 from os.path import expanduser, expandvars
 from pathlib import Path
 
 from transmooth.params.datasets import Dataset, ExternalSource, ImageFolderSource, TorchvisionSource
 from transmooth.params.messages import ParamsError
 from transmooth.params.study import Params
+from transmooth.params.values import Tracker
 
 
 def below(base: Path, path: str) -> Path:
@@ -25,6 +27,19 @@ def check_logs(params: Params, base: Path) -> None:
     ]
     if faults:
         raise ParamsError("\n".join(faults))
+
+
+def check_tracker(tracker: Tracker | None, where: str) -> None:
+    """Raise ParamsError, which begins with `where`, where a tracker's package is not installed.
+
+    Accelerate would train on with a warning.
+    """
+    if tracker is None:
+        return
+    found = find_spec(tracker)
+    # A folder of that name, such as the one that W&B writes its runs to, is found too, and has no origin.
+    if found is None or found.origin is None:
+        raise ParamsError(f"{where}: the package {tracker} is not installed: pip install {tracker}")
 
 
 def missing_folder(name: str, dataset: Dataset, base: Path) -> Path | None:

@@ -23,6 +23,7 @@ from transmooth.params.values import (
     RunText,
     Seeds,
     Stem,
+    Tracker,
     Whole,
     unique,
 )
@@ -153,6 +154,7 @@ class Study(Model):
     `default`.  options: of objectives, by name, where a recipe does not say.  evaluate: what rows that name no
     evaluations are evaluated by.  tasks: roles that `task` stands for in tables that name none themselves.
     seeds_of: of reports whose seeds are others.  certify, attack: how much of the evaluations of that kind.
+    tracker: where trainings also show their epochs; it changes no result.
     """
 
     tables: Name
@@ -168,6 +170,7 @@ class Study(Model):
     certify: CertifyParams | None = None
     attack: AttackParams | None = None
     report: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(unique)]
+    tracker: Tracker | None = None
 
     @model_validator(mode="after")
     def _seeds_of_reports(self) -> Self:

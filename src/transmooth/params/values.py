@@ -66,6 +66,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 Engine = Literal["auto", "eager", "compiled", "frozen"]
 Method = Literal["cohen", "cohen_two_sided", "sequential", "adaptive"]
 Dtype = Literal["fp32", "bf16"]
+Tracker = Literal["tensorboard", "wandb", "mlflow"]
 Measure = Literal[
     "clean",
     "certified",

@@ -33,12 +33,14 @@ from transmooth.models.lora import merged_state
 from transmooth.models.trainable import TRAINABLE, count_trained, set_train_mode
 from transmooth.noise import training_key
 from transmooth.objectives import classifies
+from transmooth.params.values import Tracker
 from transmooth.runtime import shutdown
 from transmooth.specs import TrainSpec
 from transmooth.training.progress import progress
 from transmooth.training.save_points import SavePoints
 from transmooth.training.schedule import PRECISIONS, Course, create_optimizer
 from transmooth.training.task import Task, task_of
+from transmooth.training.tracking import start_tracker
 
 EVALUATION_BATCH = 256
 
@@ -53,12 +55,14 @@ def train(
     start: Path | None = None,
     checkpoint_seconds: float = 300,
     denoiser: str | None = None,
+    tracker: Tracker | None = None,
 ) -> None:
     """Train one stage of a run and write its checkpoint folder `out`, with `metrics.jsonl` beside the weights.
 
     data: a prepared dataset.  start: the checkpoint of the stage before; without one the spec's `network` is built.
-    denoiser: what cleans the noisy images that the network sees (see `loading.denoisers`).  0 epochs train nothing:
-    what is written is what the stage starts from.  A run that was interrupted goes on from `out/resume.pt`, written
+    denoiser: what cleans the noisy images that the network sees (see `loading.denoisers`).  tracker: what is given each
+    line of `metrics.jsonl` too, once it is known (see `tracking`).  0 epochs train nothing: what is written is what the
+    stage starts from.  A run that was interrupted goes on from `out/resume.pt`, written
     every `checkpoint_seconds` and after each learning rate, unless the spec, the data or the weights to start from are
     others now.  Raises KeyboardInterrupt, after a save, once `shutdown.stop_requested()`;
     SystemExit when the number of processes is not the one in the params.
@@ -72,12 +76,15 @@ def train(
         cpu=not torch.cuda.is_available(),
         mixed_precision=PRECISIONS[schedule.precision],
         gradient_accumulation_steps=schedule.accumulate,
+        log_with=tracker,
+        project_dir=out,
     )
     if accelerator.num_processes != schedule.processes:  # else N silent copies of a one-process run
         raise SystemExit(
             f"{accelerator.num_processes} process(es) started, but the params say processes: {schedule.processes}; "
             "start with `accelerate launch --num_processes`"
         )
+    start_tracker(accelerator, tracker, spec, out)
     train_split, validation, test = (open_split(data, name) for name in ("train", "validation", "test"))
     batch = min(schedule.batch, len(train_split))
     epoch_steps = len(train_split) // batch
@@ -140,6 +147,7 @@ def train(
                         }
                     )
                     accelerator.print(json.dumps(history[-1]))
+                    accelerator.log(history[-1], step=len(history))
                     sums = {}
                     set_train_mode(network, spec.trainable)
                     epoch_started = time.monotonic()
