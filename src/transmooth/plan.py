@@ -101,9 +101,7 @@ class Plan:
             return self.courses[report].rows
         table = self.tables[self.gains[report].table if report in self.gains else report]
         fixed = tuple(row for row in table.rows if not _has_task(row))
-        return fixed + tuple(
-            _of_task(row, task) for task in self.params.tasks_of(table) for row in table.rows if _has_task(row)
-        )
+        return fixed + tuple(_of_task(row, task) for task in self.params.tasks_of(table) for row in table.rows if _has_task(row))
 
     def logs_of(self, report: str, base: Path) -> list[str]:
         """Return the files of other people's logs that a report reads."""

@@ -66,7 +66,8 @@ def add(
 
     \b
     Example:
-      transmooth leaderboard add log.tsv --method Gaussian --dataset cifar10 --network ResNet-110 --file mine.csv
+      transmooth leaderboard add log.tsv --sigma 0.25 --method Gaussian --dataset cifar10 --network ResNet-110 \\
+          --file mine.csv
     """
     with faults_in_one_line():
         from transmooth.report import leaderboard

@@ -19,7 +19,7 @@ def accuracy(
     alpha: Annotated[float | None, typer.Option(help="Of the log, for the bound: records know theirs.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Sum up records or a log: certified accuracy, ACR, abstentions.
+    """Sum up records or a log: accuracies, ACR, abstentions.
 
     Certified accuracy at r: the share that is right, and certified at >= r.
     interval: 95 % for other images of the same kind. lower_bound: on the true certified accuracy of these images,
