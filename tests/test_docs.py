@@ -109,16 +109,17 @@ def commands(page: Path, program: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_commands_of_transmooth_have_their_options(page: Path) -> None:
-    group: Any = typer.main.get_command(app)
-    for command, *arguments in commands(page, "transmooth"):
-        if command == "job":  # the workflow's own
+    top: Any = typer.main.get_command(app)
+    for words in commands(page, "transmooth"):
+        group, arguments = top, words
+        if words[0] == "job":  # the workflow's own
             continue
-        if command.startswith("-"):
-            assert command in {option for parameter in group.params for option in parameter.opts}, command
-            continue
-        assert command in group.commands, command
-        known = {option for parameter in group.commands[command].params for option in parameter.opts} | {"--help"}
-        assert {word.split("=")[0] for word in arguments if word.startswith("--")} <= known, [command, *arguments]
+        while hasattr(group, "commands") and arguments and not arguments[0].startswith("-"):
+            command, *arguments = arguments
+            assert command in group.commands, words
+            group = group.commands[command]
+        known = {option for parameter in group.params for option in parameter.opts} | {"--help"}
+        assert {word.split("=")[0] for word in arguments if word.startswith("--")} <= known, words
 
 
 def test_commands_of_snakemake_have_their_options_studies_and_targets() -> None:

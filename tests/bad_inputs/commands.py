@@ -60,6 +60,15 @@ def typed(*arguments: Any) -> Callable[[], str]:
     return use
 
 
+NAMED = ["--method", "Gaussian", "--dataset", "cifar10", "--network", "net"]
+
+
+def sequential() -> str:
+    """`transmooth leaderboard add` of records that are decided at a few radii."""
+    records.write(records.from_rows([row(0, method="sequential")], {"spec": {"radii": [0.1]}}), Path("s.parquet"))
+    return command("leaderboard", "add", "s.parquet", *NAMED)
+
+
 def usage(option: str, why: str) -> str:
     return f"Error: Invalid value for '{option}': {why}"
 
@@ -201,6 +210,36 @@ CASES = [
         "audit --alpha 0",
         f"{SAID}alpha must be strictly between 0 and 1, got 0.0",
         typed("audit", "log.tsv", "--alpha", 0),
+    ),
+    Case(
+        "leaderboard show, in no checkout",
+        f"{SAID}params/leaderboard.csv: no such file; a checkout has it, others go by --file",
+        typed("leaderboard", "show"),
+    ),
+    Case(
+        "leaderboard show --sort 0.3",
+        f"{SAID}--sort: should be acr or one of 0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3; found '0.3'",
+        typed("leaderboard", "show", "--sort", 0.3),
+    ),
+    Case(
+        "leaderboard show of a log",
+        f"{SAID}log.tsv: should have the columns paper,method,…; found …",
+        typed("leaderboard", "show", "--file", "log.tsv"),
+    ),
+    Case(
+        "leaderboard add at a sigma that is too small",
+        f"{SAID}log.tsv: its largest radius 0.5 is more than sigma = 0.05 gives with any usual alpha and n, …",
+        typed("leaderboard", "add", "log.tsv", "--sigma", 0.05, *NAMED),
+    ),
+    Case(
+        "leaderboard add of a dataset without a name",
+        f"{SAID}dataset: should be named, found nothing",
+        typed("leaderboard", "add", "log.tsv", "--sigma", 0.5, *NAMED, "--dataset", ""),
+    ),
+    Case(
+        "leaderboard add of records by sequential",
+        f"{SAID}s.parquet: an audit is of radii by Cohen's procedure, these are by sequential",
+        sequential,
     ),
     Case(
         "compare --radius nan",

@@ -78,11 +78,16 @@ def folder(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return tmp_path
 
 
-@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)], ids=lambda command: "".join(command) or "-")
+GROUPED = [("leaderboard", name) for name in ("show", "add")]
+
+
+@pytest.mark.parametrize(
+    "command", [(), *((name,) for name in COMMANDS), *GROUPED], ids=lambda command: "-".join(command) or "-"
+)
 def test_the_examples_of_the_help_text_run(command: tuple[str, ...], folder: Path) -> None:
     found = examples(*command)
     assert found
-    assert not command or all(example[0] == command[0] for example in found)
+    assert all(tuple(example[: len(command)]) == command for example in found)
     for example in found:
         out = Path(example[example.index("--out") + 1]) if "--out" in example else None
         if out is not None and out.exists():

@@ -24,7 +24,7 @@ def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
 def test_the_help_tells_the_commands_in_the_order_of_the_story() -> None:
     text = call("--help").stdout
     listed = [line.split()[0] for line in text.split("Commands:")[1].splitlines() if line.strip()]
-    assert listed == [*COMMANDS, "job"]
+    assert listed == [*COMMANDS, "leaderboard", "job"]
     assert "..." not in text.split("Commands:")[1]  # no summary is cut
 
 

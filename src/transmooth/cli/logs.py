@@ -19,7 +19,7 @@ def accuracy(
     alpha: Annotated[float | None, typer.Option(help="Of the log, for the bound: records know theirs.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Sum up records or a log: certified accuracy, ACR, abstentions.
+    """Sum up records or a log: accuracies, ACR, abstentions.
 
     Certified accuracy at r: the share that is right, and certified at >= r.
     interval: 95 % for other images of the same kind. lower_bound: on the true certified accuracy of these images,
@@ -116,18 +116,7 @@ def audit(
         from transmooth.records import audit, logs
 
         frame = logs.read_any(file, sigma)
-        if "sigma" in frame:
-            sigma = float(frame["sigma"][0])
-        if others := sorted(set(frame.get("method", ["cohen"])) - {"cohen"}):
-            raise ValueError(f"{file}: an audit is of radii by Cohen's procedure, these are by {', '.join(others)}")
-        # Own ones first, each once: equal verdicts stay in this order.
-        alphas = [] if alpha is None else [alpha]
-        ns = [] if n is None else [n]
-        if "method" in frame:
-            alphas += sorted(set(frame["alpha"].tolist()))
-            ns += sorted(set(frame["n"].tolist()) - {0})
-        alphas, ns = list(dict.fromkeys([*alphas, *audit.ALPHAS])), list(dict.fromkeys([*ns, *audit.NS]))
-        found = audit.audit(frame["radius"], sigma, alphas, ns)
+        found = audit.candidates(frame, file, sigma, n, alpha)
     if as_json:
         return typer.echo(json.dumps({"candidates": found.to_dict("records"), "notes": frame.attrs["notes"]}))
     likely = found[found["verdict"].isin(["saturates", "possible"])]

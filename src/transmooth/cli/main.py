@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from transmooth import __version__
-from transmooth.cli import attack, job, logs, machine, publishing, smoothing, training
+from transmooth.cli import attack, job, leaderboard, logs, machine, publishing, smoothing, training
 from transmooth.cli.options import joined, warn_in_one_line
 from transmooth.runtime import memory
 
@@ -45,6 +45,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 for name, command in COMMANDS.items():
     app.command(name)(command)
+app.add_typer(leaderboard.app, name="leaderboard")
 app.add_typer(job.app, name="job")
 
 

@@ -21,7 +21,7 @@ def publish(
     private: Annotated[bool, typer.Option("--private", help="Make a repository that only its owner sees.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write the folder that would be uploaded; no network.")] = None,
 ) -> None:
-    """Publish a checkpoint to the Hugging Face Hub, with a model card.
+    """Publish a checkpoint to the Hugging Face Hub, with its card.
 
     The card (README.md) tells what the network is, how it was trained, and what the records certify. Where timm can
     build the network, timm loads it from there too. Log in with `hf auth login`, or set HF_TOKEN. certify, predict

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -66,6 +67,26 @@ def audit(
     order = frame.assign(rank=rank, wrong=frame["above"] + frame["unattainable"])
     order = order.sort_values(["rank", "wrong", "at_top"], ascending=[True, True, False], kind="stable")
     return frame.loc[order.index].reset_index(drop=True)
+
+
+def candidates(
+    frame: pd.DataFrame, path: Path, sigma: float | None = None, n: int | None = None, alpha: float | None = None
+) -> pd.DataFrame:
+    """Audit a log, or records, read by `logs.read_any` from a path: the usual settings, and before them its own.
+
+    sigma: of a log, if known; records know theirs. n, alpha: to try too. Equal verdicts stay in this order. Raises
+    ValueError for records by another procedure than Cohen's, and as `audit` does.
+    """
+    if others := sorted(set(frame.get("method", ["cohen"])) - {"cohen"}):
+        raise ValueError(f"{path}: an audit is of radii by Cohen's procedure, these are by {', '.join(others)}")
+    if "sigma" in frame:
+        sigma = float(frame["sigma"][0])
+    alphas = [] if alpha is None else [alpha]
+    ns = [] if n is None else [n]
+    if "method" in frame:
+        alphas += sorted(set(frame["alpha"].tolist()))
+        ns += sorted(set(frame["n"].tolist()) - {0})
+    return audit(frame["radius"], sigma, list(dict.fromkeys([*alphas, *ALPHAS])), list(dict.fromkeys([*ns, *NS])))
 
 
 def _print_unit(shown: Floats) -> Floats:

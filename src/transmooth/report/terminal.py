@@ -1,7 +1,7 @@
 """What a newcomer sees at the end of a run: the tables, and where everything is."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -32,6 +32,23 @@ def show(results: Path, tables: Iterable[str], figures: Iterable[str]) -> None:
         console.print(Markdown(f"{title}\n\n{rows}"))
     paths += [*(results / "figures" / f"{name}.svg" for name in figures), results / "report.html"]
     console.print(*filter(Path.is_file, paths), sep="\n")
+
+
+def show_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table: with rules on a terminal that is wide enough, else as plain columns.  Nothing is cut."""
+    from rich.table import Table
+
+    console = Console()
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    if console.is_terminal and sum(widths) + 3 * len(widths) + 1 <= console.width:
+        table = Table(*head, title=title)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+        return
+    print(title)
+    for row in (head, *rows):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def shared_images(manifest: Path) -> str | None:
