@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from transmooth import __version__
 from transmooth.cli import job, logs, machine, publishing, smoothing, training
-from transmooth.cli.options import joined, warn_in_one_line
+from transmooth.cli.options import Command, joined, warn_in_one_line
 from transmooth.runtime import memory
 
 
@@ -43,7 +43,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "doctor": machine.doctor,
 }
 for name, command in COMMANDS.items():
-    app.command(name)(command)
+    app.command(name, cls=Command)(command)
 app.add_typer(job.app, name="job")
 
 

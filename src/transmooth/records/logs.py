@@ -123,6 +123,13 @@ def read_any(path: str | os.PathLike[str], sigma: float | None = None) -> pd.Dat
     return frame
 
 
+def read_indices(path: Path) -> list[int]:
+    """Return the numbers of the images in records or a log, each once."""
+    with path.open("rb") as file:
+        frame = records.read(path).to_pandas() if file.read(4) == b"PAR1" else read(path)
+    return [int(index) for index in dict.fromkeys(frame["index"])]
+
+
 def grid_of(frame: pd.DataFrame, made: Mapping[str, Any]) -> list[float] | None:
     """The radii that records were decided at; None: at every radius, as Cohen's; []: at a few that nothing tells.
 

@@ -8,6 +8,7 @@
     sigma        standard deviation of the noise         seed, dtype  of the noise, of the network
     runner_up    those of the most frequent other class  engine,batch how the network was run: see smoothing/engine.py
     seconds      time spent on this row                  model        SHA-256 of the weights
+    file         of the picture, below its folder        picture      hash of its pixels: see loading/images.py
 
 A label that nobody knows, and what an imported log or an older file does not tell, is null.
 
@@ -51,9 +52,11 @@ SCHEMA = pa.schema(
         ("runner_up", pa.int64()),
         ("engine", pa.string()),
         ("batch", pa.int64()),
+        ("file", pa.string()),
+        ("picture", pa.string()),
     ]
 )
-_NEW = ("runner_up", "engine", "batch")  # not in files before 0.2
+_NEW = ("runner_up", "engine", "batch", "file", "picture")  # not in files before 0.2
 # The last key of the metadata.  Its value is the SHA-256 of the file with this one in its place.
 _SEAL = "transmooth.seal"
 _UNSEALED = b"sha256=" + b"0" * 64

@@ -47,7 +47,7 @@ def source_of(pictures: str, test: float, seed: int) -> dict[str, Any]:
             raise FileNotFoundError(f"{pictures}: no such folder, and no name of a torchvision dataset")
         return {"kind": "torchvision", "name": name, "root": root or "~/datasets"}
     there = [split for split in SPLITS if (folder / split).is_dir()]
-    root = str(folder.resolve())
+    root = str(folder)
     if not there:
         return {"kind": "onefolder", "root": root, "test": test, "seed": seed}
     held_out = ["test"] if "test" in there else there[1:]
@@ -81,7 +81,7 @@ def prepared(
         entry = {"source": source_of(pictures, test, seed), "size": size, "stored": stored, "seed": seed}
         entry["augment"] = list(augment)
         dataset = validate(Dataset, entry, pictures)
-        prepare({k: v for k, v in prepare_spec(dataset).items() if k != "sha256"}, out, Path.cwd(), None, progress)
+        prepare({k: v for k, v in prepare_spec(dataset).items() if k != "sha256"}, out, Path(), None, progress)
         folder = out
     if "validation" not in (counts := read_manifest(folder)["counts"]):
         raise ValueError(f"{pictures}: {counts['train']} training images are too few to set some aside to choose by")

@@ -27,4 +27,4 @@ def source(spec: Spec, base: Path) -> Source:
     def part(chosen: npt.NDArray[np.int64]) -> Images:
         return Images(images.labels[chosen], lambda index: images.load(int(chosen[index])))
 
-    return Source(whole.classes, {"train": part(train), "test": part(test)})
+    return Source(whole.classes, {"train": part(train), "test": part(test)}, whole.notes)

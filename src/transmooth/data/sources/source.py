@@ -1,6 +1,6 @@
 """What every source gives: class names and, per split, labels and a way to load one picture."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os.path import expanduser, expandvars
 from pathlib import Path
@@ -13,23 +13,31 @@ from PIL import Image, UnidentifiedImageError
 Spec = Mapping[str, Any]
 
 # Whatever a file is called, Pillow would else hand PostScript in it to Ghostscript, which runs it.
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 
 
 @dataclass(frozen=True)
 class Images:
-    """Labels int64 [N] in [0, K), and `load(i)`: picture i of N, of any mode and size, decoded only then."""
+    """Labels int64 [N] in [0, K), and `load(i)`: picture i of N, of any mode and size, decoded only then.
+
+    names: of the files, where each picture is one: paths below the root.
+    """
 
     labels: npt.NDArray[np.int64]
     load: Callable[[int], Image.Image]
+    names: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
 class Source:
-    """K class names, in the order of the labels, and the splits "train" and "test"."""
+    """K class names, in the order of the labels, and the splits "train" and "test".
+
+    notes: what should be known of how they were read.
+    """
 
     classes: tuple[str, ...]
     splits: Mapping[str, Images]
+    notes: tuple[str, ...] = ()
 
 
 def resolve(path: str, base: Path) -> Path:
@@ -49,3 +57,11 @@ def decode(file: str | IO[bytes], shown: str) -> Image.Image:
     except Exception as error:  # decoders raise many kinds, for files that are cut off, damaged or too large
         raise ValueError(f"cannot read {shown}: {error}") from error
     return image
+
+
+def unreadable(faults: Sequence[Exception], of: int) -> ValueError:
+    """Return the error that names all pictures which cannot be read, the first 20 of them with their reasons."""
+    if len(faults) == 1:
+        return ValueError(str(faults[0]))
+    shown = "; ".join(map(str, faults[:20])) + "; …" * (len(faults) > 20)
+    return ValueError(f"{len(faults)} of {of} pictures cannot be read: {shown}")
