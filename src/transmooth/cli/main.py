@@ -34,6 +34,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "predict": smoothing.predict,
     "accuracy": logs.accuracy,
     "report": logs.report,
+    "merge": logs.merge,
     "publish": publishing.publish,
     "audit": logs.audit,
     "compare": logs.compare,

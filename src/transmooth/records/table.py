@@ -92,9 +92,9 @@ _KNOWN = ("index", "prediction", "radius", "method", "sigma", "alpha", "n")
 def check(table: pa.Table, path: Path) -> None:
     """Raise RecordError, naming `path`, for rows from which no number should be derived.
 
-    Those are gaps in the columns that every row has, a radius that is negative or not finite, an abstention with a
-    radius, a class below -1, a sigma that is not positive, an alpha outside (0, 1), an image that is there twice at one
-    sigma, and rows of several models.
+    Those are gaps in the columns that every row has, a radius that is negative, not finite or above 40 sigma, an
+    abstention with a radius, a class below -1, a sigma that is not positive, an alpha outside (0, 1), an image that is
+    there twice at one sigma, and rows of several models.
     """
     for name in _KNOWN:
         if gaps := table[name].null_count:
@@ -105,6 +105,8 @@ def check(table: pa.Table, path: Path) -> None:
         "a sigma that is finite and > 0": ("sigma", ~(np.isfinite(sigma) & (sigma > 0))),
         "an alpha between 0 and 1": ("alpha", ~((alpha > 0) & (alpha < 1))),
         "a class >= 0, or -1 for abstained": ("prediction", prediction < -1),
+        # Φ⁻¹ of no probability that doubles hold is above 38.5.
+        "a radius below 40 sigma": ("radius", radius > 40 * sigma),
         "the radius 0 where it abstained": ("radius", (prediction == -1) & (radius > 0)),
     }
     for wanted, (name, bad) in faults.items():
@@ -202,6 +204,44 @@ def merge(parts: Sequence[Path], out: Path, indices: Iterable[int], sigmas: Iter
         raise RecordError(f"{other}: certified by another spec than {parts[0]}")
     table = pa.concat_tables(tables)
     write(complete(table, out, indices, sigmas), out)
+
+
+def join(parts: Sequence[Path], out: Path) -> None:
+    """Join records of one network, certified alike, at other sigmas or of other images of one set.
+
+    Raises RecordError where they differ in model, settings, classes or what they have twice.
+    """
+    tables = [read(part) for part in parts]
+    made = [metadata(part) for part in parts]
+    kept = [_alike(each) for each in made]
+    for part, each in zip(parts, kept, strict=True):
+        if differing := [key for key in each.keys() | kept[0].keys() if each.get(key) != kept[0].get(key)]:
+            shown = ", ".join(sorted(differing))
+            raise RecordError(f"{part}: was certified otherwise than {parts[0]}: {shown}")
+    rows: dict[tuple[float, int], dict[str, Any]] = {}
+    images: dict[int, tuple[Any, ...]] = {}
+    for part, table in zip(parts, tables, strict=True):
+        for row in table.to_pylist():
+            key, index = (row["sigma"], row["index"]), row["index"]
+            image = (row["label"], row["picture"])
+            if images.setdefault(index, image) != image:
+                raise RecordError(f"{part}: image {index} is another than in the files before")
+            row_there = rows.setdefault(key, row)
+            if {**row_there, "seconds": 0} != {**row, "seconds": 0}:
+                raise RecordError(f"{part}: image {index} is there twice at sigma = {row['sigma']}, with other counts")
+    first = dict(made[0])
+    if "spec" in first:
+        sigmas = sorted({sigma for sigma, _ in rows})
+        whole = all(each["spec"].get("images") == "all" for each in made)
+        first["spec"] = {**first["spec"], "sigmas": sigmas, "images": "all" if whole else len(images)}
+    write(from_rows(list(rows.values()), first), out)
+
+
+def _alike(made: Mapping[str, Any]) -> dict[str, Any]:
+    """What records that are joined have in common: all but where model and images were, and which of them."""
+    parts = {key: dict(made.get(key) or {}) for key in ("spec", "model", "data")}
+    there = {f"{part}.{key}": value for part, values in parts.items() for key, value in values.items()}
+    return {key: there[key] for key in there.keys() - {"spec.sigmas", "spec.images", "model.model", "data.images"}}
 
 
 def complete(table: pa.Table, path: Path, indices: Iterable[int], sigmas: Iterable[float]) -> pa.Table:
