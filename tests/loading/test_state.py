@@ -121,7 +121,7 @@ def test_the_normalisation_beside_the_weights_is_theirs(tmp_path: Path) -> None:
         ({"a_ema": weights(), "b_ema": weights(1)}, r"holds several networks, 'a_ema', 'b_ema'"),
         (
             {k: v for k, v in weights().items() if k != "3.bias"},
-            r"it lacks 1 of 8, such as '3.bias'; there are 8 tensors with '0.weight', '0.bias', '1.weight', '1.bias', …",
+            r"it lacks 1 of 8, such as '3.bias'; there are 8 tensors with '0.weight', '0.bias', '1.weight', '1.bias'",
         ),
         (
             {"x": {"fc.weight": torch.ones(2)}},

@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from transmooth.data.loader import open_split
-from transmooth.data.picture import to_rgb, to_square
+from transmooth.data.picture import to_square
 from transmooth.data.prepare import verify
 from transmooth.data.sources import open_source
 from transmooth.data.sources.imagefolder import file_images
 from transmooth.data.sources.labelled import read_labelled
 from transmooth.data.sources.listing import list_classes, list_pictures, skipped_note
-from transmooth.data.sources.source import Source, unreadable
+from transmooth.data.sources.source import Source, rgb_of, unreadable
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def load_images(text: str, split: str = "test", size: int | None = None, unlabel
             return None
 
     def fetch(index: int) -> Tensor:
-        picture = to_rgb(images.load(index))
+        picture = rgb_of(images, index)
         if size is None and picture.size != (first() or picture.size):
             raise ValueError(f"{text}: images 0 and {index} differ in size, {first()} and {picture.size}: give a size")
         pixels = np.asarray(picture if size is None else to_square(picture, size))

@@ -5,7 +5,6 @@ as if it had been told to by SIGTERM: nothing works on, unseen, in a folder that
 """
 
 import ctypes
-import fcntl
 import os
 import signal
 import threading
@@ -27,6 +26,8 @@ def hold_run_lock(path: Path) -> IO[str]:
 
     The lock goes with this process, or when the file that is returned is closed: then the jobs end.
     """
+    import fcntl  # which Windows has not, nor studies
+
     lock = path.open("w")
     fcntl.flock(lock, fcntl.LOCK_EX)
     os.environ[RUN] = str(path)
@@ -51,11 +52,13 @@ def _ask_for_signal_at_parents_death() -> None:
 
     A short job would else be done before that, and write outputs that Snakemake has just removed.
     """
-    with suppress(AttributeError, OSError):
+    with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _wait(run: int | None, parent: int) -> None:
+    import fcntl
+
     while os.getppid() == parent:
         with suppress(BlockingIOError):
             if run is not None:

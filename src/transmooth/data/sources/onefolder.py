@@ -25,6 +25,6 @@ def source(spec: Spec, base: Path) -> Source:
     train = np.setdiff1d(np.arange(len(images.labels)), test)
 
     def part(chosen: npt.NDArray[np.int64]) -> Images:
-        return Images(images.labels[chosen], lambda index: images.load(int(chosen[index])))
+        return images.subset(chosen)
 
     return Source(whole.classes, {"train": part(train), "test": part(test)}, whole.notes)

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from ..picture import HALVED, to_rgb
+
 Spec = Mapping[str, Any]
 
 # Whatever a file is called, Pillow would else hand PostScript in it to Ghostscript, which runs it.
@@ -26,6 +28,11 @@ class Images:
     labels: npt.NDArray[np.int64]
     load: Callable[[int], Image.Image]
     names: Sequence[str] | None = None
+
+    def subset(self, chosen: npt.NDArray[np.int64]) -> "Images":
+        """Return the pictures at these positions."""
+        names = None if self.names is None else [self.names[index] for index in chosen]
+        return Images(self.labels[chosen], lambda index: self.load(int(chosen[index])), names)
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,10 @@ def decode(file: str | IO[bytes], shown: str) -> Image.Image:
     """The picture in a file, the first one of several.  Raises ValueError, with `shown` in it, if there is none."""
     try:
         with Image.open(file, formats=FORMATS) as image:
+            deep = any("16" in _raw_mode(tile[3]) for tile in getattr(image, "tile", []))
             image.load()
+        if deep:
+            image.info[HALVED] = True
         if image.mode == "F":
             raise ValueError("its pixels are floats, of no known range; store it as 8-bit or 16-bit integers")
     except UnidentifiedImageError:
@@ -57,6 +67,22 @@ def decode(file: str | IO[bytes], shown: str) -> Image.Image:
     except Exception as error:  # decoders raise many kinds, for files that are cut off, damaged or too large
         raise ValueError(f"cannot read {shown}: {error}") from error
     return image
+
+
+def _raw_mode(arguments: object) -> str:
+    """What Pillow calls the pixels in a file, such as RGB;16B."""
+    first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    return first if isinstance(first, str) else ""
+
+
+def rgb_of(images: Images, index: int) -> Image.Image:
+    """Return a picture as `to_rgb` does.  Raises ValueError, naming it, if it cannot be read or has no known range."""
+    picture = images.load(index)
+    try:
+        return to_rgb(picture)
+    except ValueError as error:
+        name = index if images.names is None else images.names[index]
+        raise ValueError(f"cannot read the image {name}: {error}") from error
 
 
 def unreadable(faults: Sequence[Exception], of: int) -> ValueError:
