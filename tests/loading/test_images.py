@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from transmooth.data.manifest import read_manifest
 from transmooth.loading.images import load_images
 
 
@@ -24,6 +25,7 @@ def test_a_prepared_folder(digits: Path) -> None:
     assert images.classes == tuple("0123456789")
     assert images.fetch(7).shape == (3, 8, 8)
     assert images.identity == {"classes": list("0123456789")}
+    assert images.prepared == {"split": "test", "checksum": read_manifest(digits)["checksum"]}
     assert load_images(str(digits), split="train").picture(0) != images.picture(0)
     with pytest.raises(ValueError, match="was prepared at size 8, not 32"):
         load_images(str(digits), size=32)

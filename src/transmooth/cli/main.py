@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from transmooth import __version__
 from transmooth.cli import job, logs, machine, publishing, smoothing, training
-from transmooth.cli.options import Command, joined, warn_in_one_line
+from transmooth.cli.options import Command, joined, print_anything, warn_in_one_line
 from transmooth.runtime import memory
 
 
@@ -82,4 +82,5 @@ def main(
     Exit status: 0 done, 1 a fault told in one line, 2 wrong usage, 130 stopped by Ctrl-C.
     """
     memory.keep()
+    print_anything()
     warn_in_one_line()

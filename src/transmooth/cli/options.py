@@ -1,7 +1,9 @@
 """What several commands ask for, and how their faults end."""
 
+import io
 import json
 import re
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -49,10 +51,10 @@ def json_object(text: str) -> dict[str, Any]:
     """A JSON object as a dict; wrong usage for anything else."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise typer.BadParameter(f"should be a JSON object, found {text!r}")
+        raise typer.BadParameter(f"should be a JSON object, found {text[:200]!r}")
     return value
 
 
@@ -102,6 +104,13 @@ class Command(TyperCommand):
             if option.opts[0] in LISTS and order.count(option) > 1:
                 raise typer.BadParameter("is there twice; several numbers go in one, with commas", ctx, option)
         return super().parse_args(ctx, args)
+
+
+def print_anything() -> None:
+    """From now on a character that a terminal's encoding has not is shown by its number, and ends nothing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def warn_in_one_line() -> None:

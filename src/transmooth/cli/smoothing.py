@@ -312,7 +312,7 @@ def _certify_to(
         made = {
             "spec": asked | {"images": "all" if there == len(images) else there},
             "model": model.identity | {"model": model.description},
-            "data": images.identity | {"images": images.description},
+            "data": images.identity | {"images": images.description, **images.prepared},
             "versions": provenance.versions(),
             "commit": provenance.commit(),
         }
@@ -378,7 +378,7 @@ def _ready(
 
 
 # What a file says of where model and images were, and how many of them: not what the job is.
-NAMED = frozenset(("images", "model.model", "data.images"))
+NAMED = frozenset(("images", "model.model", "data.images", "data.split", "data.checksum"))
 
 
 def _same_job(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path) -> None:

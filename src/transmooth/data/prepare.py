@@ -9,6 +9,7 @@ import json
 import math
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -57,6 +58,8 @@ def prepare(
     if out.exists() and not (out / "train.labels.npy").exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} is not a prepared set; move it away or prepare into another folder")
     source = open_source(spec["source"], base)
+    for note in source.notes:
+        print(f"note: {note}", file=sys.stderr)
     train = source.splits["train"]
     if (count := spec.get("train_per_class")) is not None:
         train = _subset(train, first_of_each(train.labels, count))

@@ -7,9 +7,9 @@ A prepared folder; a folder of images, one folder per class, below <split>/ or n
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ class ImageSet:
 
     C is 3, or 1 after `grey`.  Without labels these are -1, and there are no classes.
     names: of the files, where each image is one: paths below the folder.  notes: what should be known of them.
+    prepared: which split of which manifest (its checksum), where they were prepared.
     """
 
     fetch: Callable[[int], Tensor]
@@ -43,6 +44,7 @@ class ImageSet:
     description: str
     names: Sequence[str] | None = None
     notes: tuple[str, ...] = ()
+    prepared: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -114,11 +116,17 @@ def load_images(text: str, split: str = "test", size: int | None = None, unlabel
     if size is not None and size < 1:
         raise ValueError(f"size: should be at least 1 pixel, found {size}")
     if (folder / "manifest.json").is_file():
-        verify(folder, [split])
+        checksum = verify(folder, [split])["checksum"]
         prepared = open_split(folder, split)
         if size not in (None, prepared.size):
             raise ValueError(f"{folder} was prepared at size {prepared.size}, not {size}")
-        return ImageSet(lambda index: prepared[index][0], prepared.labels, prepared.classes, f"{text} {split}")
+        return ImageSet(
+            lambda index: prepared[index][0],
+            prepared.labels,
+            prepared.classes,
+            f"{text} {split}",
+            prepared={"split": split, "checksum": checksum},
+        )
     source, part = _source(text, folder, split, unlabelled)
     if part not in source.splits:
         raise ValueError(f"{text} has no split {split!r}; there is: {', '.join(source.splits)}")

@@ -176,7 +176,7 @@ def metadata(path: Path) -> dict[str, Any]:
     text = (unseal(path).schema.metadata or {}).get(b"transmooth", b"{}")
     try:
         made = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"{path}: what it was made with should be JSON: {error}") from None
     if not (isinstance(made, dict) and isinstance(made.get("spec", {}), dict)):
         raise RecordError(f"{path}: what it was made with should be a JSON object with a spec that is one")
@@ -241,7 +241,11 @@ def _alike(made: Mapping[str, Any]) -> dict[str, Any]:
     """What records that are joined have in common: all but where model and images were, and which of them."""
     parts = {key: dict(made.get(key) or {}) for key in ("spec", "model", "data")}
     there = {f"{part}.{key}": value for part, values in parts.items() for key, value in values.items()}
-    return {key: there[key] for key in there.keys() - {"spec.sigmas", "spec.images", "model.model", "data.images"}}
+    return {
+        key: there[key]
+        for key in there.keys()
+        - {"spec.sigmas", "spec.images", "model.model", "data.images", "data.split", "data.checksum"}
+    }
 
 
 def complete(table: pa.Table, path: Path, indices: Iterable[int], sigmas: Iterable[float]) -> pa.Table:

@@ -15,10 +15,12 @@ from types import FrameType
 from typing import IO
 
 RUN = "TRANSMOOTH_RUN"  # the environment variable that names the file which the run keeps locked
+STOPPED = "TRANSMOOTH_STOPPED"  # the one that has the exit status of a run that a signal ended
 POLL = 0.2  # seconds
 _PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
 _stop_requested = False
+_raised = False
 
 
 def hold_run_lock(path: Path) -> IO[str]:
@@ -73,11 +75,17 @@ def raise_on_signals() -> None:
 
     A job is told twice when a terminal and its run both tell it: the second must not disturb the cleaning up.
     """
+    global _raised
+    _raised = False
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _raise)
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
+    global _raised
+    if _raised:  # two at once: this one came within the other's handler
+        return
+    _raised = True
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt

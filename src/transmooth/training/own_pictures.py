@@ -88,6 +88,24 @@ def prepared(
     return folder
 
 
+FEW_STEPS = 100
+
+
+def account(pictures: str, data: Path, spec: TrainSpec) -> list[str]:
+    """Return how many images of a prepared set are for what, and notes on a training that can learn little of them."""
+    counts = read_manifest(data)["counts"]
+    train, batch = counts["train"], min(spec.schedule.batch, counts["train"])
+    lines = [
+        f"{pictures}: {sum(counts.values())} images: {train} to train, {counts['validation']} to choose by, "
+        f"{counts['test']} to test"
+    ]
+    if (steps := train // batch * spec.schedule.epochs) < FEW_STEPS:
+        lines.append(f"note: {steps} steps in all are few to learn from; more epochs or a smaller batch give more")
+    if rest := train % batch:
+        lines.append(f"note: each epoch leaves out {rest} of {train} images, others each time, which fill no batch")
+    return lines
+
+
 @contextmanager
 def start_from(text: str, resize: int | None = None) -> Iterator[tuple[NetworkSpec | None, Path | None, int]]:
     """Give what a finetuning starts from, checked: what to build, or a checkpoint folder, and the side of its images.
