@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import yaml
+from PIL import Image
 
 import transmooth
 from tests.conftest import ROOT
@@ -115,3 +116,46 @@ def test_every_result_of_snakemakes_report_has_a_caption() -> None:
     assert len(captions) == rules.count(" report(") + rules.count("=report(")
     there = {path.name for path in (ROOT / "workflow" / "report").iterdir()}
     assert {caption.removeprefix("../report/") for caption in captions} == there
+
+
+WITHOUT_POSIX = """
+import os, sys
+
+class Windows:
+    def find_spec(self, name, path, target=None):
+        if name in ("fcntl", "resource", "pwd", "grp"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Windows())
+sys.modules.pop("fcntl", None)
+del os.posix_fallocate
+import transmooth
+from transmooth.cli.main import app
+transmooth.certify
+for arguments in ARGUMENTS:
+    try:
+        app(arguments)
+    except SystemExit as end:
+        assert not end.code, arguments
+"""
+
+
+def test_what_needs_no_study_runs_without_what_posix_alone_has(tmp_path: Path) -> None:
+    net = (
+        "import torch\ndef net():\n    return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())\n"
+    )
+    (tmp_path / "net.py").write_text(net)
+    for k, name in enumerate("abc"):
+        (tmp_path / "pics" / name).mkdir(parents=True)
+        Image.new("RGB", (4, 4), tuple(200 * (k == c) for c in range(3))).save(tmp_path / "pics" / name / "0.png")
+    settings = ["--sigma", "0.1", "--n", "50", "--n0", "5", "--batch", "50", "--out", "r.parquet"]
+    arguments = [["certify", "net:net", "pics", *settings], ["accuracy", "r.parquet"]]
+    arguments += [
+        ["report", "r.parquet", "--out", "r.html"],
+        ["export-log", "r.parquet", "r.tsv"],
+        ["accuracy", "r.tsv"],
+    ]
+    code = WITHOUT_POSIX.replace("ARGUMENTS", repr(arguments))
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("3 images") == 2

@@ -1,6 +1,5 @@
 """Atomic writes, locks and checksums: no reader ever sees half a file, no two processes write the same one."""
 
-import fcntl
 import glob
 import hashlib
 import os
@@ -8,8 +7,13 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # on Windows, where nothing keeps two runs of one job apart
+    fcntl = None  # type: ignore[assignment]
 
 PATIENCE = 60  # seconds
 
@@ -85,12 +89,15 @@ def locked(path: Path, patience: float | None = None) -> Iterator[None]:
         _remove_leftovers(place)
         yield
     finally:
-        lock.unlink(missing_ok=True)
+        with suppress(PermissionError):  # Windows removes no open file
+            lock.unlink(missing_ok=True)
         os.close(descriptor)
 
 
 def _lock(path: Path) -> int | None:
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR)
+    if fcntl is None:
+        return descriptor
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Who had it removes the file, and a lock on a removed file keeps nobody out.

@@ -23,7 +23,9 @@ def certify(*more: Any) -> Callable[[], str]:
     def use() -> str:
         if "digits" not in more:
             sound()
-        settings = ["--sigma", 0.5, "--n", 20, "--n0", 5, "--alpha", 0.01, "--images", 2, "--out", "r.parquet"]
+        count = [] if "--indices" in more else ["--images", 2]
+        sigma = [] if "--sigma" in more else ["--sigma", 0.5]
+        settings = [*sigma, "--n", 20, "--n0", 5, "--alpha", 0.01, *count, "--out", "r.parquet"]
         return command("certify", "model", "images", *settings, *more)
 
     return use
@@ -102,8 +104,18 @@ LOG_OF = ("import-log", "log.tsv", "new.parquet", "--sigma")
 CASES = [
     Case(
         "certify --sigma nan",
-        f"{SAID}sigma must be a positive finite number (noise on the [0, 1] image), got nan",
+        usage("--sigma", "should be numbers >= 0 with commas or spaces between, such as 0,0.25,0.5; found 'nan'"),
         certify("--sigma", "nan"),
+    ),
+    Case(
+        "certify --sigma 0.25 --sigma 0.5",
+        usage("--sigma", "is there twice; several numbers go in one, with commas"),
+        certify("--sigma", 0.25, "--sigma", 0.5),
+    ),
+    Case(
+        "certify --indices 0,9999",
+        f"{SAID}--indices: images test has images 0 to …, not 9999",
+        certify("--indices", "0,9999"),
     ),
     Case(
         "certify --sigma 1e39",

@@ -211,9 +211,9 @@ CASES = [
         without_size,
     ),
     Case(
-        "a class of nothing but .gif",
-        "class 'a' is empty: no .bmp .jpeg .jpg .pgm .png .ppm .tif .tiff .webp in set/test/a",
-        prepared(lambda: (A / "0.png").rename(A / "0.gif")),
+        "a class of nothing but .heic",
+        "class 'a' is empty: no .apng .avif .bmp .dib .gif … .webp in set/test/a",
+        prepared(lambda: (A / "0.png").rename(A / "0.heic")),
     ),
     Case(
         "a class to leave out that is not there",

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -69,3 +70,87 @@ def test_audit_and_compare(tmp_path: Path) -> None:
     found = json.loads(call("compare", a, b, "--radius", 0.5, "--json").stdout)
     assert (found["n"], found["difference"], found["only_a"], found["only_b"]) == (20, 1.0, 20, 0)
     assert "+100.00%" in call("compare", a, b, "--radius", 0.5).stdout
+
+
+def test_another_alpha_is_computed_from_the_counts(tmp_path: Path) -> None:
+    path = tmp_path / "r.parquet"
+    kept = radius(np.array([0, 40, 60]), 100, 0.001, 0.25).clip(0)
+    rows = [
+        row(i, 0.25, radius=float(r), prediction=3 if r > 0 else -1, n=100, top_count=100 - lost)
+        for i, (r, lost) in enumerate(zip(kept, (0, 40, 60), strict=True))
+    ]
+    records.write(table(*rows), path)
+
+    def told(*more: object) -> dict[str, Any]:
+        return dict(json.loads(call("accuracy", path, "--radii", "0,0.4", "--json", *more).stdout))
+
+    assert told()["max_radius"] == float(radius(0, 100, 0.001, 0.25)) == told("--alpha", 0.001)["max_radius"]
+    at = told("--alpha", 0.05)
+    assert at["max_radius"] == float(radius(0, 100, 0.05, 0.25))
+    assert (at["certified_accuracy"]["0.4"], at["alpha"]) == (1 / 3, 0.05)
+    assert (told()["certified_accuracy"]["0"], at["certified_accuracy"]["0"]) == (1 / 3, 2 / 3)
+    assert told("--alpha", 1e-9)["max_radius"] == float(radius(0, 100, 1e-9, 0.25)) < told()["max_radius"]
+    for changes, message in (
+        ({"method": "adaptive"}, "was certified by adaptive"),
+        ({"top_count": None}, "counts are"),
+    ):
+        records.write(table(row(0, **changes)), path)
+        assert message in fault("accuracy", path, "--alpha", 0.05)
+    assert "alpha must be" in fault("accuracy", path, "--alpha", 0)
+
+
+def test_the_numbers_of_each_class(tmp_path: Path) -> None:
+    path = tmp_path / "r.parquet"
+    rows = [
+        row(0, label=0, prediction=0, radius=0.5),
+        row(1, label=0, prediction=1),
+        row(2, label=1, prediction=-1, radius=0.0),
+    ]
+    records.write(records.from_rows(rows, {"data": {"classes": ["cat", "dog"]}}), path)
+    cat, dog = json.loads(call("accuracy", path, "--radii", "0.5,1", "--by-class", "--json").stdout)["classes"]
+    assert (cat["class"], cat["n"], cat["certified_accuracy"]) == ("cat", 2, {"0.5": 0.5, "1": 0.0})
+    assert cat["predictions"] == {"cat": 1, "dog": 1}
+    assert (dog["class"], dog["abstentions"], dog["predictions"]) == ("dog", 1.0, {"abstained": 1})
+    shown = call("accuracy", path, "--radii", "0.5", "--by-class").stdout
+    assert "cat: 2 images    50.00%  abstained 0.00%  taken for dog 1\n" in shown
+    assert "dog: 1 images     0.00%  abstained 100.00%\n" in shown
+
+
+def test_predictions_and_labels_of_another_log(tmp_path: Path) -> None:
+    path, other = tmp_path / "log.tsv", tmp_path / "other.tsv"
+    path.write_text("index\tlabel\tprediction\n0\t1\t1\n1\t1\t-1\n2\t1\t0\n3\t1\t1\n")
+    found = json.loads(call("accuracy", path, "--json").stdout)
+    assert found == {"n": 4, "accuracy": 0.5, "abstentions": 0.25, "wrong": 0.25, "notes": found["notes"]}
+    assert "4 predictions without radii: 50.00% right, 25.00% abstained, 25.00% wrong" in call("accuracy", path).stdout
+    other.write_text("idx\tpredict\tradius\n0\t1\t0.5\n3\t2\t0.5\n")
+    assert "names no column label; --labels" in fault("accuracy", other)
+    found = json.loads(call("accuracy", other, "--labels", path, "--radii", "0.5", "--json").stdout)
+    assert found["certified_accuracy"] == {"0.5": 0.5}
+    back = tmp_path / "r.parquet"
+    settings = ["--sigma", 0.25, "--alpha", 0.001, "--n", 1000, "--labels", path]
+    call("import-log", other, back, *settings, "--n0", 100)
+    assert [(each["label"], each["n0"]) for each in records.read(back).to_pylist()] == [(1, 100), (1, 100)]
+
+
+def test_imported_records_have_a_page_and_a_log_says_how(tmp_path: Path) -> None:
+    log, back = tmp_path / "log.tsv", tmp_path / "r.parquet"
+    log.write_text("idx\tlabel\tpredict\tradius\n0\t1\t1\t0.476\n1\t1\t-1\t0\n")
+    assert "is a log, which does not tell sigma, alpha and n; transmooth import-log" in fault(
+        "report", log, "--out", tmp_path / "p.html"
+    )
+    call("import-log", log, back, "--sigma", 0.25, "--alpha", 0.001, "--n", 100_000)
+    call("report", back, "--out", tmp_path / "p.html")
+    assert "Certified accuracy" in (tmp_path / "p.html").read_text()
+
+
+def test_records_are_joined_and_compared_on_common_images(tmp_path: Path) -> None:
+    a, b, both = tmp_path / "a.parquet", tmp_path / "b.parquet", tmp_path / "c.parquet"
+    records.write(table(row(0, radius=0.5), row(1, radius=0.5)), a)
+    records.write(table(row(1, radius=0.1), row(2, radius=0.1)), b)
+    assert "2 in one alone, such as [0, 2]; --common compares those in both" in fault("compare", a, b, "--radius", 0)
+    found = json.loads(call("compare", a, b, "--radius", 0.3, "--common", "--json").stdout)
+    assert (found["n"], found["only_a"]) == (1, 1)
+    assert found["notes"] == [f"{name}: 1 of 2 images are in it alone and left out" for name in "AB"]
+    records.write(table(row(1, 1.0, radius=0.1)), b)
+    call("merge", a, b, "--out", both)
+    assert len(records.read(both)) == 3

@@ -41,7 +41,11 @@ def test_certified_images_go_where_the_accuracy_is_read(model: Path, digits: Pat
     out = tmp_path / "new" / "r.parquet"
     done = call(*certify(model, digits, out, "--batch", 64))
     assert done.stdout == ""
-    first, *_, last = done.stderr.splitlines()  # between them how fast it is, where that is worth a timing
+    found, first, *_, last, after = (
+        done.stderr.splitlines()
+    )  # between them how fast it is, where that is worth a timing
+    assert found == f"{digits} test: 300 images in 10 classes, 40 used"
+    assert after == f"next: transmooth accuracy {out}"
     assert first == "eager, fp32, batch 64; 40 images, at most 220 evaluations each"
     assert re.fullmatch(r"40 of 40 images in \d+ s, [\d.]+% certified at 0", last)
     rows = observed(out)
@@ -153,7 +157,6 @@ def test_the_sequential_method_says_where_it_looked(model: Path, digits: Path, t
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["--sigma", 0], "sigma must be a positive finite number"),
         (["--n", 6], "n = 6 samples can never certify at alpha = 0.01: cohen needs at least 7"),
         (["--method", "sequential"], "sequential, and no other method, takes a grid of radii"),
         (["--out", "r.csv"], "r.csv: should end in .parquet (records) or .tsv (log)"),
@@ -165,6 +168,7 @@ def test_faults_end_with_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert message in fault(*certify(model, digits, Path("r.parquet"), *change))
+    assert "sigma must be a positive" in fault(*certify(model, digits, Path("r.parquet"), sigma=0))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,9 @@ def test_a_prepared_folder(digits: Path) -> None:
     assert len(images) == 300
     assert images.classes == tuple("0123456789")
     assert images.fetch(7).shape == (3, 8, 8)
-    assert images.identity == {"split": "test", "checksum": read_manifest(digits)["checksum"]}
-    assert load_images(str(digits), split="train").identity != images.identity
+    assert images.identity == {"classes": list("0123456789")}
+    assert images.prepared == {"split": "test", "checksum": read_manifest(digits)["checksum"]}
+    assert load_images(str(digits), split="train").picture(0) != images.picture(0)
     with pytest.raises(ValueError, match="was prepared at size 8, not 32"):
         load_images(str(digits), size=32)
     with pytest.raises(FileNotFoundError, match="has no split 'val'; there is: test, train, validation"):
@@ -49,24 +51,50 @@ def test_a_folder_of_splits_without_the_one_asked_for_is_refused(tmp_path: Path)
         load_images(str(tmp_path))
 
 
-def test_images_are_told_apart(tmp_path: Path) -> None:
+def test_what_an_image_is_are_its_pixels(tmp_path: Path) -> None:
+    pictures(tmp_path / "one")
+    shutil.copytree(tmp_path / "one", tmp_path / "other")
+    for path in sorted((tmp_path / "other").rglob("*.png")):
+        os.utime(path, (1, 1))
+        with Image.open(path) as image:
+            image.save(path.with_suffix(".bmp"))
+        path.unlink()
+    one, other = (load_images(str(tmp_path / name)) for name in ("one", "other"))
+    assert one.identity == other.identity == {"classes": ["a", "b"]} == json.loads(json.dumps(one.identity))
+    assert one.pictures(range(4)) == other.pictures(range(4))
+    assert len(set(one.pictures(range(4)).values())) == 4
+    assert one.picture(0) != load_images(str(tmp_path / "one"), size=8).picture(0)
+    assert list(one.names or ()) == ["a/0.png", "a/1.png", "b/0.png", "b/1.png"]
+    Image.fromarray(np.full((16, 16, 3), 99, np.uint8)).save(tmp_path / "one" / "b" / "1.png")
+    changed = load_images(str(tmp_path / "one")).pictures(range(4))
+    assert [changed[index] == other.picture(index) for index in range(4)] == [True, True, True, False]
+    assert one.grey().picture(0) != one.picture(0)
+
+
+def test_grey_images_stay_what_they_are_and_colours_are_weighed(tmp_path: Path) -> None:
     pictures(tmp_path)
-    identity = load_images(str(tmp_path)).identity
-    assert identity == load_images(str(tmp_path)).identity == json.loads(json.dumps(identity))
-    assert identity["images"] == f"{tmp_path} test as stored"
-    assert identity["number"] == 4
+    Image.new("RGB", (16, 16), (255, 10, 100)).save(tmp_path / "b" / "1.png")
+    grey = load_images(str(tmp_path)).grey()
+    torch.testing.assert_close(grey.fetch(1), torch.full((1, 16, 16), 1 / 255))
+    with Image.open(tmp_path / "b" / "1.png") as image:
+        assert torch.equal(grey.fetch(3)[0], torch.from_numpy(np.asarray(image.convert("L")).astype(np.float32) / 255))
 
-    def changed() -> set[str]:
-        now = load_images(str(tmp_path)).identity
-        return {key for key in identity if now[key] != identity[key]}
 
-    stat = (tmp_path / "b" / "1.png").stat()
-    os.utime(tmp_path / "b" / "1.png", ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
-    assert changed() == {"files"}
-    (tmp_path / "b" / "1.png").rename(tmp_path / "a" / "2.png")
-    assert changed() == {"files", "labels"}
-    (tmp_path / "b").rename(tmp_path / "c")
-    assert changed() == {"files", "labels", "classes"}
+def test_all_that_cannot_be_read_is_named_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pictures(Path("set"))
+    for name in ("a/0.png", "b/1.png"):
+        Path("set", name).write_bytes(b"no picture")
+    images = load_images("set")
+    with pytest.raises(
+        ValueError,
+        match=r"^2 of 4 pictures cannot be read: cannot read the image set/a/0.png: .*; "
+        r"cannot read the image set/b/1.png: ",
+    ):
+        images.pictures(range(4))
+    with pytest.raises(ValueError, match=r"^cannot read the image set/b/1.png"):
+        images.pictures([1, 2, 3])
+    assert len(images.pictures([1, 2])) == 2
 
 
 def test_images_of_different_sizes_need_one(tmp_path: Path) -> None:
@@ -78,7 +106,7 @@ def test_images_of_different_sizes_need_one(tmp_path: Path) -> None:
 
 
 def test_what_are_no_images_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no/where: no such folder, and no name of a torchvision dataset"):
+    with pytest.raises(FileNotFoundError, match=r"no/where: no such folder or table \(.csv\), and no name"):
         load_images("no/where")
     with pytest.raises(ValueError, match=r"torchvision.datasets has no class 'NoSuchSet'"):
         load_images("NoSuchSet")

@@ -6,6 +6,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from torch.nn import functional
 from tests.helpers.checkpoints import CARD
 from transmooth.checkpoint import weights
 from transmooth.loading.images import ImageSet
-from transmooth.loading.models import LoadedModel, check_classes, load_model
+from transmooth.loading.models import LoadedModel, TimmArguments, load_model, match_classes
 from transmooth.models.build import Network
 from transmooth.smoothing.smoothed import certify, check_model
 
@@ -44,7 +45,7 @@ def test_a_checkpoint_folder_knows_its_classes(network: Network, tmp_path: Path)
     loaded = load_model(str(tmp_path / "model"))
     same(loaded, network)
     assert loaded.classes == CLASSES
-    identity = {"model": str(tmp_path / "model"), "sha256": loaded.sha256, "mean": [0.5] * 3, "std": [0.25] * 3}
+    identity = {"architecture": "checkpoint", "sha256": loaded.sha256, "mean": [0.5] * 3, "std": [0.25] * 3}
     assert loaded.identity == identity == json.loads(json.dumps(loaded.identity))
 
 
@@ -86,8 +87,8 @@ def test_programs_are_run_as_they_were_saved(small: nn.Module, suffix: str, tmp_
 def test_a_program_exported_for_one_batch_size_is_refused(small: nn.Module, tmp_path: Path) -> None:
     small(BATCH)
     torch.export.save(torch.export.export(small, (BATCH,)), tmp_path / "m.pt2")
-    with pytest.raises(ValueError, match=r"the model fails on images \[4, 3, 16, 16\] or on one of them alone"):
-        check_model(load_model(str(tmp_path / "m.pt2")).module, BATCH[0])
+    with pytest.raises(ValueError, match=r"m.pt2: was exported for exactly \d images at once; .*Dim\('batch'\)"):
+        load_model(str(tmp_path / "m.pt2"))
 
 
 FACTORY = """
@@ -133,13 +134,79 @@ def test_models_of_the_same_weights_have_identities_of_their_own(
     Path("theirs2.py").write_text(FACTORY.format(seed=2))
     one, other = load_model("theirs2:identity"), load_model("theirs2:flatten")
     assert one.sha256 == other.sha256
-    assert one.identity == {"model": "theirs2:identity", "sha256": one.sha256}
-    assert other.identity == {"model": "theirs2:flatten", "sha256": one.sha256}
+    assert one.identity == {"architecture": "theirs2:identity", "sha256": one.sha256}
+    assert other.identity == {"architecture": "theirs2:flatten", "sha256": one.sha256}
     timm_model = timm.create_model("test_resnet", num_classes=10)
     safetensors.torch.save_file(timm_model.state_dict(), "w.safetensors")
     named = load_model("timm:test_resnet@w.safetensors").identity
     assert named["mean"] == pytest.approx(timm_model.pretrained_cfg["mean"])
     assert named["std"] == pytest.approx(timm_model.pretrained_cfg["std"])
+
+
+@pytest.fixture
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_weights(name: str = "test_resnet", **keywords: Any) -> None:
+    torch.save(timm.create_model(name, num_classes=3, **keywords).state_dict(), "w.pth")
+
+
+def test_a_network_of_timm_has_the_shapes_of_its_weights(in_folder: Path) -> None:
+    write_weights(in_chans=1)
+    grey = load_model("timm:test_resnet@w.pth")
+    assert grey.module(torch.rand(2, 1, 32, 32)).shape == (2, 3)
+    assert grey.identity["mean"] == [0.5]
+    write_weights("test_vit", img_size=32)
+    small = load_model("timm:test_vit@w.pth")
+    assert small.module(torch.rand(2, 3, 32, 32)).shape == (2, 3)
+    write_weights("test_vit", img_size=64, patch_size=8)
+    with pytest.raises(ValueError, match="does not fit timm's test_vit"):
+        load_model("timm:test_vit@w.pth")
+    patches = TimmArguments(options={"patch_size": 8})
+    assert load_model("timm:test_vit@w.pth", arguments=patches).module(torch.rand(2, 3, 64, 64)).shape == (2, 3)
+
+
+def test_mean_and_std_are_given_or_beside_or_assumed(in_folder: Path) -> None:
+    write_weights()
+    assumed = load_model("timm:test_resnet@w.pth")
+    assert assumed.identity["mean"] == [0.5] * 3
+    assert assumed.notes == (
+        "w.pth: mean 0.5,0.5,0.5 and std 0.5,0.5,0.5 are assumed, as timm has them for test_resnet; "
+        "--mean and --std say others",
+    )
+    (in_folder / "config.json").write_text(json.dumps({"pretrained_cfg": {"mean": [0.1] * 3, "std": [0.2] * 3}}))
+    carded = load_model("timm:test_resnet@w.pth")
+    assert carded.identity["mean"] == pytest.approx([0.1] * 3)
+    assert carded.notes == ()
+    given = load_model("timm:test_resnet@w.pth", arguments=TimmArguments((0.4, 0.5, 0.6), (0.2, 0.3, 0.4)))
+    assert given.identity["mean"] == pytest.approx([0.4, 0.5, 0.6])
+    assert given.identity["std"] == pytest.approx([0.2, 0.3, 0.4])
+    weights = timm.create_model("test_resnet", num_classes=3).state_dict()
+    beside = {"0.mean": torch.full((3,), 0.7), "0.std": torch.full((3,), 0.8)}
+    torch.save({f"1.module.{k}": v for k, v in weights.items()} | beside, "w.pth")
+    assert load_model("timm:test_resnet@w.pth").identity["mean"] == pytest.approx([0.7] * 3)
+    for arguments, message in (
+        (TimmArguments((0.5,)), "mean: should have a number for each channel, 3, found 1"),
+        (TimmArguments(std=(0.5, 0.0, 0.5)), "std above 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load_model("timm:test_resnet@w.pth", arguments=arguments)
+    with pytest.raises(ValueError, match="mean, std and options are for timm:NAME@FILE"):
+        load_model("nets:three", arguments=TimmArguments((0.5,)))
+
+
+def test_weights_without_their_network_say_what_to_do(in_folder: Path) -> None:
+    torch.save({"a": torch.ones(2)}, "w.pt")
+    with pytest.raises(ValueError, match=r"^w.pt: holds what torch.save wrote, .*timm:NAME@w.pt, .*package.module"):
+        load_model("w.pt")
+    torch.save({"a": torch.ones(2)}, "w.pth")
+    with pytest.raises(ValueError, match=r"^w.pth: holds weights at best, .*timm:NAME@w.pth, .*package.module"):
+        load_model("w.pth")
+    torch.save(nn.Linear(2, 2), "w.pth")
+    with pytest.raises(ValueError, match=r"^w.pth: holds a pickled module \(torch.nn.modules.linear.Linear\)"):
+        load_model("timm:test_resnet@w.pth")
 
 
 class Evil:
@@ -258,17 +325,54 @@ def test_what_is_no_model_is_named(text: str, message: str, tmp_path: Path, monk
         load_model(text)
 
 
-def test_other_classes_are_refused() -> None:
+def images_of(*classes: str, labels: tuple[int, ...] = (0, 1)) -> ImageSet:
     def fetch(index: int) -> Tensor:
         return BATCH[index]
 
-    images = ImageSet(fetch, np.array([0, 1]), ("a", "b"), "two", {})
-    check_classes(LoadedModel(nn.Identity(), "m", ""), 2, images)
-    check_classes(LoadedModel(nn.Identity(), "m", "", ("a", "b")), 2, images)
-    with pytest.raises(ValueError, match="m has 10 classes, two has 2: a, b"):
-        check_classes(LoadedModel(nn.Identity(), "m", ""), 10, images)
-    with pytest.raises(ValueError, match="m: its classes are not those of two"):
-        check_classes(LoadedModel(nn.Identity(), "m", "", ("b", "a")), 2, images)
+    return ImageSet(fetch, np.array(labels), classes, "two")
+
+
+def matched(images: ImageSet, outputs: int, names: list[str] | None = None) -> tuple[list[int], tuple[str, ...]]:
+    found = match_classes(LoadedModel(nn.Identity(), "m", "", ""), outputs, images, names)
+    return found.labels.tolist(), found.notes
+
+
+def test_other_classes_are_refused() -> None:
+    images = images_of("a", "b")
+    assert matched(images, 2) == ([0, 1], ())
+    match_classes(LoadedModel(nn.Identity(), "m", "", "", ("a", "b")), 2, images)
+    with pytest.raises(ValueError, match="m has 10 classes, two has 2: a, b, …; --classes FILE names"):
+        matched(images, 10)
+    with pytest.raises(ValueError, match="m: its classes are not those of two: it has no 'a'"):
+        match_classes(LoadedModel(nn.Identity(), "m", "", "", ("b", "c")), 2, images)
+    with pytest.raises(ValueError, match="m has 2 classes, 3 names"):
+        matched(images, 2, ["a", "b", "c"])
+
+
+def test_images_of_some_classes_are_matched_by_name_or_number() -> None:
+    assert matched(images_of("0", "11", "5", labels=(0, 1, 2)), 12)[0] == [0, 11, 5]
+    assert matched(images_of("00", "03"), 4)[0] == [0, 3]
+    for classes in (("0", "4"), ("0", "x"), ("3", "03")):
+        with pytest.raises(ValueError, match=r"m has 4 classes, two has 2: .*--classes FILE"):
+            matched(images_of(*classes), 4)
+    labels, notes = matched(images_of("a", "c"), 4, ["c", "b", "a", "d"])
+    assert (labels, len(notes)) == ([2, 0], 1)
+    named = match_classes(LoadedModel(nn.Identity(), "m", "", "", ("b", "x", "a")), 3, images_of("a", "b"))
+    assert (named.labels.tolist(), named.classes) == ([2, 0], ("b", "x", "a"))
+
+
+def test_a_class_without_images_is_one_if_the_network_has_it() -> None:
+    images = images_of("a", "empty", "z", labels=(0, 2))
+    assert matched(images, 3) == ([0, 2], ())
+    labels, notes = matched(images, 2)
+    assert labels == [0, 1]
+    assert notes == ("empty: without images, and no class of m",)
+
+
+def test_numbers_in_the_order_of_text_are_told() -> None:
+    assert matched(images_of("0", "1", "2"), 3)[1] == ()
+    (note,) = matched(images_of("0", "1", "10", "2"), 4)[1]
+    assert "the order of text, as torchvision does: 0, 1, 10, 2" in note
 
 
 def test_images_are_resized_for_a_model_of_larger_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,3 +1,4 @@
+import gzip
 import os
 from pathlib import Path
 
@@ -5,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.helpers.records import frame
+from tests.helpers.records import frame, row, table
 from transmooth.records import logs
+from transmooth.records import table as records
 from transmooth.report import compare
 
 HEADER = "idx\tlabel\tpredict\tradius\tcorrect\ttime"
@@ -124,18 +126,93 @@ def test_an_abstention_is_never_right(tmp_path: Path) -> None:
         logs.to_records(read.assign(radius=0.0), 0.5, 0.001, 1000, "old.tsv")
 
 
+CERTAIN = {
+    "2 lines that begin with # were skipped": ["# sigma 0.5", HEADER, ROWS[0], "# resumed", *ROWS[1:]],
+    "1 more headers were skipped": [HEADER, ROWS[0], HEADER, *ROWS[1:]],
+    "2 images are there twice, in equal rows": [HEADER, *ROWS, ROWS[0] + "9", ROWS[2]],
+    "dropped line 3, which was cut off; its image is there anew": [HEADER, ROWS[0], "7\t8\t", *ROWS[1:]],
+    "radii are written with decimal commas": [line.replace("\t", ";").replace(".", ",") for line in (HEADER, *ROWS)],
+    "5 numbers are printed as by a tensor": [
+        HEADER,
+        "tensor(0)\ttensor(3, device='cuda:0')\t[3]\ttensor([0.505])\tTrue\t0:00:16.602175",
+        ROWS[1],
+        ROWS[2].replace("9\t1", "9\tnp.int64(1)"),
+    ],
+    "": [HEADER.replace("label", "target").replace("predict", "Predicted"), *ROWS],
+    " ": [line.replace("\t", ";") for line in (HEADER, *ROWS)],
+    "1 lines that begin with # were skipped": [
+        "# idx label predict radius correct time",
+        "#",
+        *(r.replace("\t", " ") for r in ROWS),
+    ],
+}
+
+
+@pytest.mark.parametrize("note", CERTAIN)
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_is_certain_is_read_and_told(note: str, packed: bool, tmp_path: Path) -> None:
+    plain = logs.read(log(tmp_path, HEADER, *ROWS))
+    path = log(tmp_path, *CERTAIN[note])
+    if packed:
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    read = logs.read(path)
+    pd.testing.assert_frame_equal(read, plain)
+    assert len(read.attrs["notes"]) == (1 if note.strip() else 0), read.attrs["notes"]
+    assert all(note in told for told in read.attrs["notes"])
+    path.write_bytes("\n".join(CERTAIN[note]).encode("utf-16"))
+    pd.testing.assert_frame_equal(logs.read(path), plain)
+
+
+def test_a_log_of_predictions_has_no_radii(tmp_path: Path) -> None:
+    path = log(tmp_path, "index\tlabel\tprediction\tfile", "0\t1\t1\ta.png", "1\t1\t-1\tb.png", "2\t1\t0\tc.png")
+    read = logs.read_any(path, predictions=True)
+    assert read["correct"].tolist() == [True, False, False]
+    assert read["radius"].isna().all()
+    with pytest.raises(ValueError, match="names no column radius"):
+        logs.read_any(path)
+    with pytest.raises(ValueError, match=r"radii must be finite"):
+        logs.read_any(log(tmp_path, HEADER, ROWS[0].replace("0.505", "nan")), predictions=True)
+    with pytest.raises(ValueError, match=r"must occur once"):
+        logs.read_any(log(tmp_path, "idx label predict", "0 1 1", "0 1 2"), predictions=True)
+
+
+def test_labels_of_another_log(tmp_path: Path) -> None:
+    labels = logs.read_labels(log(tmp_path, HEADER, *ROWS))
+    assert labels == {0: 3, 7: 8, 9: 1}
+    records.write(table(row(0, label=5), row(0, 1.0, label=5)), tmp_path / "r.parquet")
+    assert logs.read_labels(tmp_path / "r.parquet") == {0: 5}
+    lines = ["idx\tpredict\tradius", "9\t1\t0.5", "0\t2\t0.1"]
+    read = logs.read(log(tmp_path, *lines), labels=labels)
+    assert (read["label"].tolist(), read["correct"].tolist()) == ([1, 3], [True, False])
+    with pytest.raises(ValueError, match="1 images have no label in the other log, such as 5"):
+        logs.read(log(tmp_path, *lines, "5\t1\t0.1"), labels=labels)
+
+
+def test_a_radius_beyond_any_count_of_samples_is_refused(tmp_path: Path) -> None:
+    path = log(tmp_path, HEADER, ROWS[0].replace("0.505", "10.5"))
+    assert len(logs.read_any(path, 0.3)) == 1
+    with pytest.raises(ValueError, match=r"no samples certify more than 40 sigma, got \[10.5\] for images \[0\]"):
+        logs.read_any(path, 0.25)
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
         ([""], "got nothing"),
         ([HEADER], "got a header only"),
         ([HEADER, "0\t1"], "only line is cut off"),
-        (["a\tb", "1\t2"], "must name idx, label, predict and radius"),
-        ([HEADER + "\tradius", ROWS[0] + "\t1"], "each once"),
+        (["a\tb", "1\t2"], "no log: its header should name idx, label, predict and radius"),
+        ([HEADER + "\tradius", ROWS[0] + "\t1"], "should name each column once"),
+        (["idx\tpredict\tradius", "1\t2\t0.5"], "the header names no column label; --labels FILE takes them from"),
+        (["idx\tlabel\tpredict", "1\t2\t2"], "the header names no column radius, got"),
         ([HEADER, "0\t1", *ROWS[1:]], "line 2: 2 fields where the header names 6"),
         ([HEADER, ROWS[0], "x" + ROWS[1], ROWS[2]], "line 3: .*'x7'"),
         ([HEADER, ROWS[0].replace("3", "3.5"), *ROWS[1:]], "not a whole number"),
-        ([HEADER, *ROWS, ROWS[1], ROWS[1]], r"each image must occur once, got twice: \[7\]"),
+        ([HEADER, *ROWS, "9\t1\t2\t0.26\t0\t0:00:01"], r"each image must occur once, got twice: \[9\]"),
+        ([HEADER, ROWS[0], "8\t1\t", *ROWS[1:]], "line 3: 3 fields where the header names 6"),
+        ([HEADER, "0\t3\t3\t0" + ROWS[0], *ROWS[1:]], "line 2: 9 fields .*cut off, with the next one behind it"),
+        ([HEADER, *ROWS, "11\t1\t1\t1e30\t1\t0:00:01"], r"no radius of images in \[0, 1\] is above 10000"),
+        ([HEADER, ROWS[0], "8\t1\t1\t0,5\t1\t0:00:01", ROWS[1]], "line 3: could not convert string to float: '0,5'"),
         ([HEADER, *ROWS, "11\t1\t1\tnan\t1\t0:00:01"], r"finite and ≥ 0, got \[nan\] for images \[11\]"),
         ([HEADER, *ROWS, "11\t1\t1\tinf\t1\t0:00:01"], "finite"),
         ([HEADER, *ROWS, "11\t1\t1\t-0.5\t1\t0:00:01"], "≥ 0"),

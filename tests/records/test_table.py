@@ -18,7 +18,7 @@ def test_round_trip_keeps_every_digit_and_sorts(tmp_path: Path) -> None:
 
 
 def test_an_older_file_lacks_what_is_new(tmp_path: Path) -> None:
-    new = ["runner_up", "engine", "batch"]
+    new = ["runner_up", "engine", "batch", "file", "picture"]
     records.seal(table(row(1)).drop_columns(new), tmp_path / "old.parquet")
     assert records.read(tmp_path / "old.parquet").to_pylist() == [row(1) | dict.fromkeys(new)]
 
@@ -68,3 +68,39 @@ def test_shards_of_another_spec_are_not_merged(tmp_path: Path) -> None:
         records.write(records.from_rows([row(index)], {"spec": {"alpha": alpha}}), part)
     with pytest.raises(RecordError, match=r"1.parquet: made by another spec than .*0.parquet"):
         records.merge(parts, tmp_path / "all.parquet", [0, 1], [0.5])
+
+
+MADE = {
+    "spec": {"alpha": 0.001, "sigmas": [0.5], "images": 2},
+    "model": {"sha256": "a", "model": "x"},
+    "data": {"classes": ["a"]},
+}
+
+
+def test_records_of_other_sigmas_and_images_are_joined(tmp_path: Path) -> None:
+    a, b, c, out = (tmp_path / name for name in ("a.parquet", "b.parquet", "c.parquet", "all.parquet"))
+    other = {**MADE, "spec": {**MADE["spec"], "sigmas": [1.0]}, "model": {"sha256": "a", "model": "y"}}
+    records.write(records.from_rows([row(0), row(1)], MADE), a)
+    records.write(records.from_rows([row(0, 1.0), row(2, 1.0)], other), b)
+    records.write(records.from_rows([row(1, seconds=9.0), row(2)], MADE), c)
+    records.join([a, b, c], out)
+    kept = [(each["sigma"], each["index"]) for each in records.read(out).to_pylist()]
+    assert kept == [(0.5, 0), (0.5, 1), (0.5, 2), (1.0, 0), (1.0, 2)]
+    assert records.metadata(out)["spec"] == {"alpha": 0.001, "sigmas": [0.5, 1.0], "images": 3}
+    for rows, made, message in (
+        ([row(1, top_count=1)], MADE, "c.parquet: image 1 is there twice at sigma = 0.5, with other counts"),
+        ([row(1, 2.0, label=2)], MADE, "c.parquet: image 1 is another than in the files before"),
+        ([row(1, 2.0, picture="z")], MADE, "image 1 is another"),
+        ([row(3)], {**MADE, "spec": {**MADE["spec"], "alpha": 0.1}}, "otherwise than .*a.parquet: spec.alpha"),
+        ([row(3)], {**MADE, "data": {"classes": ["b"]}}, "data.classes"),
+        ([row(3, model="other")], MADE, "records of 2 models"),
+    ):
+        records.write(records.from_rows(rows, made), c)
+        with pytest.raises(RecordError, match=message):
+            records.join([a, c], out)
+
+
+def test_a_radius_above_any_is_refused(tmp_path: Path) -> None:
+    records.write(table(row(1, radius=19.9)), tmp_path / "r.parquet")
+    with pytest.raises(RecordError, match="image 1 should have a radius below 40 sigma, found 1e\\+30"):
+        records.write(table(row(1, radius=1e30)), tmp_path / "r.parquet")

@@ -15,7 +15,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from tests.helpers.records import row
 from tests.helpers.specs import certify_spec, train_spec
 from transmooth.records.journal import Journal
-from transmooth.runtime import terminal
+from transmooth.runtime import shutdown, terminal
 from transmooth.runtime.terminal import Count, LogHandler, counter
 from transmooth.specs import RunSpec, ShiftSpec
 from transmooth.training import loop, progress
@@ -92,6 +92,46 @@ def test_a_failed_job_is_told_with_the_end_of_its_log_and_how_to_run_it_again(
         assert f"snakemake train/resnet/mixed@upstream/0/model.safetensors --config study={tmp_path.name}\n" in text
         assert text.count("line ") == terminal.LOG_LINES
         assert send(shown, LogEvent.JOB_FINISHED, "Finished", job_id=3) == text
+
+
+@pytest.mark.parametrize(
+    ("lines", "first"),
+    [
+        (
+            ["note: x", "transmooth: pics/a.png: cannot be read"],
+            "failed: train resnet/mixed@upstream/0: pics/a.png: cannot",
+        ),
+        (
+            ["Traceback", "  File x", "RuntimeError: no kernel", ""],
+            "failed: train resnet/mixed@upstream/0: RuntimeError: no",
+        ),
+        (["epoch 1", "stopped"], "stopped: train resnet/mixed@upstream/0; the same command goes on"),
+    ],
+)
+def test_the_cause_comes_first(lines: list[str], first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "job.log").write_text("\n".join(lines) + "\n")
+    shown = handler(monkeypatch)
+    send(shown, LogEvent.JOB_INFO, "Rule", **job(3))
+    text = send(shown, LogEvent.JOB_ERROR, "Error", logging.ERROR, **job(3, log=["job.log"]))
+    assert text.startswith(first)
+    assert ("the end of" in text) == first.startswith("failed")
+
+
+def test_a_run_that_a_signal_ended_has_stopped_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(shutdown.STOPPED, "130")
+    shown = handler(monkeypatch)
+    send(shown, LogEvent.JOB_INFO, "Rule", **job(3))
+    text = send(shown, LogEvent.JOB_ERROR, "Error", logging.ERROR, **job(3, log=["none.log"]))
+    assert text == "stopped: train resnet/mixed@upstream/0; the same command goes on\n"
+
+
+def test_a_second_run_is_not_advised_to_unlock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = handler(monkeypatch)
+    text = send(shown, None, "LockException: Directory cannot be locked. … use --unlock", logging.ERROR)
+    assert text == f"results/{tmp_path.name}: another snakemake is at work in it; wait for it or stop it\n"
 
 
 def test_quiet_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:

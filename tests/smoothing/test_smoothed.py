@@ -161,7 +161,7 @@ def only_for_four(images: Tensor) -> Tensor:
         (Function(lambda x: F.dropout(logits(x), 0.5)), "random"),
         (Function(lambda x: logits(x) * float("nan")), "NaN or infinite"),
         (Function(lambda x: logits(x)[:, :1]), r"logits \[B, K ≥ 2\], got \[4, 1\]"),
-        (Function(lambda x: [logits(x)]), "got list for 4 images"),
+        (Function(lambda x: [logits(x), x]), r"got list for 4 images; wrap it .*`return self.model\(images\)\[0\]`"),
         (Function(only_for_four), r"fails on images \[4, 3, 4, 4\] or on one of them alone: shape"),
     ],
 )

@@ -34,6 +34,7 @@ if workflow.is_main_process:
     OURS = (ROOT / "results" / PLAN.params.name, PLAN.outputs, [prepared(dataset) for dataset in PLAN.datasets])
     ALIVE = session.hold_folder(OURS[0], ROOT, *OURS[1:])
     if not workflow.dryrun:
+        atexit.register(session.exit_as_stopped)  # after what is registered later
         atexit.register(session.give_to_dvc, *OURS)
 if workflow.remote_exec and "SLURM_STEP_ID" not in os.environ:
     # On a node of a cluster, where hooks do not run: once for all jobs of an allocation, each of which is a step with a

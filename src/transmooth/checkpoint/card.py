@@ -30,7 +30,7 @@ def read_card(folder: Path) -> dict[str, Any]:
         card = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such card; a checkpoint is a folder with it and model.safetensors") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a card: {error}") from error
     if not isinstance(card, dict):
         raise CheckpointError(f"{path}: not a card: should be a JSON object, found {type(card).__name__}")

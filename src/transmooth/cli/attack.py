@@ -95,7 +95,8 @@ def attack(
         if sigma is not None:
             check_smoothed(sigma, samples, n, alpha)
             spec = SmoothedAttackSpec(**common, sigma=sigma, samples=samples, n=n, alpha=alpha)
-        loaded, pictures = load_model(model, denoiser, resize), load_images(images, split, size)
+        loaded = load_model(model, denoiser, resize)
+        network, pictures = _matched(spec, loaded, load_images(images, split, size))
         certified = None if records is None else _certified(records, spec, loaded, pictures)
         kept = out or Path(stack.enter_context(TemporaryDirectory())) / "attacked.parquet"
         done = 0
@@ -107,7 +108,7 @@ def attack(
                 show(rows, total)
 
             try:
-                frame = _attack_to(kept, spec, loaded, pictures, progress)
+                frame = _attack_to(kept, spec, loaded, network, pictures, progress)
             except KeyboardInterrupt:
                 on = "are done and kept; the same command goes on from there" if out else "were done; --out keeps them"
                 typer.echo(f"stopped: {done} images {on}", err=True)
@@ -119,7 +120,7 @@ def attack(
             typer.echo(json.dumps(found | {"epsilon": epsilon, "norm": norm, "steps": steps} | rows))
         else:
             _show(found, spec, beside)
-        if beside is not None and beside["broken"].any():
+        if certified is not None and beside is not None and beside["broken"].any():
             first = beside[beside["broken"]].iloc[0]
             raise ValueError(
                 f"image {first['index']:.0f}: certified at radius {first['radius']:.4f} for class "
@@ -155,9 +156,9 @@ def _certified(path: Path, spec: "AttackSpec", model: "LoadedModel", images: "Im
 
 
 def _attack_to(
-    out: Path, spec: "AttackSpec", model: "LoadedModel", images: "ImageSet", progress: Show
+    out: Path, spec: "AttackSpec", model: "LoadedModel", network: "nn.Module", images: "ImageSet", progress: Show
 ) -> "pd.DataFrame":
-    """Attack images, write records (.parquet) and return them.
+    """Attack images, write records (.parquet) and return them.  network: the base classifier of the model.
 
     An interrupted call goes on where it was; a finished one has nothing left to do.  progress: called with the rows
     that are new, and the number of all; at the start with those of an earlier call.  Raises ValueError before any work,
@@ -176,7 +177,6 @@ def _attack_to(
     settings = settings_of(spec)
     settings.check()
     indices = test_indices(len(images), spec.images).tolist()
-    network = _network(spec, model, images)
     header = {"spec": spec.dump(), "model": model.identity, "data": images.identity}
     with Journal(out, header) as journal:
         if out.exists():
@@ -201,11 +201,14 @@ def _attack_to(
     return attacked.read(out).to_pandas()
 
 
-def _network(spec: "AttackSpec", model: "LoadedModel", images: "ImageSet") -> "nn.Module":
-    """The base classifier, on its device.  Raises ValueError for one that does not fit the images, or the noise."""
+def _matched(spec: "AttackSpec", model: "LoadedModel", images: "ImageSet") -> tuple["nn.Module", "ImageSet"]:
+    """The base classifier, on its device, and the images with its classes.
+
+    Raises ValueError for one that does not fit the images, or the noise.
+    """
     import torch
 
-    from transmooth.loading.models import check_classes
+    from transmooth.loading.models import match_classes
     from transmooth.smoothing.engine import base_classifier
     from transmooth.smoothing.smoothed import check_model
     from transmooth.specs import SmoothedAttackSpec
@@ -215,8 +218,7 @@ def _network(spec: "AttackSpec", model: "LoadedModel", images: "ImageSet") -> "n
         model.check(spec.sigma, images.fetch(0).shape[-1])
         network = base_classifier(network, spec.sigma)
     network.to("cuda" if torch.cuda.is_available() else "cpu")
-    check_classes(model, check_model(network, images.fetch(0)), images)
-    return network
+    return network, match_classes(model, check_model(network, images.fetch(0)), images)
 
 
 def _target(spec: "AttackSpec", network: "nn.Module", images: "ImageSet") -> "Target":

@@ -56,21 +56,26 @@ def _job(connection: socket.socket) -> None:
     _end_with_client(connection)
 
     from transmooth.cli.main import app
+    from transmooth.cli.options import STOPPED
 
     status = 1
     try:
-        app(request["arguments"])
-        status = 0
+        try:
+            app(request["arguments"])
+            status = 0
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):  # the client goes once told: no reason to end, or to say so
+                signal.signal(number, signal.SIG_IGN)
     except SystemExit as end:
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr)
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except KeyboardInterrupt:
+        status = STOPPED
     except BaseException:
         sys.excepthook(*sys.exc_info())
     sys.stdout.flush()
     sys.stderr.flush()
-    for number in (signal.SIGTERM, signal.SIGINT):  # once told, the client goes, which is no reason to end
-        signal.signal(number, signal.SIG_IGN)
     with suppress(ConnectionError):  # the client may be gone
         connection.sendall(bytes([status]))
     os._exit(status)

@@ -2,13 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from transmooth.cli.options import AsJson, Radii, Sigma, Size, faults_in_one_line, print_export_notes
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 OneSigma = Annotated[float | None, typer.Option("--sigma", help="Which records, if the file has several sigmas.")]
+Labels = Annotated[Path | None, typer.Option(help="Records or a log of the same images, to take labels from.")]
 Log = Annotated[Path, typer.Argument(help="Parquet records, or a log: idx label predict radius correct time.")]
 
 
@@ -16,12 +20,19 @@ def accuracy(
     file: Log,
     radii: Radii = "0,0.25,0.5,0.75,1.0",
     sigma: OneSigma = None,
-    alpha: Annotated[float | None, typer.Option(help="Of the log, for the bound: records know theirs.")] = None,
+    alpha: Annotated[
+        float | None, typer.Option(help="Of a log, for the bound; of records, whose radii are computed anew for it.")
+    ] = None,
+    labels: Labels = None,
+    each_class: Annotated[
+        bool, typer.Option("--by-class", help="The numbers of each class, and what its images are taken for.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Sum up records or a log: accuracies, ACR, abstentions.
 
-    Certified accuracy at r: the share that is right, and certified at >= r.
+    Certified accuracy at r: the share that is right, and certified at >= r. Of predictions, which have no radii, the
+    shares that are right, wrong and abstained.
     interval: 95 % for other images of the same kind. lower_bound: on the true certified accuracy of these images,
     right with probability 99.9 % over the noise.
 
@@ -32,16 +43,25 @@ def accuracy(
     """
     with faults_in_one_line():
         from transmooth.records import logs
+        from transmooth.records import table as records
         from transmooth.report import compare
 
-        frame = logs.read_any(file, sigma)
+        known = logs.read_labels(labels) if labels else None
+        frame = logs.read_any(file, sigma, predictions=True, labels=known)
+        if frame["radius"].isna().all():
+            return _predictions(frame, as_json)
         if alpha is None:
             alpha = float(frame["alpha"].max()) if "alpha" in frame else 0.001
+        elif "alpha" in frame:
+            frame = compare.at_alpha(frame, alpha, file)
         found = compare.accuracy(frame, list(radii.values()))
         found["lower_bound"] = compare.lower_bounds(frame, list(radii.values()), alpha)
         for key in ("certified_accuracy", "interval", "lower_bound"):
             found[key] = {typed: found[key][radius] for typed, radius in radii.items()}
         found |= {"alpha": alpha, "notes": frame.attrs["notes"]}
+        if each_class:
+            named = records.metadata(file).get("data", {}).get("classes", []) if "method" in frame else []
+            found["classes"] = _by_class(compare.by_class(frame, list(radii.values())), named, radii)
         acr = "ACR" if frame.attrs.get("grid") is None else "ACR at least"
     if as_json:
         return typer.echo(json.dumps(found))
@@ -51,9 +71,63 @@ def accuracy(
         typer.echo(f"{typed:>6}  {share:>9.2%}  {low:.2%} to {high:.2%}  {found['lower_bound'][typed]:>9.2%}")
     typer.echo(f"{found['n']} images, {acr} {found['acr']:.4f}, abstained {found['abstentions']:.2%}, ", nl=False)
     typer.echo(f"largest radius {found['max_radius']:.4f}, alpha {alpha}")
+    for each in found.get("classes", []):
+        shares = "  ".join(f"{share:>8.2%}" for share in each["certified_accuracy"].values())
+        wrong = {name: count for name, count in each["predictions"].items() if name not in (each["class"], "abstained")}
+        taken = ", ".join(f"{name} {count}" for name, count in list(wrong.items())[:3])
+        typer.echo(f"{each['class']}: {each['n']} images  {shares}  abstained {each['abstentions']:.2%}", nl=False)
+        typer.echo(f"  taken for {taken}" if taken else "")
     for note in found["notes"]:
         typer.echo(f"note: {note}")
     return None
+
+
+def _by_class(found: list[dict[str, Any]], names: list[str], radii: dict[str, float]) -> list[dict[str, Any]]:
+    """Classes by their names, where the records have them, and radii as they were typed."""
+
+    def name(number: int) -> str:
+        return "abstained" if number < 0 else names[number] if number < len(names) else str(number)
+
+    return [
+        each
+        | {
+            "class": name(each["label"]),
+            "certified_accuracy": {typed: each["certified_accuracy"][radius] for typed, radius in radii.items()},
+            "predictions": {name(key): count for key, count in each["predictions"].items()},
+        }
+        for each in found
+    ]
+
+
+def _predictions(frame: "pd.DataFrame", as_json: bool) -> None:
+    """Sum up a log without radii."""
+    abstains, right = frame["prediction"] == -1, frame["correct"].mean()
+    abstained = abstains.mean()
+    wrong = float((~frame["correct"] & ~abstains).mean())
+    found = {"n": len(frame), "accuracy": float(right), "abstentions": float(abstained), "wrong": wrong}
+    if as_json:
+        return typer.echo(json.dumps(found | {"notes": frame.attrs["notes"]}))
+    typer.echo(f"{found['n']} predictions without radii: {right:.2%} right, ", nl=False)
+    typer.echo(f"{abstained:.2%} abstained, {found['wrong']:.2%} wrong")
+    for note in frame.attrs["notes"]:
+        typer.echo(f"note: {note}")
+    return None
+
+
+def merge(
+    records: Annotated[list[Path], typer.Argument(help="Parquet records of one network, certified alike.")],
+    out: Annotated[Path, typer.Option(help="Records to write.")],
+) -> None:
+    """Join records of one network: other sigmas, or other images of one set.
+
+    \b
+    Example:
+      transmooth merge records.parquet more.parquet --out all.parquet
+    """
+    with faults_in_one_line():
+        from transmooth.records import table
+
+        table.join(records, out)
 
 
 def report(
@@ -130,6 +204,7 @@ def compare(
     b: Log,
     radius: Annotated[float, typer.Option(min=0, help="Where to compare the certified accuracies.")],
     sigma: OneSigma = None,
+    common: Annotated[bool, typer.Option("--common", help="Leave out images that are in one alone.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare two records or logs of the same images, pair by pair.
@@ -144,7 +219,7 @@ def compare(
         from transmooth.records import logs
         from transmooth.report import compare
 
-        found = compare.compare(logs.read_any(a, sigma), logs.read_any(b, sigma), radius)
+        found = compare.compare(logs.read_any(a, sigma), logs.read_any(b, sigma), radius, common)
     if as_json:
         return typer.echo(json.dumps(found))
     low, high = found["interval"]
@@ -188,6 +263,8 @@ def import_log(
     sigma: Sigma,
     alpha: Annotated[float, typer.Option(help="Failure probability that it was certified with.")],
     n: Annotated[int, typer.Option(min=1, help="Samples that it was certified with.")],
+    n0: Annotated[int | None, typer.Option(min=1, help="Samples that selected the class, if known.")] = None,
+    labels: Labels = None,
 ) -> None:
     """Turn a log of Cohen's procedure into records.
 
@@ -201,4 +278,8 @@ def import_log(
         from transmooth.records import logs
         from transmooth.records import table as parquet
 
-        parquet.write(logs.to_records(logs.read(log), sigma, alpha, n, log.name), records)
+        frame = logs.read(log, labels=logs.read_labels(labels) if labels else None)
+        parquet.write(logs.to_records(frame, sigma, alpha, n, log.name, n0), records)
+        notes = frame.attrs["notes"]
+    for note in notes:
+        typer.echo(f"note: {log}: {note}", err=True)

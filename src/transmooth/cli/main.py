@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from transmooth import __version__
 from transmooth.cli import attack, job, leaderboard, logs, machine, publishing, smoothing, training
-from transmooth.cli.options import joined, warn_in_one_line
+from transmooth.cli.options import Command, joined, print_anything, warn_in_one_line
 from transmooth.runtime import memory
 
 
@@ -35,6 +35,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "attack": attack.attack,
     "accuracy": logs.accuracy,
     "report": logs.report,
+    "merge": logs.merge,
     "publish": publishing.publish,
     "audit": logs.audit,
     "compare": logs.compare,
@@ -44,7 +45,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "doctor": machine.doctor,
 }
 for name, command in COMMANDS.items():
-    app.command(name)(command)
+    app.command(name, cls=Command)(command)
 app.add_typer(leaderboard.app, name="leaderboard")
 app.add_typer(job.app, name="job")
 
@@ -83,4 +84,5 @@ def main(
     Exit status: 0 done, 1 a fault told in one line, 2 wrong usage, 130 stopped by Ctrl-C.
     """
     memory.keep()
+    print_anything()
     warn_in_one_line()

@@ -1,7 +1,9 @@
 """What several commands ask for, and how their faults end."""
 
+import io
 import json
 import re
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,8 +11,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
-LISTS = ("--radii", "--sigmas")
+LISTS = ("--radii", "--sigmas", "--sigma", "--mean", "--std", "--indices")
 NUMBER = re.compile(r"[\d.]+(?:e[+-]?\d+)?")
 STOPPED = 130  # the exit status of what Ctrl-C ended, as shells have it
 
@@ -48,10 +51,10 @@ def json_object(text: str) -> dict[str, Any]:
     """A JSON object as a dict; wrong usage for anything else."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise typer.BadParameter(f"should be a JSON object, found {text!r}")
+        raise typer.BadParameter(f"should be a JSON object, found {text[:200]!r}")
     return value
 
 
@@ -68,15 +71,46 @@ def _numbers(text: str) -> dict[str, float]:
     return numbers
 
 
+def _channels(text: str) -> tuple[float, ...]:
+    """Numbers, as many as there are."""
+    try:
+        return tuple(float(part) for part in re.split(r"\s*,\s*|\s+", text.strip()))
+    except ValueError:
+        raise typer.BadParameter(f"should be a number for each channel, such as 0.5,0.5,0.5; found {text!r}") from None
+
+
 def joined(arguments: Sequence[str]) -> list[str]:
-    """Arguments with the numbers after --radii or --sigmas in one: `--radii 0 0.25` is `--radii 0,0.25`."""
+    """Arguments with the numbers after an option of LISTS in one: `--radii 0 0.25` is `--radii 0,0.25`."""
     made: list[str] = []
     for argument in arguments:
-        if len(made) > 1 and made[-2] in LISTS and NUMBER.fullmatch(argument):
+        if len(made) > 1 and made[-2] in LISTS and NUMBER.fullmatch(argument) and _is_list(made[-1]):
             made[-1] += f",{argument}"
         else:
             made.append(argument)
     return made
+
+
+def _is_list(text: str) -> bool:
+    return all(NUMBER.fullmatch(part) for part in text.split(","))
+
+
+class Command(TyperCommand):
+    """A command whose lists are given once: of two, the first would be dropped without a word."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments.  Wrong usage where a list, or the sigma, is there twice."""
+        _, _, order = self.make_parser(ctx).parse_args(list(args))
+        for option in order:
+            if option.opts[0] in LISTS and order.count(option) > 1:
+                raise typer.BadParameter("is there twice; several numbers go in one, with commas", ctx, option)
+        return super().parse_args(ctx, args)
+
+
+def print_anything() -> None:
+    """From now on a character that a terminal's encoding has not is shown by its number, and ends nothing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def warn_in_one_line() -> None:
@@ -96,6 +130,28 @@ Sigmas = Annotated[
     typer.Option(
         parser=_numbers, metavar="S,S,…", help="Noise to train with: each image gets one of these, 0 is clean."
     ),
+]
+SigmaList = Annotated[
+    Any,
+    typer.Option(
+        parser=_numbers, metavar="S,S,…", help="Standard deviation of the noise, on images in [0, 1]; several."
+    ),
+]
+Channels = Annotated[
+    Any,
+    typer.Option(
+        parser=_channels, metavar="X,X,X", help="Of the channels in [0, 1], as a network of timm was trained."
+    ),
+]
+TimmOptions = Annotated[
+    Any,
+    typer.Option(
+        "--options", parser=json_object, metavar="JSON", help='Keywords of a network of timm, such as {"img_size": 64}.'
+    ),
+]
+Classes = Annotated[
+    Path | None,
+    typer.Option(help="Names of the network's classes in its order, one a line: images may be of some of them."),
 ]
 Sigma = Annotated[float, typer.Option(help="Standard deviation of the noise, on images in [0, 1].")]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the noise, and of whatever else is random.")]

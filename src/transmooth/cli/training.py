@@ -221,6 +221,8 @@ def _fit(
     shutdown.raise_on_signals()
     with _progress_output(quiet) as decoding, guard.exclusive(out):
         data = own_pictures.prepared(images, out / "data", size, spec.augment, test, spec.seed, decoding)
+        for line in own_pictures.account(images, data, spec):
+            typer.echo(line, err=True)
         shutdown.stop_at_next_save()
         card = own_pictures.fit(out, data, spec, start, spec.denoiser)
     if as_json:

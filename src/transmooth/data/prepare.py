@@ -9,6 +9,7 @@ import json
 import math
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,8 +23,9 @@ import numpy.typing as npt
 from transmooth import files
 
 from .manifest import read_manifest
-from .picture import TRANSFORM, to_rgb, to_square
+from .picture import TRANSFORM, to_square
 from .sources import Images, open_source
+from .sources.source import rgb_of, unreadable
 from .split import first_of_each, stratified
 
 FORMAT = 1
@@ -58,6 +60,8 @@ def prepare(
     if out.exists() and not (out / "train.labels.npy").exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} is not a prepared set; move it away or prepare into another folder")
     source = open_source(spec["source"], base)
+    for note in source.notes:
+        print(f"note: {note}", file=sys.stderr)
     train = source.splits["train"]
     if (count := spec.get("train_per_class")) is not None:
         train = _subset(train, first_of_each(train.labels, count))
@@ -69,13 +73,16 @@ def prepare(
     temporary.mkdir()
     try:
         done = 0
+        faults: list[ValueError] = []
         for split, images in splits.items():
             with files.naming(out / f"{split}.labels.npy"):
                 np.save(temporary / f"{split}.labels.npy", images.labels)
-            for count in _write(images, temporary / f"{split}.npy", spec["stored"]):
+            for count in _write(images, temporary / f"{split}.npy", spec["stored"], faults):
                 done += count
                 if progress:
                     progress(done, total)
+        if faults:
+            raise unreadable(faults, total)
         manifest = _manifest(
             spec, source.classes, {split: len(each.labels) for split, each in splits.items()}, temporary
         )
@@ -124,19 +131,26 @@ def _with_validation(splits: Mapping[str, Images], share: float, seed: int) -> d
 
 
 def _subset(images: Images, chosen: npt.NDArray[np.int64]) -> Images:
-    return Images(images.labels[chosen], lambda index: images.load(int(chosen[index])))
+    return images.subset(chosen)
 
 
-def _write(images: Images, path: Path, side: int) -> Iterator[int]:
-    """Decode every picture into the array at `path`; gives the number of pictures after each chunk of them."""
+def _write(images: Images, path: Path, side: int, faults: list[ValueError]) -> Iterator[int]:
+    """Decode every picture into the array at `path`; gives the number of pictures after each chunk of them.
+
+    faults: takes what is wrong with those that cannot be read.
+    """
     count = len(images.labels)
     with files.naming(path):
         array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, side, side, 3))
-        with path.open("rb+") as file:  # a disk that fills up under a map kills without a word
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        if hasattr(os, "posix_fallocate"):  # macOS and Windows have none
+            with path.open("rb+") as file:  # a disk that fills up under a map kills without a word
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
     def store(index: int) -> None:
-        array[index] = np.asarray(to_square(to_rgb(images.load(index)), side))
+        try:
+            array[index] = np.asarray(to_square(rgb_of(images, index), side))
+        except ValueError as error:
+            faults.append(error)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes and resizes outside the interpreter's lock
         for start in range(0, count, CHUNK):

@@ -51,7 +51,9 @@ def run(
         labels = [int(test.labels[index]) for _, index in todo]
         with telling() as show:
             show(finished, len(finished) + len(todo))
-            for rows in certify(settings, engines, sha256, lambda i: test[i][0], todo, labels, journal):
+            for rows in certify(
+                settings, engines, lambda i: {"model": sha256}, lambda i: test[i][0], todo, labels, journal
+            ):
                 show(rows, len(finished) + len(todo))
 
 
@@ -72,7 +74,7 @@ def left(spec: CertifySpec, indices: Sequence[int], finished: Sequence[Row]) -> 
 def certify(
     settings: Settings,
     engines: Mapping[float, Engine],
-    name: str,
+    known: Callable[[int], Row],
     fetch: Callable[[int], Tensor],
     todo: Sequence[tuple[float, int]],
     labels: Sequence[int],
@@ -80,11 +82,12 @@ def certify(
 ) -> Iterator[Sequence[Row]]:
     """Certify (sigma, image) pairs and yield their rows, each time after the journal has them.
 
-    name: of the model in the rows.  fetch: image → float32 [3, H, W] in [0, 1].  labels: one for each pair.
+    known: image → the columns of its rows that the certification does not give, such as the model.  fetch: image →
+    float32 [3, H, W] in [0, 1].  labels: one for each pair.
     """
     triples = [(sigma, index, label) for (sigma, index), label in zip(todo, labels, strict=True)]
     for rows in certify_chunks(engines, fetch, triples, settings):
-        named = [row | {"model": name} for row in rows]
+        named = [row | known(row["index"]) for row in rows]
         journal.append(named)
         yield named
 

@@ -1,14 +1,16 @@
 """Anyone's images, by one line of text.
 
-A prepared folder; a folder of images, one folder per class, below <split>/ or not; the name of a torchvision dataset,
-`CIFAR10` or `CIFAR10@ROOT`.
+A prepared folder; a folder of images, one folder per class, below <split>/ or not; a table of files and labels (.csv,
+.tsv); the name of a torchvision dataset, `CIFAR10` or `CIFAR10@ROOT`; to predict, a folder of images without classes.
 """
 
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +20,97 @@ import torch
 from torch import Tensor
 
 from transmooth.data.loader import open_split
-from transmooth.data.picture import to_rgb, to_square
+from transmooth.data.picture import to_square
 from transmooth.data.prepare import verify
 from transmooth.data.sources import open_source
-from transmooth.data.sources.imagefolder import image_files
+from transmooth.data.sources.imagefolder import file_images
+from transmooth.data.sources.labelled import read_labelled
+from transmooth.data.sources.listing import list_classes, list_pictures, skipped_note
+from transmooth.data.sources.source import Source, rgb_of, unreadable
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Labelled images: `fetch(index)` gives float32 [3, H, W] in [0, 1]; labels int64 [N].
+    """Labelled images: `fetch(index)` gives float32 [C, H, W] in [0, 1]; labels int64 [N].
 
-    identity: what tells these images from others, for JSON. A prepared folder has its manifest's checksum, wherever it
-    lies; a folder of files has a hash of their paths, sizes and times of change; a torchvision set, one of its labels.
+    C is 3, or 1 after `grey`.  Without labels these are -1, and there are no classes.
+    names: of the files, where each image is one: paths below the folder.  notes: what should be known of them.
+    prepared: which split of which manifest (its checksum), where they were prepared.
     """
 
     fetch: Callable[[int], Tensor]
     labels: npt.NDArray[np.int64]
     classes: tuple[str, ...]
     description: str
-    identity: dict[str, Any]
+    names: Sequence[str] | None = None
+    notes: tuple[str, ...] = ()
+    prepared: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells these images from others, for JSON, beside each one's `picture`: what the labels mean."""
+        return {"classes": list(self.classes)}
 
-def load_images(text: str, split: str = "test", size: int | None = None) -> ImageSet:
+    def picture(self, index: int) -> str:
+        """Return a hash of the shape and the 8-bit pixels of an image, wherever and however it is stored."""
+        pixels = (self.fetch(index) * 255).round().to(torch.uint8).contiguous()
+        return hashlib.blake2b(
+            repr(tuple(pixels.shape)).encode() + pixels.numpy().tobytes(), digest_size=16
+        ).hexdigest()
+
+    def pictures(self, indices: Iterable[int]) -> dict[int, str]:
+        """Return `picture` of these images.  Raises ValueError naming all that cannot be read."""
+
+        def attempt(index: int) -> str | ValueError:
+            try:
+                return self.picture(index)
+            except ValueError as error:
+                return error
+
+        chosen = list(indices)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside the interpreter's lock
+            found = dict(zip(chosen, pool.map(attempt, chosen), strict=True))
+        if faults := [each for each in found.values() if isinstance(each, ValueError)]:
+            raise unreadable(faults, len(chosen))
+        return {index: each for index, each in found.items() if isinstance(each, str)}
+
+    def grey(self) -> "ImageSet":
+        """Return the images in one channel: luma of ITU-R 601 as Pillow rounds it, which leaves grey as it is."""
+
+        def fetch(index: int) -> Tensor:
+            red, green, blue = (self.fetch(index) * 255).round().to(torch.int64)
+            luma = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
+            return luma[None].to(torch.float32) / 255
+
+        return replace(
+            self, fetch=fetch, notes=(*self.notes, "the network takes one channel: the images are turned grey")
+        )
+
+    def noted(self, note: str) -> "ImageSet":
+        """Return the images with one more note."""
+        return replace(self, notes=(*self.notes, note))
+
+    def without_empty(self, note: str) -> "ImageSet":
+        """Return the images without the classes that have none."""
+        there = np.unique(self.labels)
+        classes = tuple(self.classes[label] for label in there)
+        return replace(self, labels=np.searchsorted(there, self.labels), classes=classes, notes=(*self.notes, note))
+
+    def among(self, classes: Sequence[str], note: str) -> "ImageSet":
+        """Return the images with their labels as positions in `classes`, which has the names of all of theirs."""
+        position = np.array([list(classes).index(name) for name in self.classes], np.int64)
+        return replace(self, labels=position[self.labels], classes=tuple(classes), notes=(*self.notes, note))
+
+
+def load_images(text: str, split: str = "test", size: int | None = None, unlabelled: bool = False) -> ImageSet:
     """The images that `text` names (see above), resized and cropped to squares of `size` unless it is None.
 
-    A prepared folder has a size of its own, and is compared with its manifest. Raises ValueError or FileNotFoundError
-    with what there is instead.
+    A prepared folder has a size of its own, and is compared with its manifest.  A class may be without images.
+    unlabelled: take a folder of images without folders for classes, too.  Raises ValueError or FileNotFoundError with
+    what there is instead.
     """
     folder = Path(text)
     if size is not None and size < 1:
@@ -56,42 +120,54 @@ def load_images(text: str, split: str = "test", size: int | None = None) -> Imag
         prepared = open_split(folder, split)
         if size not in (None, prepared.size):
             raise ValueError(f"{folder} was prepared at size {prepared.size}, not {size}")
-        identity = {"split": split, "checksum": checksum}
         return ImageSet(
-            lambda index: prepared[index][0], prepared.labels, prepared.classes, f"{text} {split}", identity
+            lambda index: prepared[index][0],
+            prepared.labels,
+            prepared.classes,
+            f"{text} {split}",
+            prepared={"split": split, "checksum": checksum},
         )
-    if folder.is_dir():
-        inner = _inner(folder, split)
-        spec = {"kind": "imagefolder", "root": text, "splits": {"train": [inner], "test": [inner]}}
-        part = "test"
-    elif match := re.fullmatch(r"(\w+)(?:@(.+))?", text):
-        spec = {"kind": "torchvision", "name": match[1], "root": match[2] or "~/datasets"}
-        part = split
-    else:
-        raise FileNotFoundError(f"{text}: no such folder, and no name of a torchvision dataset")
-    source = open_source(spec, Path.cwd())
+    source, part = _source(text, folder, split, unlabelled)
     if part not in source.splits:
         raise ValueError(f"{text} has no split {split!r}; there is: {', '.join(source.splits)}")
     images = source.splits[part]
-    first = images.load(0).size
+    if not len(images.labels):
+        raise ValueError(f"{text}: has no pictures in it")
+
+    @cache
+    def first() -> tuple[int, int] | None:
+        try:
+            return images.load(0).size
+        except ValueError:  # it is said where that one is read
+            return None
 
     def fetch(index: int) -> Tensor:
-        picture = to_rgb(images.load(index))
-        if size is None and picture.size != first:
-            raise ValueError(f"{text}: images 0 and {index} differ in size, {first} and {picture.size}: give a size")
+        picture = rgb_of(images, index)
+        if size is None and picture.size != (first() or picture.size):
+            raise ValueError(f"{text}: images 0 and {index} differ in size, {first()} and {picture.size}: give a size")
         pixels = np.asarray(picture if size is None else to_square(picture, size))
         return torch.from_numpy(pixels.astype(np.float32) / 255).permute(2, 0, 1)
 
     description = f"{text} {split} {size or 'as stored'}"
-    identity = {
-        "images": description,
-        "number": len(images.labels),
-        "classes": _digest(source.classes),
-        "labels": _digest(images.labels.tolist()),
-    }
+    return ImageSet(fetch, images.labels, source.classes, description, images.names, source.notes)
+
+
+def _source(text: str, folder: Path, split: str, unlabelled: bool) -> tuple[Source, str]:
+    """Return the source that a text names, and which of its splits is the one asked for."""
+    if folder.suffix in (".csv", ".tsv") and folder.is_file():
+        return read_labelled(folder), "test"
     if folder.is_dir():
-        identity["files"] = _digest(_stats(folder / inner))
-    return ImageSet(fetch, images.labels, source.classes, description, identity)
+        inner = _inner(folder, split)
+        if unlabelled and not list_classes(folder / inner):
+            listing = list_pictures(folder / inner)
+            images = file_images(listing.paths, [-1] * len(listing.paths), folder)
+            return Source((), {"test": images}, tuple(skipped_note(folder, listing.skipped))), "test"
+        spec: dict[str, Any] = {"kind": "imagefolder", "root": text, "splits": {"train": [inner], "test": [inner]}}
+        return open_source(spec | {"empty": True}, Path()), "test"
+    if match := re.fullmatch(r"(\w+)(?:@(.+))?", text):
+        spec = {"kind": "torchvision", "name": match[1], "root": match[2] or "~/datasets"}
+        return open_source(spec, Path()), split
+    raise FileNotFoundError(f"{text}: no such folder or table (.csv), and no name of a torchvision dataset")
 
 
 SPLITS = frozenset(("train", "val", "valid", "validation", "test"))
@@ -104,13 +180,3 @@ def _inner(folder: Path, split: str) -> str:
     if there := sorted(each.name for each in folder.iterdir() if each.is_dir() and each.name in SPLITS):
         raise ValueError(f"{folder} has no split {split!r}; there is: {', '.join(there)}")  # they are no classes
     return "."
-
-
-def _stats(folder: Path) -> list[tuple[str, int, int]]:
-    """(path below the folder, bytes, nanoseconds of the last change) of every image file, sorted."""
-    stats = [(Path(path).relative_to(folder).as_posix(), os.stat(path)) for path in image_files(folder)]
-    return sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
-
-
-def _digest(items: Iterable[Any]) -> str:
-    return hashlib.sha256(repr(tuple(items)).encode()).hexdigest()

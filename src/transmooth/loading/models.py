@@ -1,48 +1,55 @@
 """Anyone's model, by one line of text.
 
-A checkpoint folder of transmooth; `hf-hub:OWNER/NAME[@REVISION]`, such a folder on a hub; `timm:NAME@FILE` with weights
-in .safetensors or .pth; a TorchScript file (.pt or .ts); a torch.export file (.pt2); `package.module:function`, which
-returns a module. All take images in [0, 1]: timm's get timm's normalisation, the others have their own inside.
+A checkpoint folder of transmooth; `hf-hub:OWNER/NAME[@REVISION]`, such a folder on a hub; `timm:NAME@FILE` with its
+weights in .safetensors or of torch.save; a TorchScript file (.pt or .ts); a torch.export file (.pt2);
+`package.module:function`, which returns a module. All take images in [0, 1]: timm's get a normalisation, the others
+have their own inside.
 
 Nothing is executed but TorchScript and export programs and the function that was named. Load none from a stranger.
 """
 
+import json
+import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
+import numpy as np
 import timm
-import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from transmooth import files
+from transmooth.data.sources.listing import out_of_order
 from transmooth.loading import hub
 from transmooth.loading.denoisers import behind, finetuned_at, load_classifier, load_denoiser
 from transmooth.loading.functions import call, hash_of
 from transmooth.loading.images import ImageSet
 from transmooth.loading.programs import PROGRAMS
+from transmooth.loading.state import Containers, HoldsAnotherError, State, find_state, read_containers
 from transmooth.models.build import Network
 from transmooth.models.build import resize as resize_to
 from transmooth.models.denoiser import Denoised
+from transmooth.specs import NetworkSpec
 
 
 @dataclass(frozen=True)
 class LoadedModel:
     """A base classifier in eval mode: images [B, 3, H, W] in [0, 1] → logits.
 
-    sha256: of its weights, or of the file that holds them. classes: their names, where the checkpoint knows them.
-    finetuned_at: the sigmas that it was finetuned for behind a denoiser; None where any will do.
+    sha256: of its weights, or of the file that holds them. architecture: what they are weights of: timm's name, the
+    function, `checkpoint` or `program`. classes: their names, where the checkpoint knows them. finetuned_at: the sigmas
+    that it was finetuned for behind a denoiser; None where any will do. notes: what should be known of how it was read.
     """
 
     module: nn.Module
     description: str
     sha256: str
+    architecture: str
     classes: tuple[str, ...] | None = None
     finetuned_at: tuple[float, ...] | None = None
+    notes: tuple[str, ...] = ()
 
     def check(self, sigma: float, size: int) -> None:
         """Raise ValueError for a sigma, or a side of images, that it cannot be smoothed at.
@@ -57,39 +64,48 @@ class LoadedModel:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What tells this model from others, for JSON: the same weights may stand under another name or mean."""
-        identity: dict[str, Any] = {"model": self.description, "sha256": self.sha256}
+        """What tells this model from others, for JSON: wherever the file of its weights is."""
+        identity: dict[str, Any] = {"architecture": self.architecture, "sha256": self.sha256}
         classifier = self.module.classifier if isinstance(self.module, Denoised) else self.module
-        classifier = classifier.module if isinstance(classifier, Resized) else classifier
+        if isinstance(classifier, Resized):
+            identity |= {"resize": classifier.size}
+            classifier = classifier.module
         if isinstance(classifier, Network):
             identity |= {"mean": classifier.mean.flatten().tolist(), "std": classifier.std.flatten().tolist()}
         return identity
 
 
-def load_model(text: str, denoiser: str | None = None, resize: int | None = None) -> LoadedModel:
+def load_model(
+    text: str, denoiser: str | None = None, resize: int | None = None, arguments: "TimmArguments | None" = None
+) -> LoadedModel:
     """The model that `text` names (see above), on the CPU, behind a denoiser where there is one.
 
     denoiser: see `loading.denoisers`; a checkpoint that was trained behind one finds it by itself.  resize: the side of
-    the images that the model gets, after the denoiser; a checkpoint of transmooth knows its own.
+    the images that the model gets, after the denoiser; a checkpoint of transmooth knows its own.  arguments: of timm.
     Raises ValueError or FileNotFoundError, naming the file, for one that is missing, of another kind, or does not fit;
     transmooth.hub.HubError where the hub cannot be reached or refuses.
     """
-    path, name = Path(text), text
+    path, name, arguments = Path(text), text, arguments or TimmArguments()
     if text.startswith(hub.PREFIX):
         _, _, path, name = hub.load(text)
     if path.is_dir():
-        if resize is not None:
-            raise ValueError(f"{text}: its card says what images are resized to; resize is for other models")
+        if resize is not None or arguments != TimmArguments():
+            raise ValueError(
+                f"{text}: its card says what images are resized to and normalised by; resize, mean, std and options "
+                "are for other models"
+            )
         module, card, sha256 = load_classifier(path, denoiser)
-        return LoadedModel(module, name, sha256, tuple(card["classes"]), finetuned_at(card))
-    loaded = _load(text, path)
+        return LoadedModel(module, name, sha256, "checkpoint", tuple(card["classes"]), finetuned_at(card))
+    loaded = _load(text, path, arguments)
     if resize is not None:
-        loaded = LoadedModel(Resized(loaded.module, resize).eval(), f"{text} at {resize}", loaded.sha256)
+        resized = Resized(loaded.module, resize).eval()
+        loaded = replace(loaded, module=resized, description=f"{text} at {resize}")
     if denoiser is None:
         return loaded
     cleaner = load_denoiser(denoiser)
     module = Denoised(cleaner.module, loaded.module).eval()
-    return LoadedModel(module, f"{loaded.description} behind {cleaner.text}", behind(cleaner, loaded.sha256))
+    description = f"{loaded.description} behind {cleaner.text}"
+    return replace(loaded, module=module, description=description, sha256=behind(cleaner, loaded.sha256))
 
 
 class Resized(nn.Module):
@@ -103,16 +119,23 @@ class Resized(nn.Module):
         return self.module(resize_to(images, self.size))  # type: ignore[no-any-return]
 
 
-def _load(text: str, path: Path) -> LoadedModel:
+def _load(text: str, path: Path, arguments: "TimmArguments") -> LoadedModel:
     """The model of a text that names no checkpoint of transmooth."""
     if text.startswith("timm:"):
-        return _timm(text)
+        return _timm(text, arguments)
+    if arguments != TimmArguments():
+        raise ValueError(f"{text}: mean, std and options are for timm:NAME@FILE; other models have theirs inside")
     if path.suffix in PROGRAMS:
         module = _read(path, PROGRAMS[path.suffix])
-        return LoadedModel(module, text, files.sha256(path))
+        return LoadedModel(module, text, files.sha256(path), "program")
     if re.fullmatch(r"[\w.]+:\w+", text):
         module = call(text)
-        return LoadedModel(module, text, hash_of(module))
+        return LoadedModel(module, text, hash_of(module), text)
+    if path.is_file():
+        raise ValueError(
+            f"{text}: holds weights at best, not the network that they are of; a network of timm is "
+            f"timm:NAME@{text}, any other a function of yours that loads them, package.module:function"
+        )
     raise ValueError(
         f"no model {text!r}: a model is a checkpoint folder, hf-hub:OWNER/NAME, timm:NAME@FILE, a file ending in "
         f"{', '.join(PROGRAMS)}, or package.module:function"
@@ -124,49 +147,157 @@ def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
         raise FileNotFoundError(f"{path}: no such file")
     try:
         return reader(path)
+    except HoldsAnotherError as error:
+        raise ValueError(f"{path}: {error}") from error
     except Exception as error:  # each format raises its own kinds for a file that is not one
         reason = str(error).strip().split("\n")[0]
         raise ValueError(f"{path}: not readable as what its name says ({reader.__name__[1:]}): {reason}") from error
 
 
-def _safetensors(path: Path) -> dict[str, Tensor]:
-    return safetensors.torch.load_file(path)
+@dataclass(frozen=True)
+class TimmArguments:
+    """What a network of timm is made with, where its file and timm do not say it, or say it wrong.
+
+    mean, std: per channel, of images in [0, 1].  options: keywords of timm's model, such as img_size.
+    """
+
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _weights(path: Path) -> dict[str, Tensor]:
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    for key in ("state_dict", "model"):  # a training script's checkpoint
-        state = state.get(key, state)
-    return {name.removeprefix("module."): tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
+def _timm(text: str, arguments: TimmArguments) -> LoadedModel:
+    """NAME with the classes, channels and image side that its weights have, behind a normalisation.
 
-
-def _timm(text: str) -> LoadedModel:
-    """NAME with as many classes as its weights have, and timm's mean and std for NAME before it."""
+    Mean and std are those of the arguments, else those that stand beside the weights, else of timm's config.json in the
+    same folder, else, which is said, timm's own for NAME.
+    """
     match = re.fullmatch(r"timm:([^@]+)@(.+)", text)
     if not match:
         raise ValueError(f"a timm model is timm:NAME@FILE, with its weights in .safetensors or .pth, got {text!r}")
     name, path = match[1], Path(match[2])
-    state = _read(path, _safetensors if path.suffix == ".safetensors" else _weights)
+    containers = _read(path, _weights)
+    options = dict(arguments.options)
     try:
-        model = timm.create_model(name)
-        if head := model.pretrained_cfg.get("classifier"):
-            first = head if isinstance(head, str) else head[0]
-            classes = state[f"{first}.weight"].shape[0]
-            model = timm.create_model(name, num_classes=classes)
-        model.load_state_dict(state)
-    except (RuntimeError, KeyError, SafetensorError) as error:
+        first = timm.create_model(name, **options)
+        state = find_state(containers, list(first.state_dict()))
+        options = _shapes(first, state.weights) | options
+        model = timm.create_model(name, **options)
+        model.load_state_dict(state.weights)
+    except ValueError as error:
+        raise ValueError(f"{path}: does not fit timm's {name}: {error}") from error
+    except (RuntimeError, LookupError, TypeError, AttributeError, AssertionError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"{path}: does not fit timm's {name}: {reason}") from error
-    config = model.pretrained_cfg
-    return LoadedModel(Network(model, config["mean"], config["std"]).eval(), text, files.sha256(path))
+    channels = options.get("in_chans", 3)
+    mean, std, note = _normalisation(arguments, state, path, name, model.pretrained_cfg, channels)
+    network = Network(model, mean, std).eval()
+    kept = {key: value for key, value in options.items() if key != "num_classes"}
+    network.spec = NetworkSpec(name=name, stem="imagenet", norm="own", groups=1, options=kept)
+    notes = tuple(f"{path}: {each}" for each in (*state.notes, *note))
+    return LoadedModel(network, text, files.sha256(path), f"timm:{name}", notes=notes)
 
 
-def check_classes(model: LoadedModel, outputs: int, images: ImageSet) -> None:
-    """Raise ValueError unless the model's classes are those of the images: by name where known, else by number."""
-    if model.classes is not None and model.classes != images.classes:
-        raise ValueError(f"{model.description}: its classes are not those of {images.description}")
-    if outputs != len(images.classes):
-        raise ValueError(
-            f"{model.description} has {outputs} classes, {images.description} has {len(images.classes)}: "
-            f"{', '.join(images.classes[:5])}, …"
+def _weights(path: Path) -> Containers:
+    return read_containers(path)
+
+
+def _shapes(model: Any, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return the keywords of timm's model that weights tell by their shapes, where they are not the usual ones."""
+
+    def one(key: str) -> str | None:
+        named = model.pretrained_cfg.get(key)
+        return named if named is None or isinstance(named, str) else named[0]
+
+    told: dict[str, Any] = {}
+    head, stem, place = (one("classifier"), one("first_conv"), weights.get("pos_embed"))
+    if head and f"{head}.weight" in weights:
+        told["num_classes"] = weights[f"{head}.weight"].shape[0]
+    if stem and f"{stem}.weight" in weights and (channels := weights[f"{stem}.weight"].shape[1]) in (1, 2, 4):
+        told["in_chans"] = channels
+    patches = getattr(model, "patch_embed", None)
+    if place is not None and patches is not None and place.ndim == 3 and place.shape != model.pos_embed.shape:
+        others = model.pos_embed.shape[1] - patches.num_patches  # class token and registers
+        side = math.isqrt(max(place.shape[1] - others, 0))
+        if side and side**2 == place.shape[1] - others:
+            told["img_size"] = side * patches.patch_size[0]
+    return told
+
+
+def _normalisation(
+    arguments: TimmArguments, state: State, path: Path, name: str, config: Mapping[str, Any], channels: int
+) -> tuple[Sequence[float], Sequence[float], list[str]]:
+    """Return mean and std for `channels`, and a note where they were assumed."""
+    card = _card_beside(path)
+    sides: dict[str, tuple[Sequence[float], bool]] = {}
+    for key in ("mean", "std"):
+        given = getattr(arguments, key)
+        if given is not None and len(given) != channels:
+            raise ValueError(f"{key}: should have a number for each channel, {channels}, found {len(given)}")
+        known = given or getattr(state, key) or card.get(key)
+        values = known or config[key]
+        if len(values) != channels:  # of colour, for a network of grey images
+            values = [sum(values) / len(values)] * channels
+        sides[key] = values, known is None
+    (mean, mean_assumed), (std, std_assumed) = sides["mean"], sides["std"]
+    if not all(0 < each < math.inf for each in std) or not all(map(math.isfinite, mean)):
+        raise ValueError(f"mean and std: should be finite, std above 0, found {list(mean)} and {list(std)}")
+    if not (mean_assumed or std_assumed):
+        return mean, std, []
+    shown = f"mean {','.join(f'{each:g}' for each in mean)} and std {','.join(f'{each:g}' for each in std)}"
+    return mean, std, [f"{shown} are assumed, as timm has them for {name}; --mean and --std say others"]
+
+
+def _card_beside(path: Path) -> dict[str, Any]:
+    """Return what timm's config.json in the folder of the weights says of images; nothing where there is none."""
+    try:
+        config = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))
+        found = config.get("pretrained_cfg", config)
+        return {key: [float(each) for each in found[key]] for key in ("mean", "std") if key in found}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def match_classes(model: LoadedModel, outputs: int, images: ImageSet, classes: Sequence[str] | None = None) -> ImageSet:
+    """Return the images with labels that are numbers of the model's outputs.
+
+    classes: the names of the outputs, in their order, else those that the checkpoint knows: then classes are matched by
+    name, and the images may be of some only.  Without names their number must be that of the outputs, folders without
+    images aside; images of fewer classes, whose names are numbers of outputs, are matched by these.  Raises ValueError
+    otherwise.
+    """
+    names = tuple(classes) if classes is not None else model.classes
+    if not images.classes:
+        return images
+    if names is not None:
+        if len(names) != outputs:
+            raise ValueError(f"{model.description} has {outputs} classes, {len(names)} names of classes were given")
+        if names == images.classes:
+            return images
+        if lacking := [name for name in images.classes if name not in names]:
+            raise ValueError(
+                f"{model.description}: its classes are not those of {images.description}: "
+                f"it has no {', '.join(map(repr, lacking[:5]))}" + ", …" * (len(lacking) > 5)
+            )
+        return images.among(names, f"{len(images.classes)} of the {outputs} classes, matched by their names")
+    there = [images.classes[label] for label in np.unique(images.labels)]
+    if outputs == len(images.classes):
+        if not out_of_order(images.classes):
+            return images
+        return images.noted(
+            f"the classes are numbered in the order of text, as torchvision does: {', '.join(images.classes[:4])}, …; "
+            "--classes FILE gives another order"
         )
+    if outputs == len(there):
+        empty = ", ".join(name for name in images.classes if name not in there)
+        return images.without_empty(f"{empty}: without images, and no class of {model.description}")
+    spelled = {int(name): name for name in images.classes if name.isascii() and name.isdigit()}
+    if len(spelled) == len(images.classes) and max(spelled) < outputs:
+        by_number = [spelled.get(number, str(number)) for number in range(outputs)]
+        return images.among(
+            by_number, f"{len(there)} of the {outputs} classes, matched by the numbers that they are called"
+        )
+    raise ValueError(
+        f"{model.description} has {outputs} classes, {images.description} has {len(images.classes)}: "
+        f"{', '.join(images.classes[:5])}, …; --classes FILE names those of the network, one a line, to match them"
+    )

@@ -6,6 +6,7 @@ the Python expressions that it holds about sizes.  Load none from a stranger.
 
 import os
 import pickle
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.export.pt2_archive.constants import AOTINDUCTOR_DIR, OPAQUE_OBJ_FILENAME_PREFIX
 
+from transmooth.loading.state import HoldsAnotherError
+
 
 def _script(path: Path) -> nn.Module:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            members = {name.rpartition("/")[2] for name in archive.namelist()}
+        if "data.pkl" in members and "constants.pkl" not in members:
+            raise HoldsAnotherError(
+                "holds what torch.save wrote, weights, not a program of torch.jit; a network of timm is "
+                f"timm:NAME@{path}, any other a function of yours that loads them, package.module:function"
+            )
     module: nn.Module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
     for parameter in module.parameters():
         parameter.requires_grad_(False)  # copies of scripted parameters are no leaves: torch would warn of gradients
@@ -51,7 +62,21 @@ def _exported(path: Path) -> nn.Module:
             program = torch.export.load(path)
     except pickle.UnpicklingError as error:
         raise ValueError("it holds pickled code") from error
+    if fixed := _fixed_batch(program):
+        raise HoldsAnotherError(
+            f"was exported for exactly {fixed} images at once; export it anew with "
+            "dynamic_shapes=({0: torch.export.Dim('batch')},)"
+        )
     return _Exported(program.module())
+
+
+def _fixed_batch(program: torch.export.ExportedProgram) -> int | None:
+    """Return how many images a program takes, where it takes no other number."""
+    inputs = set(program.graph_signature.user_inputs)
+    for node in program.graph.nodes:
+        if node.op == "placeholder" and node.name in inputs and isinstance(value := node.meta.get("val"), Tensor):
+            return value.shape[0] if value.ndim and isinstance(value.shape[0], int) else None
+    return None
 
 
 @contextmanager

@@ -33,8 +33,8 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone, self.size = backbone, size
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.backbone((resize(images, self.size) - self.mean) / self.std)

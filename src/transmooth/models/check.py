@@ -1,6 +1,6 @@
 """Whether a network can be built: on the meta device, where it takes no memory and next to no time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ from transmooth.models.published import source
 from transmooth.specs import NetworkSpec
 
 MOST_TENSORS, MOST_VALUES = 5_000, 20_000_000_000  # no network of this field has as many
+MOST_NUMBER = 100_000  # of an option: layers, channels, patches, the side of images
 # What timm and torch raise for arguments that mean nothing to them.
 FAULTS = (LookupError, TypeError, AttributeError, RuntimeError, ZeroDivisionError, AssertionError)
 
@@ -44,12 +45,25 @@ def planned(
     Raises ValueError, in one line, where it cannot be built or has more parameters than these: tensors, and values in
     all of them.
     """
+    if (largest := max(_numbers(network.options), default=0)) > MOST_NUMBER:
+        raise ValueError(f"options: {largest:g} is more than any network has of anything")
     # timm takes names of a hub and of local folders too, and would fetch what they name.
     if network.name != UNET and not timm.is_model(network.name):
         raise ValueError(f"name: timm has no {network.name!r}")
     random = network.model_copy(update={"weights": "random"})
     with _faults_in_one_line(), torch.device("meta"), _at_most(tensors, values):
         return create(random, classes, (0.5,) * 3, (0.5,) * 3)
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """Give the numbers in options: a billion layers would be counted before the first one is made."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for each in value:
+            yield from _numbers(each)
+    elif isinstance(value, int | float):
+        yield abs(value)
 
 
 def _run(network: Network | Denoiser, classes: int) -> None:

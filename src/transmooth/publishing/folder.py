@@ -68,8 +68,13 @@ def write(folder: Path, repository: str, out: Path, records: Sequence[Path] = ()
         raise CheckpointError(
             f"{folder / 'model.json'}: should be of a training by transmooth; it lacks {', '.join(sorted(lacking))}"
         )
-    config = timm_config(card)
-    text = model_card(repository, card, records, origin, for_timm=config is not None)
+    try:
+        config = timm_config(card)
+        text = model_card(repository, card, records, origin, for_timm=config is not None)
+    except (LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        raise CheckpointError(
+            f"{folder / 'model.json'}: holds values that no training writes: {type(error).__name__}: {error}"
+        ) from error
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent) as temporary:
         made = Path(temporary, out.name)

@@ -4,11 +4,16 @@ The format is that of Cohen et al. (2019), one line per image: `idx label predic
 tab-separated, time as H:MM:SS.ffffff, radius printed to a few digits, predict −1 for abstained.
 """
 
+import codecs
 import csv
+import gzip
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+import zlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from decimal import ROUND_FLOOR, Context, Decimal
 from pathlib import Path
@@ -26,76 +31,230 @@ from transmooth.smoothing.bounds import Floats
 
 COLUMNS = ["index", "label", "prediction", "radius", "correct", "seconds"]
 # What other repositories call them.
-NAMES = {"idx": "index", "id": "index", "predict": "prediction", "pred": "prediction", "time": "seconds"}
+NAMES = {
+    **dict.fromkeys(("idx", "id", "image", "image_id", "image_index", "sample", "sample_id"), "index"),
+    **dict.fromkeys(("target", "y", "true", "truth", "gt", "true_label", "y_true", "labels", "class"), "label"),
+    **dict.fromkeys(("predict", "predicted", "pred", "predictions", "y_pred", "predicted_label"), "prediction"),
+    **dict.fromkeys(("certified_radius", "cert_radius", "certified radius", "rad"), "radius"),
+    **dict.fromkeys(("time", "elapsed"), "seconds"),
+}
+USUAL = {"index": "idx", "label": "label", "prediction": "predict", "radius": "radius"}
 FLAGS = {"true": 1.0, "false": 0.0}
+# No radius of images in [0, 1] is as large: 40 times the noise is more than any count of samples certifies.
+LARGEST = 1e4
+PRINTED = re.compile(r"(?:tensor|array|np\.\w+)\(\[?\s*([-+\w.]+?)\.?\s*\]?\s*(?:,.*)?\)|\[\s*([-+\w.]+)\s*\]")
 
 
-def read(path: str | os.PathLike[str]) -> pd.DataFrame:
+def read(path: str | os.PathLike[str], *, radius: bool = True, labels: Mapping[int, int] | None = None) -> pd.DataFrame:
     """Read a log: columns index, label, prediction, radius, correct, seconds, then any others, as text.
 
-    Columns are found by name, in any order, between tabs, commas or spaces; byte-order mark and CRLF are
-    fine. `correct` is always recomputed as prediction = label, since some logs hold a running count or
-    accuracy there. A last line that was cut off is dropped, and so is one without a newline that ends in a number
-    which could have lost digits (only the time may). Each such liberty is told in `.attrs["notes"]`.
-    Without a time column, seconds is NaN. Raises ValueError for anything that would make a number derived
-    from the log doubtful.
+    Columns are found by name, in any order, between tabs, semicolons, commas or spaces; byte-order mark, CRLF and gzip
+    are fine. `correct` is always recomputed as prediction = label, since some logs hold a running count or accuracy
+    there. Where the meaning is certain, each with a note in `.attrs["notes"]`: lines that begin with #, a header that
+    is there again, an image that is there twice in equal rows, a line that was cut off whose image is there anew, a
+    last line that was cut off (or ends, without a newline, in a number which could have lost digits: only the time
+    may), numbers with a decimal comma, numbers as a tensor prints them. Without a time column, seconds is NaN.
+
+    radius: whether there must be one, which a log of PREDICT has not; it is NaN then.  labels: by index, for a log that
+    has none.  Raises ValueError, naming the line, for anything that would make a number derived from the log doubtful.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: a log is text in UTF-8, got the byte {error.object[error.start]:#04x}") from None
+    text = _text(Path(path))
     # "1 day, 0:00:14" would fall apart at its comma and space.
     lines = [re.sub(r"(?<!\d)(\d+) days?,? *", r"\1d", line) for line in text.splitlines()]
     rows = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    notes = _Notes()
+    if comments := [each for each in rows if each[1].lstrip().startswith("#")]:
+        # A header may stand in a comment, as NumPy writes it.
+        header = next((each for each in comments if each[0] == rows[0][0] and _is_header(each[1].lstrip("# \t"))), None)
+        rows = [each for each in rows if each not in comments]
+        if header and not (rows and _is_header(rows[0][1])):
+            rows.insert(0, (header[0], header[1].lstrip("# \t")))
+        notes.add(
+            len(comments) - (header is not None and rows[0][0] == header[0]), "lines that begin with # were skipped"
+        )
     if len(rows) < 2:
         raise ValueError(
             f"{path}: a log has a header and at least one image, got {'a header only' if rows else 'nothing'}"
         )
-    separator = next((s for s in "\t," if s in rows[0][1]), None)
-    try:
-        names = [NAMES.get(name.lower(), name.lower()) for name in _split(rows[0][1], separator)]
-    except ValueError as error:
-        raise ValueError(f"{path}, line {rows[0][0]}: {error}") from None
-    missing = [name for name in ("index", "label", "prediction", "radius") if name not in names]
-    if missing or len(set(names)) < len(names):
-        raise ValueError(
-            f"{path}: the header must name idx, label, predict and radius, each once, got {rows[0][1][:200]!r}"
-        )
+    separator = next((s for s in "\t;," if s in rows[0][1]), None)
+    names = _header(path, *rows[0], separator, [name for name in USUAL if name != "radius" or radius], labels)
+    again = [number for number, line in rows[1:] if line.strip() == rows[0][1].strip()]
+    notes.add(len(again), "more headers were skipped: files that were joined")
+    body = [(number, line) for number, line in rows[1:] if number not in again]
+    if not body:
+        raise ValueError(f"{path}: a log has a header and at least one image, got a header only")
 
     # Such a line still parses when it lost digits: a radius 1e-05 as 1, a class 12 as 1.
-    unsure = len(lines) if not text.endswith("\n") and names[-1] in ("index", "label", "prediction", "radius") else None
-    notes, table = [], []
-    for number, line in rows[1:]:
+    last = body[-1][0]
+    unsure = last if not text.endswith("\n") and last == len(lines) and names[-1] in USUAL else None
+    table: list[dict[str, Any]] = []
+    cut: list[tuple[int, str, ValueError]] = []
+    comma = _decimal_comma(names, [line for _, line in body], separator)
+    for number, line in body:
         try:
             if number == unsure:
                 raise ValueError(f"no newline after its {names[-1]}, which may be cut off")
-            table.append(_row(names, _split(line, separator)))
+            table.append(_row(names, _split(line, separator), comma, notes))
         except ValueError as error:
-            if number != rows[-1][0]:
-                raise ValueError(f"{path}, line {number}: {error}") from None
+            cut.append((number, line, error))
+    there = {row["index"] for row in table}
+    for number, line, error in cut:
+        if number == last:
             notes.append(f"dropped the last line ({error}): {line!r}")
+        elif _cut_off(line, names, separator) in there:
+            notes.append(f"dropped line {number}, which was cut off; its image is there anew: {line!r}")
+        else:
+            raise ValueError(f"{path}, line {number}: {error}{_perhaps(line, names, separator)}") from None
     if not table:
-        raise ValueError(f"{path}: a log has at least one image; its only line is cut off: {rows[-1][1]!r}")
+        raise ValueError(f"{path}: a log has at least one image; its only line is cut off: {body[-1][1]!r}")
+    if comma:
+        notes.append("radii are written with decimal commas")
     frame = pd.DataFrame(table)
+    if "label" not in frame:
+        frame["label"] = _joined(frame["index"].tolist(), labels or {}, str(path))
     frame = frame.astype({"index": "int64", "label": "int64", "prediction": "int64"})
+    frame = _once(frame, notes)
     correct = is_right(frame)
     if "correct" in frame:
-        notes += correct_column_notes(correct.to_numpy(), frame["correct"].to_numpy(np.float64))
+        for note in correct_column_notes(correct.to_numpy(), frame["correct"].to_numpy(np.float64)):
+            notes.append(note)
     frame["correct"] = correct
+    if "radius" not in frame:
+        _check(frame.assign(radius=0.0, seconds=0.0), str(path))
+        frame["radius"] = math.nan
+    else:
+        _check(frame.assign(seconds=0.0), str(path))
     if "seconds" not in frame:
         frame["seconds"] = math.nan
         notes.append("no time column: seconds unknown")
-    _check(frame, str(path))
     frame = frame[COLUMNS + [name for name in names if name not in COLUMNS]]
-    frame.attrs["notes"] = notes
+    frame.attrs["notes"] = notes.lines()
     return frame
 
 
-def read_any(path: str | os.PathLike[str], sigma: float | None = None) -> pd.DataFrame:
+class _Notes(list[str]):
+    """What a reader of a log took the liberty to do; things that are counted once each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def add(self, times: int, what: str) -> None:
+        self.counts[what] += int(times)
+
+    def lines(self) -> list[str]:
+        return [*self, *(f"{count} {what}" for what, count in self.counts.items() if count)]
+
+
+def _text(path: Path) -> str:
+    content = path.read_bytes()
+    if content[:2] == b"\x1f\x8b":
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(f"{path}: not a readable gzip file: {error}") from None
+    wide = content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # as PowerShell writes what it redirects
+    try:
+        return content.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        byte = content[error.start] if error.start < len(content) else 0
+        raise ValueError(f"{path}: a log is text in UTF-8, got the byte {byte:#04x}") from None
+
+
+def _names(line: str, separator: str | None) -> list[str]:
+    return [NAMES.get(name.lower(), name.lower()) for name in _split(line, separator)]
+
+
+def _is_header(line: str) -> bool:
+    return {"index", "prediction"} <= set(_names(line, next((s for s in "\t;," if s in line), None)))
+
+
+def _header(
+    path: object, number: int, line: str, separator: str | None, needed: Sequence[str], labels: Mapping[int, int] | None
+) -> list[str]:
+    """Return the names of the columns.  Raises ValueError, naming those that are missing."""
+    try:
+        names = _names(line, separator)
+    except ValueError as error:
+        raise ValueError(f"{path}, line {number}: {error}") from None
+    doubled = [name for name in USUAL if names.count(name) > 1]
+    missing = [name for name in needed if name not in names and not (name == "label" and labels is not None)]
+    if len(missing) == len(needed):
+        raise ValueError(f"{path}: no log: its header should name idx, label, predict and radius, got {line[:200]!r}")
+    if doubled or len(set(names)) < len(names):
+        raise ValueError(f"{path}: the header should name each column once, got {line[:200]!r}")
+    if missing:
+        cure = "; --labels FILE takes them from another log" if missing == ["label"] else ""
+        lacking = " and ".join(USUAL[name] for name in missing)
+        raise ValueError(f"{path}: the header names no column {lacking}{cure}, got {line[:200]!r}")
+    return names
+
+
+def _decimal_comma(names: Sequence[str], lines: Sequence[str], separator: str | None) -> bool:
+    """Whether radii are written 0,292: where a comma is no separator, and no radius has a point."""
+    if separator == "," or separator is None or "radius" not in names:
+        return False
+    at = names.index("radius")
+    radii = [fields[at].strip() for line in lines if len(fields := line.split(separator)) > at]
+    return any("," in radius for radius in radii) and not any("." in radius for radius in radii)
+
+
+def _cut_off(line: str, names: Sequence[str], separator: str | None) -> int | None:
+    """The image of a line that has too few fields, of which one more than that of the image is whole."""
+    with suppress(ValueError):
+        fields = _split(line, separator)
+        if names[0] == "index" and 1 < len(fields) < len(names):
+            return _whole(_number(fields[0]))
+    return None
+
+
+def _perhaps(line: str, names: Sequence[str], separator: str | None) -> str:
+    with suppress(ValueError):
+        if len(_split(line, separator)) > len(names):
+            return "; perhaps a line that was cut off, with the next one behind it: its images are to be mended by hand"
+    return ""
+
+
+def _joined(indices: Sequence[int], labels: Mapping[int, int], where: str) -> list[int]:
+    if lacking := [index for index in indices if index not in labels]:
+        raise ValueError(f"{where}: {len(lacking)} images have no label in the other log, such as {lacking[0]}")
+    return [labels[index] for index in indices]
+
+
+def _once(frame: pd.DataFrame, notes: _Notes) -> pd.DataFrame:
+    """Drop rows that are there again with the same label, prediction and radius: a run that was resumed too early."""
+    same = [name for name in ("index", "label", "prediction", "radius") if name in frame]
+    again = frame.duplicated(same)
+    notes.add(int(frame.loc[again, "index"].nunique()), "images are there twice, in equal rows")
+    return frame[~again].reset_index(drop=True)
+
+
+def read_labels(path: Path) -> dict[int, int]:
+    """Return the labels of images by index, from records or any log that has them.
+
+    Raises ValueError where an image has two.
+    """
+    frame = read_any(path, predictions=True) if path.read_bytes()[:4] != b"PAR1" else records.read(path).to_pandas()
+    if frame["label"].isna().any():
+        raise ValueError(f"{path}: some labels are unknown")
+    found = frame[["index", "label"]].drop_duplicates()
+    if found["index"].duplicated().any():
+        raise ValueError(f"{path}: image {found['index'][found['index'].duplicated()].iloc[0]} has two labels")
+    return dict(zip(found["index"].tolist(), found["label"].astype("int64").tolist(), strict=True))
+
+
+def read_any(
+    path: str | os.PathLike[str],
+    sigma: float | None = None,
+    *,
+    predictions: bool = False,
+    labels: Mapping[int, int] | None = None,
+) -> pd.DataFrame:
     """Read a log, or Parquet records as if they were one, whatever the file's name is.
 
     sigma: which records to take, needed if the file has those of several. Records keep all their columns, which tell
-    alpha, and `.attrs["grid"]` is as of `grid_of`. Raises ValueError as `read` does, and for a sigma that the file does
+    alpha, and `.attrs["grid"]` is as of `grid_of`. predictions: take a log without radii too. labels: by index, where
+    the file has none. Raises ValueError as `read` does, and for a sigma that the file does
     not have or a label < 0.
     """
     path = Path(path)
@@ -103,7 +262,13 @@ def read_any(path: str | os.PathLike[str], sigma: float | None = None) -> pd.Dat
         raise FileNotFoundError(f"{path}: no such file")
     with path.open("rb") as file:
         if file.read(4) != b"PAR1":
-            return read(path)
+            frame = read(path, radius=not predictions, labels=labels)
+            if sigma is not None and (large := frame["radius"] > 40 * sigma).any():
+                raise ValueError(
+                    f"{path}: no samples certify more than 40 sigma, got {frame['radius'][large].tolist()[:10]} "
+                    f"for images {frame['index'][large].tolist()[:10]}"
+                )
+            return frame
     frame: pd.DataFrame = records.read(path).to_pandas()
     if not len(frame):
         raise ValueError(f"{path}: there are no records in it")
@@ -113,6 +278,8 @@ def read_any(path: str | os.PathLike[str], sigma: float | None = None) -> pd.Dat
     if sigma is not None and sigma not in there:
         raise ValueError(f"{path}: holds no records of sigma = {sigma}; there are: {', '.join(map(str, there))}")
     frame = frame[frame["sigma"] == (there[0] if sigma is None else sigma)].reset_index(drop=True)
+    if labels is not None and frame["label"].isna().all():
+        frame["label"] = _joined(frame["index"].tolist(), labels, str(path))
     if frame["label"].isna().any():
         raise ValueError(f"{path}: some labels are unknown")
     _check(frame, str(path))
@@ -121,6 +288,13 @@ def read_any(path: str | os.PathLike[str], sigma: float | None = None) -> pd.Dat
     made = records.metadata(path)
     frame.attrs |= {"notes": export_notes(frame, made), "grid": grid_of(frame, made)}
     return frame
+
+
+def read_indices(path: Path) -> list[int]:
+    """Return the numbers of the images in records or a log, each once."""
+    with path.open("rb") as file:
+        frame = records.read(path).to_pandas() if file.read(4) == b"PAR1" else read(path)
+    return [int(index) for index in dict.fromkeys(frame["index"])]
 
 
 def grid_of(frame: pd.DataFrame, made: Mapping[str, Any]) -> list[float] | None:
@@ -151,7 +325,7 @@ def export_notes(frame: pd.DataFrame, made: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def to_records(frame: pd.DataFrame, sigma: float, alpha: float, n: int, source: str) -> pa.Table:
+def to_records(frame: pd.DataFrame, sigma: float, alpha: float, n: int, source: str, n0: int | None = None) -> pa.Table:
     """A log of Cohen's procedure as records; what it does not tell (counts, seed, dtype, model) stays empty.
 
     Radii stay as printed. Raises ValueError where they are not those of (sigma, alpha, n) by Clopper–Pearson, and for a
@@ -169,7 +343,7 @@ def to_records(frame: pd.DataFrame, sigma: float, alpha: float, n: int, source: 
         {"index": index, "label": label, "prediction": prediction, "radius": certified}
         | ({} if prediction == -1 else {"selected": prediction})
         | ({} if math.isnan(seconds) else {"seconds": seconds})
-        | {"method": "cohen", "sigma": sigma, "alpha": alpha, "n": n}
+        | {"method": "cohen", "sigma": sigma, "alpha": alpha, "n": n, "n0": n0}
         for index, label, prediction, certified, seconds in zip(
             *(frame[name].tolist() for name in ("index", "label", "prediction", "radius", "seconds")), strict=True
         )
@@ -185,7 +359,13 @@ def _split(line: str, separator: str | None) -> list[str]:
     return [field.strip() for field in fields]
 
 
-def _row(names: list[str], fields: list[str]) -> dict[str, Any]:
+def _number(field: str) -> str:
+    """The number in a field, which may be printed as by a tensor, an array or a list of one."""
+    printed = PRINTED.fullmatch(field)
+    return (printed[1] or printed[2]) if printed else field
+
+
+def _row(names: list[str], fields: list[str], comma: bool, notes: _Notes) -> dict[str, Any]:
     while len(fields) > len(names) and not fields[-1]:  # a separator too many at the end
         fields = fields[:-1]
     if len(fields) != len(names):
@@ -198,7 +378,15 @@ def _row(names: list[str], fields: list[str]) -> dict[str, Any]:
         "correct": _flag,
         "seconds": _seconds,
     }
-    return {name: parse[name](field) if name in parse else field for name, field in zip(names, fields, strict=True)}
+    row: dict[str, Any] = {}
+    for name, field in zip(names, fields, strict=True):
+        if name not in parse:
+            row[name] = field
+            continue
+        plain = _number(field)
+        notes.add(plain != field, "numbers are printed as by a tensor")
+        row[name] = parse[name](plain.replace(",", ".") if comma and name in ("radius", "seconds") else plain)
+    return row
 
 
 def _whole(field: str) -> int:
@@ -247,6 +435,11 @@ def _check(frame: pd.DataFrame, where: str) -> None:
             f"{where}: each image must occur once, got twice: {sorted(set(index[index.duplicated()]))[:10]}"
         )
     bad = ~(np.isfinite(certified) & (certified >= 0))
+    if not bad.any() and (certified > LARGEST).any():
+        raise ValueError(
+            f"{where}: no radius of images in [0, 1] is above {LARGEST:g}, got "
+            f"{certified[certified > LARGEST].tolist()[:10]} for images {index[certified > LARGEST].tolist()[:10]}"
+        )
     if bad.any():
         raise ValueError(
             f"{where}: radii must be finite and ≥ 0, got {certified[bad].tolist()[:10]} "

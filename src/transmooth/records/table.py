@@ -8,6 +8,7 @@
     sigma        standard deviation of the noise         seed, dtype  of the noise, of the network
     runner_up    those of the most frequent other class  engine,batch how the network was run: see smoothing/engine.py
     seconds      time spent on this row                  model        SHA-256 of the weights
+    file         of the picture, below its folder        picture      hash of its pixels: see loading/images.py
 
 A label that nobody knows, and what an imported log or an older file does not tell, is null.
 
@@ -52,9 +53,11 @@ SCHEMA = pa.schema(
         ("runner_up", pa.int64()),
         ("engine", pa.string()),
         ("batch", pa.int64()),
+        ("file", pa.string()),
+        ("picture", pa.string()),
     ]
 )
-_NEW = ("runner_up", "engine", "batch")  # not in files before 0.2
+_NEW = ("runner_up", "engine", "batch", "file", "picture")  # not in files before 0.2
 # The last key of the metadata.  Its value is the SHA-256 of the file with this one in its place.
 _SEAL = "transmooth.seal"
 _UNSEALED = b"sha256=" + b"0" * 64
@@ -95,9 +98,9 @@ _KNOWN = ("index", "prediction", "radius", "method", "sigma", "alpha", "n")
 def check(table: pa.Table, path: Path) -> None:
     """Raise RecordError, naming `path`, for rows from which no number should be derived.
 
-    Those are gaps in the columns that every row has, a radius that is negative or not finite, an abstention with a
-    radius, a class below -1, a sigma that is not positive, an alpha outside (0, 1), an image that is there twice at one
-    sigma, and rows of several models.
+    Those are gaps in the columns that every row has, a radius that is negative, not finite or above 40 sigma, an
+    abstention with a radius, a class below -1, a sigma that is not positive, an alpha outside (0, 1), an image that is
+    there twice at one sigma, and rows of several models.
     """
     check_known(table, _KNOWN, path)
     radius, sigma, alpha, prediction = (table[name].to_numpy() for name in ("radius", "sigma", "alpha", "prediction"))
@@ -106,6 +109,8 @@ def check(table: pa.Table, path: Path) -> None:
         "a sigma that is finite and > 0": ("sigma", ~(np.isfinite(sigma) & (sigma > 0))),
         "an alpha between 0 and 1": ("alpha", ~((alpha > 0) & (alpha < 1))),
         "a class >= 0, or -1 for abstained": ("prediction", prediction < -1),
+        # Φ⁻¹ of no probability that doubles hold is above 38.5.
+        "a radius below 40 sigma": ("radius", radius > 40 * sigma),
         "the radius 0 where it abstained": ("radius", (prediction == -1) & (radius > 0)),
     }
     check_faults(table, faults, path)
@@ -192,7 +197,7 @@ def metadata(path: Path) -> dict[str, Any]:
     text = (unseal(path).schema.metadata or {}).get(b"transmooth", b"{}")
     try:
         made = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"{path}: what it was made with should be JSON: {error}") from None
     if not (isinstance(made, dict) and isinstance(made.get("spec", {}), dict)):
         raise RecordError(f"{path}: what it was made with should be a JSON object with a spec that is one")
@@ -224,6 +229,48 @@ def check_one_spec(parts: Sequence[Path]) -> None:
     specs = [metadata(part).get("spec") for part in parts]
     if other := next((part for part, spec in zip(parts, specs, strict=True) if spec != specs[0]), None):
         raise RecordError(f"{other}: made by another spec than {parts[0]}")
+
+
+def join(parts: Sequence[Path], out: Path) -> None:
+    """Join records of one network, certified alike, at other sigmas or of other images of one set.
+
+    Raises RecordError where they differ in model, settings, classes or what they have twice.
+    """
+    tables = [read(part) for part in parts]
+    made = [metadata(part) for part in parts]
+    kept = [_alike(each) for each in made]
+    for part, each in zip(parts, kept, strict=True):
+        if differing := [key for key in each.keys() | kept[0].keys() if each.get(key) != kept[0].get(key)]:
+            shown = ", ".join(sorted(differing))
+            raise RecordError(f"{part}: was certified otherwise than {parts[0]}: {shown}")
+    rows: dict[tuple[float, int], dict[str, Any]] = {}
+    images: dict[int, tuple[Any, ...]] = {}
+    for part, table in zip(parts, tables, strict=True):
+        for row in table.to_pylist():
+            key, index = (row["sigma"], row["index"]), row["index"]
+            image = (row["label"], row["picture"])
+            if images.setdefault(index, image) != image:
+                raise RecordError(f"{part}: image {index} is another than in the files before")
+            row_there = rows.setdefault(key, row)
+            if {**row_there, "seconds": 0} != {**row, "seconds": 0}:
+                raise RecordError(f"{part}: image {index} is there twice at sigma = {row['sigma']}, with other counts")
+    first = dict(made[0])
+    if "spec" in first:
+        sigmas = sorted({sigma for sigma, _ in rows})
+        whole = all(each["spec"].get("images") == "all" for each in made)
+        first["spec"] = {**first["spec"], "sigmas": sigmas, "images": "all" if whole else len(images)}
+    write(from_rows(list(rows.values()), first), out)
+
+
+def _alike(made: Mapping[str, Any]) -> dict[str, Any]:
+    """What records that are joined have in common: all but where model and images were, and which of them."""
+    parts = {key: dict(made.get(key) or {}) for key in ("spec", "model", "data")}
+    there = {f"{part}.{key}": value for part, values in parts.items() for key, value in values.items()}
+    return {
+        key: there[key]
+        for key in there.keys()
+        - {"spec.sigmas", "spec.images", "model.model", "data.images", "data.split", "data.checksum"}
+    }
 
 
 def complete(table: pa.Table, path: Path, indices: Iterable[int], sigmas: Iterable[float]) -> pa.Table:

@@ -233,12 +233,12 @@ def read_files(paths: Sequence[Path], label: str) -> RowResult:
     or settings, of other images than the first file's, of a sigma that was there before, or without labels.
     """
     curves: dict[float, Floats] = {}
-    frames = [(path, records.read(path).to_pandas()) for path in paths]
+    frames = [(path, records.read(_no_log(path)).to_pandas()) for path in paths]
     same = ("its model", "how it was certified", "its images (index, label)")
     found = set()
     for path, frame in frames:
-        if not len(frame) or frame[["label", "n0"]].isna().any(axis=None):
-            raise ValueError(f"{path}: {'labels or n0 are unknown' if len(frame) else 'there are no records in it'}")
+        if not len(frame) or frame["label"].isna().any():
+            raise ValueError(f"{path}: {'labels are unknown' if len(frame) else 'there are no records in it'}")
         for sigma, group in frame.groupby("sigma"):
             if sigma in curves:
                 raise ValueError(f"{path}: sigma = {sigma} is there twice; name each file once")
@@ -252,6 +252,19 @@ def read_files(paths: Sequence[Path], label: str) -> RowResult:
     return RowResult(label, "", None, None, dict(sorted(curves.items())), np.array([np.nan]), 0, settings)
 
 
+def _no_log(path: Path) -> Path:
+    """The path.  Raises ValueError for a log, which does not tell how it was certified."""
+    if path.is_file():
+        with path.open("rb") as file:
+            start = file.read(200)
+        if b"idx" in start and start[:4] != b"PAR1":
+            raise ValueError(
+                f"{path}: is a log, which does not tell sigma, alpha and n; "
+                f"transmooth import-log {path} records.parquet --sigma … makes records of it"
+            )
+    return path
+
+
 def settings_of(frame: pd.DataFrame, path: Path) -> Settings:
     """How the records of one file, given as a frame too, were certified.  Raises ValueError unless all alike."""
     if len(different := frame[["method", "n0", "alpha"]].drop_duplicates()) != 1:
@@ -261,7 +274,8 @@ def settings_of(frame: pd.DataFrame, path: Path) -> Settings:
     # The rows say what each image took, which may be less than what was allowed.
     n = int(made.get("spec", {}).get("n", frame["n"].max()))
     alpha = float(first["alpha"])
-    return Settings(first["method"], int(first["n0"]), n, alpha, None if grid is None else tuple(grid))
+    n0 = None if np.isnan(first["n0"]) else int(first["n0"])  # an imported log need not tell
+    return Settings(first["method"], n0, n, alpha, None if grid is None else tuple(grid))
 
 
 def grid_text(grid: Sequence[float] | None) -> str:

@@ -9,7 +9,46 @@ import pandas as pd
 from scipy.special import bdtr, ndtri, stdtr, stdtrit
 
 from transmooth.records.logs import is_right
-from transmooth.smoothing.bounds import Floats, certified_accuracy_lower, share_interval
+from transmooth.smoothing.bounds import Floats, certified_accuracy_lower, check_probability, radius, share_interval
+
+
+def at_alpha(frame: pd.DataFrame, alpha: float, where: object) -> pd.DataFrame:
+    """Return records with the radii that their counts certify at another alpha, by Cohen's procedure.
+
+    Raises ValueError where the counts are unknown or of another procedure, which paid for its own alpha alone.
+    """
+    check_probability("alpha", alpha)
+    if (frame["alpha"] == alpha).all():
+        return frame
+    if others := sorted(set(frame["method"]) - {"cohen"}):
+        raise ValueError(
+            f"{where}: was certified by {', '.join(others)}, whose samples were spent at its own alpha alone"
+        )
+    if frame["top_count"].isna().any():
+        raise ValueError(f"{where}: the counts are unknown, so that no radius at another alpha follows from them")
+    radii = [
+        float(radius(int(n - top), int(n), alpha, float(sigma)))
+        for n, top, sigma in zip(frame["n"], frame["top_count"], frame["sigma"], strict=True)
+    ]
+    anew = frame.assign(radius=radii, alpha=alpha)
+    anew["radius"] = anew["radius"].clip(lower=0)
+    anew["prediction"] = np.where(anew["radius"] > 0, anew["selected"], -1)
+    anew.attrs = frame.attrs
+    return anew
+
+
+def by_class(frame: pd.DataFrame, radii: Sequence[float]) -> list[dict[str, Any]]:
+    """Return the numbers of each right class, sorted: what it is certified at, and what its images are taken for.
+
+    Keys: label, n, certified_accuracy {r: share}, abstentions (share), predictions {class: count}, −1 for abstained.
+    """
+    found = []
+    for label, group in frame.groupby("label"):
+        numbers = accuracy(group, radii)
+        predictions = {int(key): int(count) for key, count in group["prediction"].value_counts().items()}
+        kept = ("n", "certified_accuracy", "abstentions")
+        found.append({"label": int(label)} | {key: numbers[key] for key in kept} | {"predictions": predictions})
+    return found
 
 
 def robustness(frame: pd.DataFrame) -> dict[str, Any]:
@@ -73,13 +112,14 @@ def lower_bounds(frame: pd.DataFrame, radii: Sequence[float], alpha: float, delt
     return {r: certified_accuracy_lower(int((certified >= _asked(r)).sum()), n, alpha, delta) for r in radii}
 
 
-def compare(a: pd.DataFrame, b: pd.DataFrame, at: float) -> dict[str, Any]:
+def compare(a: pd.DataFrame, b: pd.DataFrame, at: float, common: bool = False) -> dict[str, Any]:
     """Compare two logs of the same images, pair by pair (a − b), at radius `at` and in ACR.
 
     Keys: n, difference (of certified accuracies), interval (95 %, Newcombe 1998, method 10), p_value (exact
     McNemar), only_a and only_b (images certified in one alone), acr_difference, acr_interval and acr_p_value
     (paired t), acr_lower_bound (of "A" and "B", those whose ACR is one, for they are decided on a grid of radii),
-    notes (of both, and where `at` is not on a grid). Raises ValueError when indices or labels differ.
+    notes (of both, and where `at` is not on a grid). common: compare the images that are in both. Raises ValueError
+    when indices or labels differ.
     """
     named = {"A": a.attrs, "B": b.attrs}
     notes = [f"{name}: {note}" for name, attrs in named.items() for note in attrs.get("notes", [])]
@@ -89,10 +129,19 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, at: float) -> dict[str, Any]:
         for name in gridded
         if at not in named[name]["grid"]
     ]
+    if common:
+        both_have = set(a["index"]) & set(b["index"])
+        for name, log in (("A", a), ("B", b)):
+            if left := len(log) - len(both_have):
+                notes.append(f"{name}: {left} of {len(log)} images are in it alone and left out")
+        a, b = (log[log["index"].isin(both_have)].reset_index(drop=True) for log in (a, b))
     first, second = a.set_index("index")["label"], b.set_index("index")["label"]
     alone = sorted(first.index.symmetric_difference(second.index))
     if alone or not len(first):
-        raise ValueError(f"both logs must hold the same images, got {len(alone)} in one alone, such as {alone[:10]}")
+        raise ValueError(
+            f"both logs must hold the same images, got {len(alone)} in one alone, such as {alone[:10]}"
+            + "; --common compares those in both" * bool(set(first.index) & set(second.index))
+        )
     b = b.set_index("index").loc[first.index].reset_index()
     other = first.index[first.to_numpy() != b["label"].to_numpy()].tolist()
     if other:

@@ -1,6 +1,7 @@
 """Tables as CSV (every number, tidy), Markdown (for people) and JSON (for dvc metrics)."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -318,8 +319,8 @@ def _bold(text: str, best: bool) -> str:
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table of cells that are Markdown already."""
-    lines = [head, ["---"] * len(head), *rows]
+    """Return a Markdown table of cells that are Markdown already; a bar in one is no border of a column."""
+    lines = [[re.sub(r"(?<!\\)\|", r"\\|", cell) for cell in cells] for cells in (head, ["---"] * len(head), *rows)]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 

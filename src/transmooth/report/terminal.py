@@ -1,6 +1,8 @@
 """What a newcomer sees at the end of a run: the tables, and where everything is."""
 
+import io
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -12,8 +14,10 @@ from transmooth.plan import Plan
 def show_results(plan: Plan, root: Path) -> None:
     """Print the tables of the study in this folder, where its files are, and what should be known of its pictures.
 
-    root: the checkout.
+    root: the checkout.  What a terminal cannot show, as σ in ASCII, is shown by its number.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     show(Path.cwd(), [*plan.tables, *plan.shifts], [*plan.figures, *plan.shifts, *plan.courses, *plan.gains])
     for manifest in filter(Path.is_file, (root / plan.prepared(dataset) for dataset in plan.datasets)):
         if note := shared_images(manifest):

@@ -12,6 +12,8 @@ ADDRESS = "TRANSMOOTH_WARM"  # the environment variable that names the socket
 
 def run(arguments: list[str]) -> int | None:
     """Have the server run `transmooth ARGUMENTS`; its exit status, or None when no server takes the job."""
+    if ADDRESS not in os.environ:
+        return None
     with socket.socket(socket.AF_UNIX) as connection:
 
         def pass_on(*signal_and_frame: Any) -> None:
@@ -20,7 +22,7 @@ def run(arguments: list[str]) -> int | None:
 
         request = json.dumps({"arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ)}).encode()
         try:
-            connection.connect(os.environ.get(ADDRESS, ""))
+            connection.connect(os.environ[ADDRESS])
             socket.send_fds(connection, [len(request).to_bytes(8, "little")], [0, 1, 2])
             connection.sendall(request)
             if not connection.recv(1):

@@ -8,6 +8,7 @@ GPUs alike.
 
 import fcntl
 import os
+import stat
 import subprocess
 import sys
 import tempfile
@@ -36,12 +37,15 @@ def lease(count: int, pool: list[str], folder: Path = FOLDER, poll: float = 1) -
     if count > len(pool):
         raise ValueError(f"{count} GPUs asked for, the machine has {len(pool)}: {', '.join(pool) or 'none'}")
     folder.mkdir(mode=0o700, exist_ok=True)
+    there = folder.lstat()  # its name can be known: somebody else may have made it, or a link
+    if not stat.S_ISDIR(there.st_mode) or there.st_uid != os.getuid() or there.st_mode & 0o022:
+        raise ValueError(f"{folder}: should be a folder of this user that nobody else can write to; remove it")
     while True:
         taken: dict[str, int] = {}
         for name in pool:
             if len(taken) == count:
                 break
-            descriptor = os.open(folder / f"{name}.lock", os.O_CREAT | os.O_RDWR)
+            descriptor = os.open(folder / f"{name}.lock", os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 taken[name] = descriptor

@@ -14,7 +14,7 @@ def keep() -> None:
     them page by page: 10 to 20 % of a training step at 32x32.  For our own processes alone; a library leaves the
     allocator of its user's process as it is.
     """
-    with suppress(AttributeError, OSError):
+    with suppress(AttributeError, OSError, TypeError):  # Windows has no library without a name
         libc = ctypes.CDLL(None)
         libc.mallopt(_MMAP_THRESHOLD, 2**30)
         libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)

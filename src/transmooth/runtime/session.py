@@ -91,12 +91,21 @@ def start_fork_server() -> None:
     os.environ[fork_client.ADDRESS] = str(address)
 
 
+def exit_as_stopped() -> None:
+    """End a process that a signal stopped as shells have it, Ctrl-C with 130; Snakemake itself ends with 1."""
+    if status := os.environ.get(shutdown.STOPPED):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(status))
+
+
 def end_jobs_with_this_process(lock: Path) -> None:
     """Have jobs save and end when this process dies or is to end; Snakemake alone would wait until they are done."""
     run = shutdown.hold_run_lock(lock)
 
     def tell_jobs(then: Callable[..., Any]) -> Callable[..., None]:
         def handler(*signal_and_frame: Any) -> None:
+            os.environ[shutdown.STOPPED] = str(128 + signal_and_frame[0])  # jobs that end now are stopped, not failed
             run.close()
             then(*signal_and_frame)
 

@@ -5,7 +5,6 @@ as if it had been told to by SIGTERM: nothing works on, unseen, in a folder that
 """
 
 import ctypes
-import fcntl
 import os
 import signal
 import threading
@@ -16,10 +15,12 @@ from types import FrameType
 from typing import IO
 
 RUN = "TRANSMOOTH_RUN"  # the environment variable that names the file which the run keeps locked
+STOPPED = "TRANSMOOTH_STOPPED"  # the one that has the exit status of a run that a signal ended
 POLL = 0.2  # seconds
 _PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
 _stop_requested = False
+_raised = False
 
 
 def hold_run_lock(path: Path) -> IO[str]:
@@ -27,6 +28,8 @@ def hold_run_lock(path: Path) -> IO[str]:
 
     The lock goes with this process, or when the file that is returned is closed: then the jobs end.
     """
+    import fcntl  # which Windows has not, nor studies
+
     lock = path.open("w")
     fcntl.flock(lock, fcntl.LOCK_EX)
     os.environ[RUN] = str(path)
@@ -51,11 +54,13 @@ def _ask_for_signal_at_parents_death() -> None:
 
     A short job would else be done before that, and write outputs that Snakemake has just removed.
     """
-    with suppress(AttributeError, OSError):
+    with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _wait(run: int | None, parent: int) -> None:
+    import fcntl
+
     while os.getppid() == parent:
         with suppress(BlockingIOError):
             if run is not None:
@@ -70,11 +75,17 @@ def raise_on_signals() -> None:
 
     A job is told twice when a terminal and its run both tell it: the second must not disturb the cleaning up.
     """
+    global _raised
+    _raised = False
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _raise)
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
+    global _raised
+    if _raised:  # two at once: this one came within the other's handler
+        return
+    _raised = True
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt

@@ -9,6 +9,7 @@ from what it leaves behind anyway: its log, or the journal of its records.  Snak
 import glob
 import json
 import logging
+import os
 import re
 import shlex
 import time
@@ -25,6 +26,8 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
+
+from transmooth.runtime import shutdown
 
 STAGES = ("prepare", "train", "evaluate")
 REPORT = "report"  # every rule that is no stage of its own: joining records, tables, figures
@@ -83,6 +86,17 @@ def _certified(out: Path, total: int, seen: dict[Path, tuple[int, int]]) -> Coun
             more = file.read()
         seen[path] = size + len(more), lines + more.count(b"\n")
     return Count(sum(lines - 1 for _, lines in seen.values() if lines), total)
+
+
+def _cause(logs: Sequence[str]) -> str:
+    """The line in the logs of a job that says why it ended: our own, or the last one of a traceback; '' where none."""
+    for log in map(Path, logs):
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+        ours = [line.removeprefix("transmooth: ") for line in lines if line.startswith("transmooth: ")]
+        raised = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt)\b", line)]
+        if found := ours[-1:] or raised[-1:] or [line for line in lines[-1:] if line == "stopped"]:
+            return found[0]
+    return ""
 
 
 def counter(job: Mapping[str, Any]) -> Callable[[], Count | None] | None:
@@ -186,6 +200,8 @@ class LogHandler(LogHandlerBase):
             self._stop()
         elif event == LogEvent.SHELLCMD and self.common_settings.printshellcmds and fields.get("shellcmd"):
             self._say(fields["shellcmd"])
+        elif "cannot be locked" in record.getMessage():  # it would advise --unlock, which breaks the other run
+            self._say(f"results/{Path.cwd().name}: another snakemake is at work in it; wait for it or stop it", "red")
         elif record.levelno >= logging.WARNING:
             self._say(record.getMessage(), "red" if record.levelno >= logging.ERROR else "yellow")
         elif event is None and not self.quiet and not NOISE.match(record.getMessage()):
@@ -233,13 +249,18 @@ class LogHandler(LogHandlerBase):
 
     def _fail(self, fields: Mapping[str, Any]) -> None:
         job = self.running.pop(fields["jobid"], None)
-        self._say(f"failed: {job.name if job else fields['rule_name']}", "red")
+        name = job.name if job else fields["rule_name"]
+        cause = _cause(fields["log"])
+        if os.environ.get(shutdown.STOPPED) or cause == "stopped":
+            return self._say(f"stopped: {name}; the same command goes on", "yellow")
+        self._say(f"failed: {name}: {cause}" if cause else f"failed: {name}", "red")
         for log in map(Path, fields["log"]):
             lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
             self._say(f"  the end of {log.absolute()}:")
             self._say("\n".join(f"    {line}" for line in lines[-LOG_LINES:]) or "    (empty)")
         target = fields["output"][0].split(" ")[0] if fields["output"] else fields["rule_name"]
         self._say(f"  to run it alone: snakemake {target} --config study={Path.cwd().name}")
+        return None
 
     def _stop(self) -> None:
         if self.live is not None:

@@ -13,7 +13,7 @@ choose another σ next to x and then answers with another classifier, about whic
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ import torch
 from numpy.typing import ArrayLike
 from scipy.special import bdtr
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from transmooth.params.values import Engine as EngineName
 from transmooth.params.values import Method
@@ -32,6 +33,11 @@ from transmooth.smoothing.engine import EXAMPLES, base_classifier, prepare, prep
 from transmooth.smoothing.methods import METHODS, Settings, check, evaluations
 from transmooth.smoothing.sampler import Sampler
 
+# What is smoothed: a module in eval mode, or any function, of images [B, C, H, W] in [0, 1] → logits [B, K].
+Model = nn.Module | Callable[[Tensor], Any]
+# Images [N, C, H, W] in [0, 1], or what gives (image, label) or (images, labels), or images alone.
+Images = Tensor | np.ndarray[Any, Any] | Sequence[Any] | DataLoader[Any] | Dataset[Any]
+
 # The noise that chooses σ is none of the noise that certifies: streams of its own, beside those of decision.py.
 CHOICE = 3
 
@@ -39,7 +45,8 @@ CHOICE = 3
 class SmoothedClassifier(nn.Module):
     """The smoothed classifier g of a base classifier, at one σ.
 
-    model: images [B, 3, H, W] in [0, 1] → logits [B, K], in eval mode, an image's logits independent of its batch.
+    model: images [B, 3, H, W] in [0, 1] → logits [B, K], in eval mode, an image's logits independent of its batch; a
+    module, or any function; an output with `logits`, as those of transformers, stands for these.
     Where the model has a method `at(sigma)`, what that returns is smoothed: a denoiser needs to know the noise.
     sigma: standard deviation of the noise, in units of the [0, 1] image. dtype: `bf16` smooths the network in bf16.
     engine, batch: how the network is run, else chosen by a short timing (see `smoothing.engine`).
@@ -51,7 +58,7 @@ class SmoothedClassifier(nn.Module):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Model,
         sigma: float,
         *,
         seed: int | None = None,
@@ -61,37 +68,37 @@ class SmoothedClassifier(nn.Module):
     ) -> None:
         check_sigma(sigma)
         super().__init__()
-        self.model, self.sigma, self.seed = model, sigma, seed
+        self.model, self.sigma, self.seed = as_module(model), sigma, seed
         self.run: dict[str, Any] = {"dtype": dtype, "engine": engine, "batch": batch}
 
     def forward(self, images: Tensor) -> Tensor:
         """`predict` with its defaults."""
         return self.predict(images)
 
-    def predict(self, images: Tensor, n: int = 1000, alpha: float = 0.001) -> Tensor:
+    def predict(self, images: Images, n: int = 1000, alpha: float = 0.001) -> Tensor:
         """The class of g for each image [B, 3, H, W], int64 [B], −1 where it abstains (see `vote`).
 
         Raises ValueError for a model or images that cannot be smoothed.
         """
-        check_images(images)
-        network = base_classifier(self.model, self.sigma)
+        images, _ = as_images(images)
+        network = base_classifier(with_logits(self.model, images[0]), self.sigma)
         check_model(network, images[0])
         seed = secrets.randbits(63) if self.seed is None else self.seed
         made = prepare(network, images[:EXAMPLES], self.sigma, n * len(images), **self.run)
         sampler = Sampler(made, images.__getitem__, self.sigma, seed)
         return torch.from_numpy(vote(sampler, np.arange(len(images)), n, alpha))
 
-    def certify(self, images: Tensor, labels: ArrayLike | None = None, **settings: Any) -> pd.DataFrame:
+    def certify(self, images: Images, labels: ArrayLike | None = None, **settings: Any) -> pd.DataFrame:
         """`certify` of this module, with its other settings."""
         return certify(self.model, images, labels, sigma=self.sigma, seed=self.seed or 0, **settings, **self.run)
 
 
 def certify(
-    model: nn.Module,
-    images: Tensor,
+    model: Model,
+    images: Images,
     labels: ArrayLike | None = None,
     *,
-    sigma: float,
+    sigma: float | Sequence[float],
     method: Method = "cohen",
     n0: int = 100,
     n: int = 100_000,
@@ -105,6 +112,8 @@ def certify(
 ) -> pd.DataFrame:
     """Certify images [N, 3, H, W] in [0, 1]: one row each, the columns of a record (see `transmooth.records.table`).
 
+    images: a tensor or array of floats, a list of tensors, a Dataset or a DataLoader; the latter two may give the
+    labels too.  model: see `SmoothedClassifier`.  sigma: one, or several: then there is a row for each image and sigma.
     method, n0, n, alpha, radii, tolerance: see `smoothing.methods`; dtype, engine, batch: see `SmoothedClassifier`.
     With `labels` [N], methods that may stop early do so where the selected class is wrong. Per image, P[radius > true
     radius] ≤ alpha if the image was chosen without knowing the noise, hence `seed`; prediction −1 and radius 0 mean
@@ -117,26 +126,30 @@ def certify(
     Raises ValueError for settings that could never certify, images outside [0, 1], and a model that cannot be smoothed.
     """
     settings = Settings(method, n0, n, alpha, radii, seed, tolerance)
-    check(settings, sigma)
-    check_images(images, labels)
-    network = base_classifier(model, sigma)
-    classes = check_model(network, images[0])
+    sigmas = list(np.unique(np.atleast_1d(np.asarray(sigma, np.float64)))) if _is_listed(sigma) else [sigma]
+    if not sigmas:
+        raise ValueError("certify needs at least one sigma, got none")
+    for each in sigmas:
+        check(settings, each)
+    images, labels = as_images(images, labels)
+    model = with_logits(as_module(model), images[0])
+    classes = [check_model(base_classifier(model, each), images[0]) for each in sigmas]
     known: list[int | None] = [None] * len(images)
     if labels is not None:
-        known = class_numbers(labels, classes).tolist()
-    todo = [(sigma, index, label) for index, label in enumerate(known)]
-    planned = len(images) * evaluations(settings)
-    made = prepare(network, images[:EXAMPLES], sigma, planned, dtype=dtype, engine=engine, batch=batch)
-    rows = [row for chunk in certify_chunks({sigma: made}, images.__getitem__, todo, settings) for row in chunk]
+        known = class_numbers(labels, classes[0]).tolist()
+    todo = [(each, index, label) for each in sigmas for index, label in enumerate(known)]
+    planned = len(todo) * evaluations(settings)
+    made = prepare_each(model, images[:EXAMPLES], sigmas, planned, dtype=dtype, engine=engine, batch=batch)
+    rows = [row for chunk in certify_chunks(made, images.__getitem__, todo, settings) for row in chunk]
     frame = pd.DataFrame(rows)
     frame.insert(4, "radius_linf", frame["radius"] / np.sqrt(images[0].numel()))
     return frame if labels is not None else frame.drop(columns="label")
 
 
 def choose_sigma(
-    model: nn.Module,
-    images: Tensor,
-    labels: ArrayLike,
+    model: Model,
+    images: Images,
+    labels: ArrayLike | None,
     sigmas: Sequence[float],
     *,
     radius: float | None = None,
@@ -156,9 +169,12 @@ def choose_sigma(
     reported was chosen to be high on them.
     """
     settings = Settings("cohen", n0, n, alpha, None, seed)
-    check_images(images, labels)
+    images, labels = as_images(images, labels)
+    if labels is None:
+        raise ValueError("choose_sigma needs the labels of the images, or a DataLoader or Dataset that gives them")
     if not sigmas:
         raise ValueError("choose_sigma needs at least one sigma to choose from, got none")
+    model = with_logits(as_module(model), images[0])
     right = class_numbers(labels, check_model(base_classifier(model, max(sigmas)), images[0]))
     for sigma in sigmas:
         check(settings, sigma)
@@ -210,17 +226,134 @@ def class_numbers(labels: ArrayLike, classes: int) -> Ints:
     return given.astype(np.int64)
 
 
+def as_images(images: Images, labels: ArrayLike | None = None) -> tuple[Tensor, ArrayLike | None]:
+    """Return images as a float32 tensor [N, C, H, W], and their labels, which a DataLoader or Dataset may give.
+
+    Raises ValueError for what is none, for images outside [0, 1] and unless there is one label each if there are any.
+    """
+    if isinstance(images, np.ndarray):
+        images = torch.from_numpy(np.ascontiguousarray(images))
+    elif isinstance(images, DataLoader | Dataset) or (isinstance(images, list | tuple) and len(images)):
+        images, given = _gathered(images)
+        if labels is not None and given is not None:
+            raise ValueError("labels are given twice: by themselves, and with the images")
+        labels = given if labels is None else labels
+    if not isinstance(images, Tensor):
+        raise ValueError(
+            "images must be a tensor or array of floats [N, 3, H, W] in [0, 1], a list of tensors, a Dataset or a "
+            f"DataLoader, got {type(images).__name__}"
+        )
+    check_images(images, labels)
+    return images.to(torch.float32), labels
+
+
+def _gathered(source: Any) -> tuple[Tensor, ArrayLike | None]:
+    """Return the images, and labels if there are any, of an iterable of images or pairs, or of batches of them."""
+    images: list[Tensor] = []
+    labels: list[Any] = []
+    batched = isinstance(source, DataLoader) and source.batch_size is not None
+    items = range(len(source)) if isinstance(source, Dataset) and hasattr(source, "__len__") else None  # type: ignore[arg-type]
+    for item in source if items is None else (source[number] for number in items):  # type: ignore[index]
+        image, *rest = item if isinstance(item, list | tuple) else (item,)
+        if isinstance(image, np.ndarray):
+            image = torch.from_numpy(image)
+        if not isinstance(image, Tensor):
+            raise ValueError(
+                f"each image must be a tensor of floats in [0, 1], got {type(image).__name__}; "
+                "torchvision's ToTensor, without Normalize, makes one of a picture"
+            )
+        images.append(image if batched else image[None])
+        labels += [] if not rest else torch.as_tensor(rest[0]).reshape(-1).tolist()
+    try:
+        found = torch.cat(images)
+    except RuntimeError:
+        raise ValueError(
+            f"images must be of one shape, got {sorted({tuple(i.shape[1:]) for i in images})[:4]}"
+        ) from None
+    return found, labels or None
+
+
+def _is_listed(sigma: object) -> bool:
+    return isinstance(sigma, list | tuple | np.ndarray | Tensor) and np.ndim(sigma) == 1
+
+
 def check_images(images: Tensor, labels: ArrayLike | None = None) -> None:
     """Raise ValueError unless images are floats [N ≥ 1, C, H, W] in [0, 1], with one label each if there are any."""
     if images.ndim != 4 or not len(images) or not images.is_floating_point():
+        cure = "; bytes become such by images / 255" if images.dtype == torch.uint8 else ""
         raise ValueError(
-            f"images must be floats [N, 3, H, W] in [0, 1], N ≥ 1, got {images.dtype} {list(images.shape)}"
+            f"images must be floats [N, 3, H, W] in [0, 1], N ≥ 1, got {images.dtype} {list(images.shape)}{cure}"
+        )
+    if images.shape[1] > 4 and images.shape[3] in (1, 3):
+        raise ValueError(
+            f"images must be [N, 3, H, W], got {list(images.shape)}: images.permute(0, 3, 1, 2) puts channels first"
         )
     low, high = images.aminmax()
     if not (low >= 0 and high <= 1):  # NaN fails both
         raise ValueError(f"images must be within [0, 1], got {float(low):g} to {float(high):g}")
     if labels is not None and np.shape(labels) != (len(images),):
         raise ValueError(f"there must be one label per image, got shape {np.shape(labels)} for {len(images)} images")
+
+
+class _Function(nn.Module):
+    """A plain function of images as a module."""
+
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.function = function
+        self.eval()
+
+    def forward(self, images: Tensor) -> Any:
+        return self.function(images)
+
+
+class _Logits(nn.Module):
+    """The logits of a module that returns them in an object, a dict or a tuple of one."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = _logits_in(self.module(images))
+        assert logits is not None
+        return logits
+
+
+def _logits_in(output: Any) -> Tensor | None:
+    """The logits in what a model returns; None where it is not certain which they are."""
+    if isinstance(output, tuple | list) and len(output) == 1:
+        output = output[0]
+    if isinstance(output, Mapping):
+        output = output.get("logits")
+    logits = getattr(output, "logits", output)
+    return logits if isinstance(logits, Tensor) else None
+
+
+def as_module(model: Model) -> nn.Module:
+    """Return the model, a plain function in a module.  Raises ValueError for what cannot be called."""
+    if isinstance(model, nn.Module):
+        return model
+    if not callable(model):
+        raise ValueError(f"the model must be a torch.nn.Module or a function of images, got {type(model).__name__}")
+    return _Function(model)
+
+
+@torch.inference_mode()
+def with_logits(model: nn.Module, image: Tensor) -> nn.Module:
+    """Return the model, in a module that takes the logits out of its output where that is no tensor but has them.
+
+    image: one [C, H, W] to try.  What fails here, or has no logits, is returned as it is, for `check_model` to refuse.
+    """
+    if hasattr(model, "at") or any(module.training for module in model.modules()):
+        return model
+    device = next((tensor.device for tensor in model.parameters()), image.device)
+    try:
+        output = model(image[None].to(device))
+    except Exception:  # whatever someone's model raises
+        return model
+    return model if isinstance(output, Tensor) or _logits_in(output) is None else _Logits(model)
 
 
 @torch.inference_mode()
@@ -246,8 +379,12 @@ def check_model(model: nn.Module, image: Tensor) -> int:
         reason = str(error).strip().split("\n")[0]
         raise ValueError(f"the model fails on images {list(batch.shape)} or on one of them alone: {reason}") from error
     if not isinstance(together, Tensor) or together.ndim != 2 or len(together) != 4 or together.shape[1] < 2:
-        found = list(together.shape) if isinstance(together, Tensor) else type(together).__name__
-        raise ValueError(f"the model must give logits [B, K ≥ 2], got {found} for 4 images")
+        if isinstance(together, Tensor):
+            raise ValueError(f"the model must give logits [B, K ≥ 2], got {list(together.shape)} for 4 images")
+        raise ValueError(
+            f"the model must give logits [B, K ≥ 2], got {type(together).__name__} for 4 images; wrap it in a "
+            "torch.nn.Module whose forward takes them out, such as `return self.model(images)[0]`"
+        )
     if not torch.isfinite(together).all():
         raise ValueError("the model's logits are NaN or infinite on an image without noise")
     # Batches of another size are computed in another order: equal logits differ in the last digits.

@@ -47,7 +47,7 @@ def source_of(pictures: str, test: float, seed: int) -> dict[str, Any]:
             raise FileNotFoundError(f"{pictures}: no such folder, and no name of a torchvision dataset")
         return {"kind": "torchvision", "name": name, "root": root or "~/datasets"}
     there = [split for split in SPLITS if (folder / split).is_dir()]
-    root = str(folder.resolve())
+    root = str(folder)
     if not there:
         return {"kind": "onefolder", "root": root, "test": test, "seed": seed}
     held_out = ["test"] if "test" in there else there[1:]
@@ -81,11 +81,29 @@ def prepared(
         entry = {"source": source_of(pictures, test, seed), "size": size, "stored": stored, "seed": seed}
         entry["augment"] = list(augment)
         dataset = validate(Dataset, entry, pictures)
-        prepare({k: v for k, v in prepare_spec(dataset).items() if k != "sha256"}, out, Path.cwd(), None, progress)
+        prepare({k: v for k, v in prepare_spec(dataset).items() if k != "sha256"}, out, Path(), None, progress)
         folder = out
     if "validation" not in (counts := read_manifest(folder)["counts"]):
         raise ValueError(f"{pictures}: {counts['train']} training images are too few to set some aside to choose by")
     return folder
+
+
+FEW_STEPS = 100
+
+
+def account(pictures: str, data: Path, spec: TrainSpec) -> list[str]:
+    """Return how many images of a prepared set are for what, and notes on a training that can learn little of them."""
+    counts = read_manifest(data)["counts"]
+    train, batch = counts["train"], min(spec.schedule.batch, counts["train"])
+    lines = [
+        f"{pictures}: {sum(counts.values())} images: {train} to train, {counts['validation']} to choose by, "
+        f"{counts['test']} to test"
+    ]
+    if (steps := train // batch * spec.schedule.epochs) < FEW_STEPS:
+        lines.append(f"note: {steps} steps in all are few to learn from; more epochs or a smaller batch give more")
+    if rest := train % batch:
+        lines.append(f"note: each epoch leaves out {rest} of {train} images, others each time, which fill no batch")
+    return lines
 
 
 @contextmanager

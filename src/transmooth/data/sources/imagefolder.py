@@ -1,23 +1,22 @@
 """Folders of image files, one folder per class."""
 
-import os
-from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from .listing import SUFFIXES, list_classes, list_leaves, list_pictures, skipped_note
 from .source import Images, Source, Spec, decode, resolve
-
-SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 
 
 def source(spec: Spec, base: Path) -> Source:
     """`{"kind": "imagefolder", "root": "path", "splits": {"train": ["train"], "test": ["test"]}}`.
 
-    Files are root/<split>/<class>/**/<file> with one of SUFFIXES; classes and, in a class, files are in sorted
-    order. Several folders for one split are read one after the other. `"nested": true` has a class in each folder
-    without folders in it, by its path below the split; `"without": ["x"]` leaves classes out.
+    Files are root/<split>/<class>/**/<file> that are pictures (see listing.py); classes and, in a class, files are in
+    sorted order. Several folders for one split are read one after the other. With `"empty": true` a class may be
+    without pictures. `"nested": true` has a class in each folder without folders in it, by its path below the split;
+    `"without": ["x"]` leaves classes out.
 
     Raises FileNotFoundError for a folder that is missing; ValueError if two folders differ in their classes, a class
     has no images or is not there to be left out, a folder around nested classes has images, or a folder has a link to
@@ -26,8 +25,8 @@ def source(spec: Spec, base: Path) -> Source:
     root = resolve(spec["root"], base)
     folders = {split: [root / folder for folder in spec["splits"][split]] for split in ("train", "test")}
     first = folders["train"][0]
-    find = _leaves if spec.get("nested") else _subfolders
-    classes = find(first)
+    find = list_leaves if spec.get("nested") else list_classes
+    classes = tuple(find(first))
     for folder in (*folders["train"], *folders["test"]):
         if difference := set(classes) ^ set(find(folder)):
             only = ", ".join(map(repr, sorted(difference)))
@@ -38,71 +37,37 @@ def source(spec: Spec, base: Path) -> Source:
     if unknown := sorted(set(without) - set(classes)):
         raise ValueError(f"without: {first} has no class {unknown[0]!r}; there are {', '.join(classes[:10])}")
     classes = tuple(name for name in classes if name not in without)
-    return Source(classes, {split: _images(each, classes) for split, each in folders.items()})
+    skipped: Counter[str] = Counter()
+    read: dict[tuple[Path, ...], Images] = {}  # the two splits may be one
+    for each in folders.values():
+        if tuple(each) not in read:
+            places = [{name: there[name] for name in classes} for there in map(find, each)]
+            read[tuple(each)] = _images(root, places, spec.get("empty", False), skipped)
+    notes = tuple(skipped_note(root, skipped))
+    return Source(classes, {split: read[tuple(each)] for split, each in folders.items()}, notes)
 
 
-def _subfolders(folder: Path) -> tuple[str, ...]:
-    """Their names, sorted and without the hidden ones."""
-    if not folder.is_dir():
-        parent = next(parent for parent in folder.parents if parent.is_dir())
-        there = ", ".join(sorted(os.listdir(parent))[:10]) or "nothing"
-        raise FileNotFoundError(f"no folder {folder}; in {parent} there is {there}")
-    return tuple(sorted(each.name for each in folder.iterdir() if each.is_dir() and each.name[0] != "."))
-
-
-def _leaves(folder: Path) -> tuple[str, ...]:
-    """The paths below a folder of all that hold no folders, sorted."""
-    return tuple(sorted(_walk_leaves(folder, "", ())))
-
-
-def _walk_leaves(folder: Path, name: str, above: tuple[str, ...]) -> Iterator[str]:
-    here = os.path.realpath(folder)
-    if here in above:
-        raise ValueError(f"{folder}: is, through a link, a folder that it lies in: its images would count many times")
-    inner = _subfolders(folder)
-    if not inner and name:
-        yield name
-    with os.scandir(folder) as entries:
-        if inner and any(map(_is_image, entries)):
-            raise ValueError(f"{folder}: has images beside folders; with `nested` a class is a folder of images alone")
-    for each in inner:
-        yield from _walk_leaves(folder / each, f"{name}/{each}" if name else each, (*above, here))
-
-
-def _images(folders: list[Path], classes: tuple[str, ...]) -> Images:
-    paths: list[str] = []  # plain strings: a million Path objects are heavy
+def _images(root: Path, places: list[dict[str, list[Path]]], empty: bool, skipped: Counter[str]) -> Images:
+    """The pictures of a split.  places: for each of its folders, the folders of each class."""
+    paths: list[str] = []
     labels: list[int] = []
-    for folder in folders:
-        for label, name in enumerate(classes):
-            found = image_files(folder / name)
-            if not found:
-                raise ValueError(f"class {name!r} is empty: no {' '.join(sorted(SUFFIXES))} in {folder / name}")
+    for place in places:
+        for label, (name, spelled) in enumerate(place.items()):
+            listings = [list_pictures(each) for each in spelled]
+            found = sorted(path for listing in listings for path in listing.paths)
+            skipped.update(sum((listing.skipped for listing in listings), Counter()))
+            if not found and not empty:
+                raise ValueError(f"class {name!r} is empty: no {' '.join(sorted(SUFFIXES))} in {spelled[0]}")
             paths += found
             labels += [label] * len(found)
+    return file_images(paths, labels, root)
+
+
+def file_images(paths: list[str], labels: list[int], root: Path) -> Images:
+    """Return the pictures in files below a root, which are decoded when they are asked for."""
 
     def load(index: int) -> Image.Image:
         return decode(paths[index], f"the image {paths[index]}")
 
-    return Images(np.array(labels, np.int64), load)
-
-
-def image_files(folder: Path) -> list[str]:
-    """The paths of all image files below a folder, sorted.  Raises ValueError for a link to a folder around it."""
-    return sorted(_walk(str(folder), ()))
-
-
-def _walk(folder: str, above: tuple[str, ...]) -> Iterator[str]:
-    here = os.path.realpath(folder)
-    if here in above:
-        raise ValueError(f"{folder}: is, through a link, a folder that it lies in: its images would count many times")
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir():
-                yield from _walk(entry.path, (*above, here))
-            elif _is_image(entry):
-                yield entry.path
-
-
-def _is_image(entry: os.DirEntry[str]) -> bool:
-    # macOS leaves ._name.jpg beside name.jpg
-    return entry.name[0] != "." and os.path.splitext(entry.name)[1].lower() in SUFFIXES
+    names = [Path(path).relative_to(root).as_posix() for path in paths]
+    return Images(np.array(labels, np.int64), load, names)

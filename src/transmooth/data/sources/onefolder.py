@@ -34,9 +34,9 @@ def source(spec: Spec, base: Path) -> Source:
         test = np.setdiff1d(every, train)
 
     def part(chosen: npt.NDArray[np.int64]) -> Images:
-        return Images(images.labels[chosen], lambda index: images.load(int(chosen[index])))
+        return images.subset(chosen)
 
-    return Source(whole.classes, {"train": part(train), "test": part(test)})
+    return Source(whole.classes, {"train": part(train), "test": part(test)}, whole.notes)
 
 
 def _drawn(spec: Spec, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

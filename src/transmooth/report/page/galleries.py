@@ -45,10 +45,14 @@ def pictures(
 
     first = certified.frame.drop_duplicates("index")
     known = first[first["index"] < len(images)]
-    if certified.made.get("data", images.identity) != images.identity:
-        raise ValueError(
-            f"{certified.path}: is not of the images {images.description}, but of {certified.made['data']}"
-        )
+    if len(known) == len(first):
+        told = known[known["picture"].notna()]
+        pictures = images.pictures(told["index"].tolist())
+        for index, picture in zip(told["index"].tolist(), told["picture"], strict=True):
+            if pictures[index] != picture:
+                raise ValueError(
+                    f"{certified.path}: is not of the images {images.description}: image {index} is another"
+                )
     if len(known) < len(first) or (images.labels[known["index"].to_numpy()] != known["label"].to_numpy()).any():
         raise ValueError(f"{certified.path}: is not of the images {images.description}: their labels differ")
     most, least = (

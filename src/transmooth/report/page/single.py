@@ -66,6 +66,12 @@ def write_single(
         stages=[certify_stage([whole])],
         parameters={"certification": parameters([part.made.get("spec", {}) for part in parts])},
         versions=versions(part.made for part in parts),
-        data={"images": {key: str(value) for key, value in identity["data"].items()}} if identity["data"] else {},
+        data={"images": {key: _shown(value) for key, value in identity["data"].items()}} if identity["data"] else {},
     )
     files.write_text(out, render(page))
+
+
+def _shown(value: object) -> str:
+    if not isinstance(value, list):
+        return str(value)
+    return ", ".join(map(str, value[:10])) + (f", … ({len(value)})" if len(value) > 10 else "")

@@ -1,0 +1,228 @@
+"""The weights in anyone's file, under whatever names a training script gave them.
+
+A file holds containers (dicts of tensors, in dicts), and a container the weights of a network, each behind one prefix:
+`state_dict` and `1.module.` in locuslab's checkpoints, `net` and `module.` in the CIFAR tutorial's, `state_dict` and
+`model.` in lightning's, `_orig_mod.` of torch.compile.  Which prefix is found by the names that the network has.
+"""
+
+import pickle
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+Containers = Mapping[str, Mapping[str, Tensor]]
+
+# Parts of names that wrappers add anywhere: DataParallel, torch.compile, FSDP, DeepSpeed.
+WRAPPERS = frozenset(("module", "_orig_mod", "_fsdp_wrapped_module", "_forward_module"))
+AVERAGED = re.compile(r"(^|[._-])(ema|ema_model|model_ema|shadow|averaged?|swa)([._-]|$)")
+MEANS = frozenset(("mean", "means", "mu", "pixel_mean", "image_mean"))
+DEVIATIONS = frozenset(("std", "stds", "sd", "sds", "sigma", "sigmas", "pixel_std", "image_std"))
+FIRST = 4  # names that a message shows
+
+
+@dataclass(frozen=True)
+class State:
+    """The weights of a network by its own names, and the mean and std per channel that stand beside them, if any.
+
+    notes: what was left out or chosen.
+    """
+
+    weights: Mapping[str, Tensor]
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    notes: tuple[str, ...]
+
+
+class HoldsAnotherError(ValueError):
+    """A file that can be read and holds something else than its name says, and what to do with it."""
+
+
+class Inert(dict[Any, Any]):
+    """What stands in for an object of a class that is not loaded, such as the argparse.Namespace of a script."""
+
+    def __new__(cls, *arguments: Any, **keywords: Any) -> "Inert":
+        return super().__new__(cls)
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__()
+
+
+def read_containers(path: Path) -> Containers:
+    """Return the tensors of a file, by container and name; the outermost container is ''.
+
+    Of a file of torch.save only tensors and plain values are made; objects of classes become empty.  Raises ValueError
+    where that cannot be done, or where there are no tensors.
+    """
+    if path.suffix == ".safetensors":
+        return {"": safetensors.torch.load_file(path)}
+    content = _load(path)
+    containers: dict[str, dict[str, Tensor]] = {}
+    _collect(content, "", containers)
+    if not containers and (pickled := next(iter(_modules(content)), None)):
+        raise HoldsAnotherError(
+            f"holds a pickled module ({pickled}), which is code and not loaded; where it was made, "
+            "torch.save(model.state_dict(), FILE) writes its weights alone"
+        )
+    if not containers:
+        raise HoldsAnotherError(f"holds no weights, but {type(content).__name__}{_first(content)}")
+    return containers
+
+
+def _load(path: Path) -> Any:
+    """Return what torch.save wrote, with Inert objects for those of classes."""
+    names = ["argparse.Namespace"]
+    while True:
+        stand_ins: list[Any] = [(_stand_in(name), name) for name in names]
+        try:
+            with torch.serialization.safe_globals(stand_ins):
+                return torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            unknown = re.search(r"GLOBAL ([\w.]+) was not an allowed global", str(error))
+            if unknown and unknown[1] in names:  # a function of Python itself
+                raise HoldsAnotherError(
+                    f"holds code ({unknown[1]}), which is not run; save the weights alone"
+                ) from error
+            if not unknown:
+                raise
+            names.append(unknown[1])
+
+
+def _stand_in(name: str) -> type[Inert]:
+    module, _, own = name.rpartition(".")
+    return type(own, (Inert,), {"__module__": module})
+
+
+def _collect(content: Any, name: str, containers: dict[str, dict[str, Tensor]]) -> None:
+    if not isinstance(content, Mapping):
+        return
+    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    if tensors:
+        containers[name] = tensors
+    for key, value in content.items():
+        _collect(value, f"{name}.{key}" if name else str(key), containers)
+
+
+def _modules(content: Any) -> Iterable[str]:
+    """Give the classes of the modules that stand, inert, in a file."""
+    for value in content.values() if type(content) is dict else [content]:
+        if isinstance(value, Inert) and "_modules" in vars(value):
+            yield f"{type(value).__module__}.{type(value).__name__}"
+
+
+def _first(names: Any) -> str:
+    """The first names, to be shown in a message."""
+    if not isinstance(names, Mapping) or not names:
+        return ""
+    return f" with {', '.join(map(repr, list(names)[:FIRST]))}" + ", …" * (len(names) > FIRST)
+
+
+def find_state(containers: Containers, names: Sequence[str], channels: int = 3) -> State:
+    """Return the weights of the network whose state has these names.
+
+    Of two copies the running average (EMA) is taken, as timm does.  channels: how many values a mean has, unless it has
+    one.  Raises ValueError, naming what the file holds, where no container has all of them, several have, or one has
+    others behind the same prefix.
+    """
+    wanted = {_plain(name): name for name in names if not name.endswith("num_batches_tracked")}
+    found = [
+        (container, prefix)
+        for container, tensors in containers.items()
+        for prefix in _prefixes(set(map(_plain, tensors)), wanted)
+    ]
+    if not found:
+        raise ValueError(_lacking(containers, wanted))
+    (container, prefix), notes = _chosen(containers, found, wanted)
+    plain = {_plain(name): tensor for name, tensor in containers[container].items()}
+    state = {}
+    for name in names:
+        if (tensor := plain.pop(prefix + _plain(name), None)) is not None:
+            state[name] = tensor
+    mean, std = _normalisation(plain, channels)
+    rest = [name for name, tensor in plain.items() if tensor.numel() > 1 and _last(name) not in MEANS | DEVIATIONS]
+    if strange := [name for name in rest if name.startswith(prefix)]:
+        raise ValueError(f"has weights that the network has not: {', '.join(map(repr, strange[:FIRST]))}")
+    others = tuple(other for place, other in found if (place, other) != (container, prefix) and place == container)
+    if rest := [name for name in rest if not name.startswith(others)]:
+        notes.append(f"left out, beside the network: {', '.join(rest[:FIRST])}" + ", …" * (len(rest) > FIRST))
+    return State(state, mean, std, tuple(notes))
+
+
+def _plain(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2].strip("_").lower()
+
+
+def _prefixes(there: set[str], wanted: Mapping[str, str]) -> list[str]:
+    """Return the prefixes behind which all wanted names are."""
+    longest = max(wanted, key=len)
+    behind = [name.removesuffix(longest) for name in there if f".{name}".endswith(f".{longest}")]
+    return sorted(prefix for prefix in behind if all(prefix + name in there for name in wanted))
+
+
+def _chosen(
+    containers: Containers, found: Sequence[tuple[str, str]], wanted: Mapping[str, str]
+) -> tuple[tuple[str, str], list[str]]:
+    """Return the container and prefix to take, and what should be said of the choice."""
+    averaged = [each for each in found if AVERAGED.search(".".join(each).strip(".").lower())]
+    plain = [each for each in found if each not in averaged]
+    for candidates in (averaged, plain):
+        if len(candidates) > 1 and not all(_equal(containers, candidates[0], each, wanted) for each in candidates[1:]):
+            shown = ", ".join(_shown(each) for each in candidates)
+            raise ValueError(f"holds several networks, {shown}: save the weights of one of them alone")
+    if not averaged:
+        return plain[0], []
+    if not plain:
+        return averaged[0], []
+    return averaged[0], [f"took the running average (EMA) {_shown(averaged[0])}, not {_shown(plain[0])}"]
+
+
+def _shown(place: tuple[str, str]) -> str:
+    return repr(".".join(part for part in (place[0], place[1].strip(".")) if part) or "the outermost")
+
+
+def _equal(containers: Containers, one: tuple[str, str], other: tuple[str, str], wanted: Mapping[str, str]) -> bool:
+    first, second = ({_plain(k): v for k, v in containers[each[0]].items()} for each in (one, other))
+    return all(torch.equal(first[one[1] + name], second[other[1] + name]) for name in wanted)
+
+
+def _normalisation(
+    rest: Mapping[str, Tensor], channels: int
+) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    """Return mean and std per channel of the one pair that stands beside the weights."""
+    sides: list[list[tuple[float, ...]]] = [[], []]
+    for side, words in zip(sides, (MEANS, DEVIATIONS), strict=True):
+        for name, tensor in rest.items():
+            if _last(name) in words and tensor.numel() in (1, channels):
+                side.append(tuple(tensor.flatten().float().tolist()))
+    means, deviations = sides
+    if len(set(means)) != 1 or len(set(deviations)) != 1:
+        return None, None
+    scale = 255 if max(means[0]) > 1 else 1  # of images in [0, 255]
+    return tuple(each / scale for each in means[0]), tuple(each / scale for each in deviations[0])
+
+
+def _lacking(containers: Containers, wanted: Mapping[str, str]) -> str:
+    """Say which names no container has, and what the largest one has instead."""
+    name, tensors = max(containers.items(), key=lambda each: len(each[1]))
+    there = set(map(_plain, tensors))
+    ends = {end for each in there for end in _ends(each)}
+    missing = [name for name in wanted if name not in ends]
+    where = f"its {name!r}" if name else "it"
+    lacks = (
+        f"lacks {len(missing)} of {len(wanted)}, such as {missing[0]!r}" if missing else "has them behind no one prefix"
+    )
+    return f"{where} {lacks}; there are {len(tensors)} tensors{_first(tensors)}"
+
+
+def _ends(name: str) -> Iterable[str]:
+    parts = name.split(".")
+    return (".".join(parts[start:]) for start in range(len(parts)))
