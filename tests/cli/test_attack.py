@@ -131,13 +131,13 @@ def test_a_point_within_a_certified_radius_is_an_error(
 ) -> None:
     """Radii of somebody's faulty certification, too large by far."""
     table, path = records.read(certified), tmp_path / "faulty.parquet"
-    radius = np.where(table["prediction"].to_numpy() >= 0, 9.0, 0.0)
+    radius = np.where(table["prediction"].to_numpy() >= 0, 1.5, 0.0)
     at = table.schema.names.index("radius")
     records.write(table.set_column(at, "radius", pa.array(radius)), path)
     done = call(*attack(model, digits, *SMOOTHED, "--records", path, "--quiet", epsilon=1.0), status=1)
     assert done.stderr.count("\n") == 1
     told = (
-        r"transmooth: image (\d+): certified at radius 9\.0000 for class (\d), but class (\d) is answered at distance "
+        r"transmooth: image (\d+): certified at radius 1\.5000 for class (\d), but class (\d) is answered at distance "
     )
     found = re.match(
         told + r"([\d.]+); so are (\d) of \5\. Of each image the certificate is wrong with a .* 0\.01", done.stderr

@@ -1,5 +1,6 @@
 """Attack a model, anyone's, on images, anyone's: an upper bound of its robust accuracy, beside its certificates."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from transmooth.cli.options import STOPPED, AsJson, Quiet, Seed, Size, faults_in_one_line
-from transmooth.cli.smoothing import Count, Denoiser, Images, Model, Resize, Split, same_job
+from transmooth.cli.smoothing import Count, Denoiser, Images, Model, Resize, Split, fitted, same_job
 from transmooth.params.values import BallNorm
 from transmooth.runtime import shutdown
 from transmooth.runtime.progress import Rows, Show, telling
@@ -137,7 +138,6 @@ def _certified(path: Path, spec: "AttackSpec", model: "LoadedModel", images: "Im
     Raises ValueError, naming the file, for records of another sigma, model, dtype or of other images.
     """
     from transmooth.records import logs
-    from transmooth.records import table as records
     from transmooth.specs import SmoothedAttackSpec
 
     assert isinstance(spec, SmoothedAttackSpec)
@@ -147,10 +147,11 @@ def _certified(path: Path, spec: "AttackSpec", model: "LoadedModel", images: "Im
     for name, wanted in (("model", model.sha256), ("dtype", "fp32")):
         if others := sorted({*frame[name].astype(str)} - {wanted}):
             raise ValueError(f"{path}: is of another {name}, {others[0]}; the attack is of {wanted}")
-    data = records.metadata(path).get("data", images.identity)
     known = frame[frame["index"] < len(images)]
-    same = len(known) == len(frame) and (images.labels[known["index"].to_numpy()] == known["label"].to_numpy()).all()
-    if data != images.identity or not same:
+    pictures = images.pictures(known["index"].tolist())
+    other = known["picture"].notna() & (known["picture"] != known["index"].map(pictures))
+    other |= images.labels[known["index"].to_numpy()] != known["label"].to_numpy()
+    if len(known) < len(frame) or other.any():
         raise ValueError(f"{path}: is of other images than {images.description}")
     return frame
 
@@ -177,7 +178,8 @@ def _attack_to(
     settings = settings_of(spec)
     settings.check()
     indices = test_indices(len(images), spec.images).tolist()
-    header = {"spec": spec.dump(), "model": model.identity, "data": images.identity}
+    pictures = hashlib.sha256(json.dumps(sorted(images.pictures(indices).items())).encode()).hexdigest()
+    header = {"spec": spec.dump(), "model": model.identity, "data": images.identity | {"pictures": pictures}}
     with Journal(out, header) as journal:
         if out.exists():
             same_job(records.metadata(out), header, out)
@@ -206,19 +208,13 @@ def _matched(spec: "AttackSpec", model: "LoadedModel", images: "ImageSet") -> tu
 
     Raises ValueError for one that does not fit the images, or the noise.
     """
-    import torch
-
-    from transmooth.loading.models import match_classes
     from transmooth.smoothing.engine import base_classifier
-    from transmooth.smoothing.smoothed import check_model
     from transmooth.specs import SmoothedAttackSpec
 
-    network = model.module
-    if isinstance(spec, SmoothedAttackSpec):
-        model.check(spec.sigma, images.fetch(0).shape[-1])
-        network = base_classifier(network, spec.sigma)
-    network.to("cuda" if torch.cuda.is_available() else "cpu")
-    return network, match_classes(model, check_model(network, images.fetch(0)), images)
+    if not isinstance(spec, SmoothedAttackSpec):
+        return fitted(model, images, [0.0], None)
+    network, images = fitted(model, images, [spec.sigma], None)
+    return base_classifier(network, spec.sigma), images
 
 
 def _target(spec: "AttackSpec", network: "nn.Module", images: "ImageSet") -> "Target":

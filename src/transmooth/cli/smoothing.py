@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -151,7 +152,7 @@ def certify(
                 loaded = load_model(model, denoiser, resize, TimmArguments(mean, std, options))
                 pictures = load_images(images, split, size)
                 chosen = _chosen(pictures, count, indices)
-                network, pictures = _fitted(loaded, pictures, spec.sigmas, classes)
+                network, pictures = fitted(loaded, pictures, spec.sigmas, classes)
                 ready = partial(_ready, engine, batch, tell)
                 notes = _certify_to(out, spec, loaded, network, pictures, chosen, ready, progress)
             except KeyboardInterrupt:
@@ -194,7 +195,7 @@ def _chosen(images: "ImageSet", count: int | None, indices: str | None) -> list[
     return chosen
 
 
-def _fitted(
+def fitted(
     model: "LoadedModel", images: "ImageSet", sigmas: Sequence[float], classes: Path | None
 ) -> tuple["nn.Module", "ImageSet"]:
     """Return the module that is smoothed, on its device, and the images as it takes them: grey, with its class numbers.
@@ -209,8 +210,8 @@ def _fitted(
 
     def tried(pictures: "ImageSet") -> tuple["nn.Module", int]:
         image = pictures.fetch(0)
-        fitted = with_logits(module, image)
-        return fitted, min(check_model(base_classifier(fitted, sigma), image) for sigma in sigmas)
+        network = with_logits(module, image)
+        return network, min(check_model(base_classifier(network, sigma), image) for sigma in sigmas)
 
     for sigma in sigmas:
         model.check(sigma, images.fetch(0).shape[-1])
@@ -219,13 +220,11 @@ def _fitted(
         network, outputs = tried(images)
     except ValueError:
         grey = images.grey()
-        try:
+        with suppress(ValueError):
             network, outputs = tried(grey)
-        except ValueError:
-            grey = None
-        if grey is None:
+            images = grey
+        if images is not grey:
             raise
-        images = grey
     names = None if classes is None else _class_names(classes)
     images = match_classes(model, outputs, images, names)
     for note in (*model.notes, *images.notes):
@@ -464,8 +463,8 @@ def predict(
         loaded = load_model(model, denoiser, resize, TimmArguments(mean, std, options))
         pictures = load_images(images, split, size, unlabelled=True)
         chosen = np.array(_chosen(pictures, count, indices))
-        fitted, pictures = _fitted(loaded, pictures, [sigma], classes)
-        network = base_classifier(fitted, sigma)
+        module, pictures = fitted(loaded, pictures, [sigma], classes)
+        network = base_classifier(module, sigma)
         pictures.pictures(chosen.tolist())
         seed = secrets.randbits(63) if seed is None else seed
         some = torch.stack([pictures.fetch(index) for index in chosen[:EXAMPLES]])
