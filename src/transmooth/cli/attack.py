@@ -119,7 +119,7 @@ def attack(
             typer.echo(json.dumps(found | {"epsilon": epsilon, "norm": norm, "steps": steps} | rows))
         else:
             _show(found, spec, beside)
-        if beside is not None and beside["broken"].any():
+        if certified is not None and beside is not None and beside["broken"].any():
             first = beside[beside["broken"]].iloc[0]
             raise ValueError(
                 f"image {first['index']:.0f}: certified at radius {first['radius']:.4f} for class "
