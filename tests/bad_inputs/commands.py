@@ -154,7 +154,7 @@ CASES = [
     Case("certify without a model", "Error: Missing argument …", typed("certify")),
     Case("attack --epsilon 0", f"{SAID}epsilon: should be a number above 0, found 0.0", attack("--epsilon", 0)),
     Case("attack --epsilon nan", f"{SAID}epsilon: should be a number above 0, found nan", attack("--epsilon", "nan")),
-    Case("attack --norm l1", usage("--norm", "'l1' is not one of 'l2', 'linf'."), attack("--norm", "l1")),
+    Case("attack --norm l1", usage("--norm", "…'l1' is not one of 'l2', 'linf'."), attack("--norm", "l1")),
     Case("attack --steps 0", usage("--steps", "…"), attack("--steps", 0)),
     Case(
         "attack --sigma 0",

@@ -128,7 +128,7 @@ def test_a_decision_is_of_the_points_that_it_is_given(network: nn.Sequential) ->
     ],
 )
 def test_what_means_nothing_is_refused(network: nn.Sequential, change: dict[str, Any], message: str) -> None:
-    given = {"images": pictures(2, dtype=torch.float32), "labels": [0, 1], "epsilon": 0.1} | change
+    given: dict[str, Any] = {"images": pictures(2, dtype=torch.float32), "labels": [0, 1], "epsilon": 0.1} | change
     with pytest.raises(ValueError, match=message):
         attack(network, **given)
 

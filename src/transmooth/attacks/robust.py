@@ -73,7 +73,7 @@ def base_target(network: nn.Module) -> Target:
 
     def decide(images: Tensor, indices: Sequence[int]) -> Tensor:
         with torch.no_grad(), eval_mode(network):
-            logits = network(images)
+            logits: Tensor = network(images)
         finite = torch.isfinite(logits).all(1)
         if not finite.all():
             raise ValueError(f"image {indices[int((~finite).int().argmax())]}: the model's logits are NaN or infinite")
@@ -154,7 +154,7 @@ def _attack(
             broken = (answers >= 0) & (answers != right)
             standing[places[broken]] = False
             for at in broken.nonzero()[:, 0].tolist():
-                by = {"loss": loss, "restart": restart}
+                by: dict[str, Any] = {"loss": loss, "restart": restart}
                 by |= {"adversarial": int(answers[at]), "distance": float(distances[at])}
                 found[int(places[at])] = by
     common = {"sigma": target.sigma, "dtype": target.dtype, "losses": ", ".join(settings.losses)}

@@ -30,8 +30,8 @@ def write_figure(spec: FigureSpec, results: Path, base: Path, out: Path) -> None
     drawn = [(title, curves(rows, grid), rows[0].images) for title, rows in panels]
     files.write_text(out.with_suffix(".csv"), wide(drawn).to_csv(float_format="%.6g"))
     figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 3.6), squeeze=False, sharey=True)
-    for axis, (title, frame, images) in zip(axes[0], drawn, strict=True):
-        _draw(axis, title, frame, images)
+    for axis, (title, frame, _) in zip(axes[0], drawn, strict=True):
+        _draw(axis, title, frame)
     axes[0][0].set_ylabel("certified accuracy")
     _save(figure, spec.title, out)
 
@@ -151,7 +151,8 @@ def _attacked(row: RowResult, name: str, grid: Floats) -> pd.DataFrame:
     return _curve(row, name, False, grid, share, row.attacked_images).assign(point=points)
 
 
-def _draw(axis: Any, title: str, frame: pd.DataFrame, images: int) -> None:
+def _draw(axis: Any, title: str, frame: pd.DataFrame) -> None:
+    images = " or ".join(map(str, sorted(set(frame["images"]))))
     names = list(dict.fromkeys(frame["curve"]))
     for name, color in zip(names, COLORS * len(names), strict=False):
         curve = frame[frame["curve"] == name]

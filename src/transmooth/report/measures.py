@@ -53,9 +53,10 @@ def _acr(row: RowResult, sigma: float, radius: float) -> Floats:
 
 def _standard(row: RowResult) -> Floats:
     """SA; all attacks are of the same images and network, so it makes no difference which of them it is read from."""
+    found: Floats = np.full(row.seeds, np.nan)
     for each in row.attacks.values():
-        return each.right.mean(1)
-    return np.full(row.seeds, np.nan)
+        found = each.right.mean(1)
+    return found
 
 
 def _robust(row: RowResult, epsilon: float) -> Floats:

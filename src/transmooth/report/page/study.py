@@ -61,7 +61,9 @@ def write_report(
             *([_evaluation_stage("attack", attacks)] if attacks else []),
         ],
         parameters=_parameters(trainings, certified, attacks),
-        versions=versions([*(each.card for each in trainings), *(each.made for each in (*certified, *attacks))]),
+        versions=versions(
+            [*(each.card for each in trainings), *(each.made for each in certified), *(each.made for each in attacks)]
+        ),
         data={name: _dataset(folder) for name, folder in sorted(data.items())},
         runs=[_run(training, certified, attacks) for training in trainings],
     )
@@ -74,8 +76,8 @@ def _summary(trainings: Sequence[Training], certified: Sequence[Certification], 
     text = f"{len(trainings)} trainings of {', '.join(networks)}"
     if attacks:
         counts = sorted({len(each.frame) for each in attacks})
-        images = f"each on {' or '.join(map(str, counts))} test images"
-        text += f"; {len({each.run.path for each in attacks})} networks were attacked, {images}"
+        text += f"; {len({each.run.path for each in attacks})} networks were attacked, "
+        text += f"each on {' or '.join(map(str, counts))} test images"
     if not certified:
         return f"{text}."
     networks_certified = {each.run.path: each.run for each in certified if each.run}
@@ -100,7 +102,7 @@ def _facts(
         "networks trained": str(len(trainings)),
         "seeds": ", ".join(map(str, seeds)),
         "images certified": f"{sum(len(each.frame) for each in certified):,}",
-        "evaluations": f"{sum(each.evaluations for each in (*certified, *attacks)):,}",
+        "evaluations": f"{_evaluations(certified) + _evaluations(attacks):,}",
         "training": duration(sum(each.card["seconds"] for each in trainings)),
         "certifying": duration(sum(float(each.frame["seconds"].sum()) for each in certified)),
         "on": ", ".join(sorted({each.card["device"] for each in trainings})),
@@ -131,13 +133,17 @@ def certify_stage(certified: Sequence[Certification]) -> dict[str, str]:
 
 def _evaluation_stage(name: str, records: Sequence[Certification] | Sequence[Attacked]) -> dict[str, str]:
     seconds = sum(float(each.frame["seconds"].sum()) for each in records)
-    evaluations = sum(each.evaluations for each in records)
+    evaluations = _evaluations(records)
     return {
         "stage": name,
         "jobs": str(len(records)),
         "time": duration(seconds),
         "evaluations": f"{evaluations:,}",
     }
+
+
+def _evaluations(records: Sequence[Certification] | Sequence[Attacked]) -> int:
+    return sum(each.evaluations for each in records)
 
 
 def _parameters(
