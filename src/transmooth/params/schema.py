@@ -30,7 +30,8 @@ def schemas() -> dict[str, str]:
 
 def schema(model: type[Model]) -> dict[str, Any]:
     """Return the JSON Schema (draft 7, which editors know) of a params file."""
-    return {"$schema": "http://json-schema.org/draft-07/schema#"} | _plain(model.model_json_schema())
+    made: dict[str, Any] = _plain(model.model_json_schema())
+    return {"$schema": "http://json-schema.org/draft-07/schema#"} | made
 
 
 def _plain(node: Any) -> Any:
