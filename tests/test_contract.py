@@ -30,7 +30,6 @@ def finish(spec, data, parts, out):
 FILES = {
     "objectives/simclr.py": OBJECTIVE.format(options="projection"),
     "evaluation/attack.py": EVALUATION,
-    "evaluation/samplewise.py": EVALUATION,
     # Jobs that write what is asked of them: what re-runs what does not depend on it.
     "cli/fork_server.py": "",
     "__main__.py": """
@@ -54,11 +53,8 @@ for path in made.get(job, [out]):
 }
 # file, what stands there, what is added after it
 ENTRIES = [
-    ("params/values.py", 'Noise = Literal["uniform"', ', "samplewise"'),
     ("params/values.py", 'Measure = Literal["clean"', ', "robust"'),
     ("params/tables.py", '    "clean": (),', '\n    "robust": ("attack",),'),
-    ("params/tables.py", '"certified": ("certify",', ' "samplewise"'),
-    ("params/tables.py", '"acr": ("certify",', ' "samplewise"'),
     ("params/tables.py", 'AT_RADIUS = ("certified",', ' "robust"'),
     (
         "params/recipes.py",
@@ -70,15 +66,9 @@ class Attack(EvaluationModel):
     kind: Literal["attack"]
     norm: Literal["l2", "linf"]
     epsilon: float
-
-
-class Samplewise(EvaluationModel):
-    amount: ClassVar[str | None] = "certify"
-    kind: Literal["samplewise"]
-    sigmas: Sigmas
 """,
     ),
-    ("params/recipes.py", "Evaluation = Annotated[Certify | Shift", " | Attack | Samplewise"),
+    ("params/recipes.py", "Evaluation = Annotated[Certify | Shift", " | Attack"),
     (
         "params/study.py",
         "    certify: CertifyParams | None = None\n",
@@ -109,13 +99,9 @@ class AttackSpec(Spec):
     epsilon: float
     images: Images
     steps: int
-
-
-class SamplewiseSpec(CertifySpec):
-    kind: Literal["samplewise"] = "samplewise"
 """,
     ),
-    ("specs.py", '"shift": ShiftSpec', ', "attack": AttackSpec, "samplewise": SamplewiseSpec'),
+    ("specs.py", '"shift": ShiftSpec', ', "attack": AttackSpec'),
 ]
 
 # ------------------------------------------------------------------------------------------------------------ params
@@ -195,10 +181,16 @@ TABLES: dict[str, Any] = {
         "columns": ["clean", "certified@0.25", "acr"],
         "rows": [
             {
-                "label": "sample-wise",
+                "label": "sample-wise, transductive",
                 "train": ["mixed@upstream", "samplewise@downstream"],
                 "evaluate": ["samplewise"],
-            }
+            },
+            {
+                "label": "nearest test image, transductive",
+                "train": ["mixed@upstream", "samplewise@downstream"],
+                "evaluate": ["lookup"],
+            },
+            {"label": "one sigma", "train": ["mixed@upstream"], "evaluate": ["certify_050"]},
         ],
     },
 }
@@ -216,13 +208,14 @@ WHAT: dict[str, dict[str, Any]] = {
         "cadis_025": _CADIS | {"sigmas": [0.25], "schedule": "cadis"},
         "cadis_050": _CADIS | {"sigmas": [0.5], "schedule": "cadis"},
         "denoised": {"denoiser": "unet/denoise@upstream", "epochs": 0},
-        "samplewise": {"noise": "samplewise", "sigmas": [0.25, 0.5, 1.0]},
+        "samplewise": {"noise": "samplewise", "n0": 20, "sigmas": [0.25, 0.5, 1.0]},
     },
     "evaluations": {
         "autopgd": {"kind": "attack", "norm": "l2", "epsilon": 0.5},
         "certify_025": {"kind": "certify", "sigmas": [0.25]},
         "certify_050": {"kind": "certify", "sigmas": [0.5]},
         "samplewise": {"kind": "samplewise", "sigmas": [0.25, 0.5, 1.0]},
+        "lookup": {"kind": "lookup"},
     },
 }
 
@@ -324,9 +317,14 @@ EXPECTED = {
         "prepare data/digits",
         "train layer_norm/mixed@upstream/0",
         "train layer_norm/mixed@upstream/samplewise@downstream/0",
-        "evaluate layer_norm/mixed@upstream/samplewise@downstream/0/samplewise/1/2",
-        "evaluate layer_norm/mixed@upstream/samplewise@downstream/0/samplewise/2/2",
+        *(
+            f"evaluate layer_norm/mixed@upstream/{run}/{shard}/2"
+            for run in ("samplewise@downstream/0/samplewise", "samplewise@downstream/0/lookup", "0/certify_050")
+            for shard in (1, 2)
+        ),
         "finish layer_norm/mixed@upstream/samplewise@downstream/0/samplewise",
+        "finish layer_norm/mixed@upstream/samplewise@downstream/0/lookup",
+        "finish layer_norm/mixed@upstream/0/certify_050",
         "table table1",
     ],
 }
@@ -406,8 +404,16 @@ CHANGES: list[tuple[str, str, Any, list[str]]] = [
     ("transfer", "study.attack.batch", 7, []),
     ("transfer", "datasets.textures.augment", ["flip"], [CARS]),
     ("cadis", "study.schedules.cadis.epochs", 9, [f"{VIT}/cadis_{sigma}@downstream/0" for sigma in ("025", "050")]),
-    ("samplewise", "recipes.recipes.samplewise.noise", "uniform", [MIXED]),
-    ("samplewise", "study.certify.n", 999, [f"evaluate/{MIXED}/samplewise/records.parquet"]),
+    ("samplewise", "recipes.recipes.samplewise.n0", 30, [MIXED]),
+    (
+        "samplewise",
+        "study.certify.n",  # not the lookup's
+        999,
+        [
+            f"evaluate/{MIXED}/samplewise/records.parquet",
+            "evaluate/layer_norm/mixed@upstream/0/certify_050/records.parquet",
+        ],
+    ),
     ("samplewise", "study.schedules.finetune.epochs", 9, [MIXED]),  # `upstream` is the same dataset
 ]
 

@@ -12,7 +12,7 @@ import typer
 from pydantic import BaseModel
 
 from tests.conftest import ROOT
-from transmooth import noise, specs
+from transmooth import specs
 from transmooth.attacks import ball
 from transmooth.cli import job, training
 from transmooth.cli.main import COMMANDS
@@ -20,6 +20,7 @@ from transmooth.data import augment, sources
 from transmooth.evaluation import load_evaluation
 from transmooth.models import build, denoiser, norms
 from transmooth.models import trainable as trainables
+from transmooth.noises import load_noise
 from transmooth.objectives import load_objective
 from transmooth.params import datasets, recipes, study, tables, values
 from transmooth.publishing import model_card
@@ -54,7 +55,7 @@ SOURCES = kinds(datasets.Dataset.model_fields["source"].annotation)
         (values.Stem, build.STEMS),
         (values.Trainable, trainables.TRAINABLE),
         (values.Trainable, model_card.TRAINED),
-        (values.Noise, noise.SIGMAS),
+        (values.Noise, files("noises")),
         (values.BallNorm, ball.BALLS),
         (values.Prediction, denoiser.PREDICTIONS),
         (values.Augmentation, augment.AUGMENTATIONS),
@@ -65,7 +66,7 @@ SOURCES = kinds(datasets.Dataset.model_fields["source"].annotation)
         (values.Measure, measures.MEASURES),
         (values.Measure, tables.KINDS),
     ],
-    ids=lambda each: "" if isinstance(each, dict) else str(get_args(each)),
+    ids=lambda each: "" if isinstance(each, dict | set) else str(get_args(each)),
 )
 def test_a_name_has_a_meaning_and_a_meaning_a_name(alias: Any, meaning: Collection[str]) -> None:
     assert {*meaning} == {*get_args(alias)}
@@ -118,7 +119,11 @@ def test_an_evaluations_spec_is_its_entry_and_its_section_of_the_study(kind: str
             each for each in get_args(study.Study.model_fields[entry.amount].annotation) if each is not type(None)
         )
         fields |= {*section.model_fields} - {"batch", "shards", "processes"}
-    assert {*specs.EVALUATIONS[kind].model_fields} == fields
+    asked = {*specs.EVALUATIONS[kind].model_fields}
+    if kind == "lookup":  # without noise, of the section it takes the images alone
+        assert asked == {"kind", "run", "images"} < fields
+    else:
+        assert asked == fields
 
 
 def test_a_measure_is_of_a_kind_of_evaluation_or_of_the_card() -> None:
@@ -134,6 +139,11 @@ def test_an_objective_is_called_as_its_package_says(name: str) -> None:
     assert [each.name for each in parameters[:6]] == ["classifier", "view", "images", "labels", "sigma", "generator"]
     assert not any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters)  # an option has a name
     assert recipes.Recipe.model_validate({"objective": name}).objective == name
+
+
+@pytest.mark.parametrize("name", sorted(files("noises")))
+def test_a_noise_is_called_as_its_package_says(name: str) -> None:
+    assert [*inspect.signature(load_noise(name)).parameters] == ["spec", "split", "begin", "device", "share"]
 
 
 def test_a_kind_of_source_is_a_file_and_an_entry() -> None:

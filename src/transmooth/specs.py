@@ -104,6 +104,7 @@ class TrainSpec(Spec):
     network: what the first stage starts from; None where a checkpoint is.  run: None for a training outside of a study.
     options_from: epoch, counted from 0, as text → options that are others from then on.
     denoiser: the run of the network that cleans what this one sees; None where there is none.
+    n0: noisy copies of each training image, at each sigma, by which `samplewise` chooses its sigma.
     """
 
     run: RunSpec | None = None
@@ -114,6 +115,7 @@ class TrainSpec(Spec):
     options_from: dict[str, dict[str, JsonValue]] | None = None
     sigmas: tuple[float, ...]
     noise: Noise
+    n0: int | None = None
     views: int
     trainable: Trainable
     denoiser: str | None = None
@@ -138,6 +140,31 @@ class CertifySpec(Spec):
     dtype: Dtype
 
 
+class SamplewiseSpec(Spec):
+    """One certification of each test image at a sigma of its own; n0 samples at each of `sigmas` choose it."""
+
+    kind: Literal["samplewise"] = "samplewise"
+    run: RunSpec | None = None
+    sigmas: tuple[float, ...]
+    images: Images
+    method: Method
+    radii: tuple[float, ...] | None = None
+    tolerance: float | None = None
+    n0: int
+    n: int
+    alpha: float
+    seed: int
+    dtype: Dtype
+
+
+class LookupSpec(Spec):
+    """One lookup of the nearest test image."""
+
+    kind: Literal["lookup"] = "lookup"
+    run: RunSpec
+    images: Images
+
+
 class ShiftSpec(Spec):
     """One measurement of the shift of normalised features."""
 
@@ -147,11 +174,17 @@ class ShiftSpec(Spec):
     images: int
 
 
+EvaluateSpec = CertifySpec | SamplewiseSpec | LookupSpec | ShiftSpec
 # By kind of evaluation.
-EVALUATIONS: Mapping[str, type[CertifySpec | ShiftSpec]] = {"certify": CertifySpec, "shift": ShiftSpec}
+EVALUATIONS: Mapping[str, type[EvaluateSpec]] = {
+    "certify": CertifySpec,
+    "samplewise": SamplewiseSpec,
+    "lookup": LookupSpec,
+    "shift": ShiftSpec,
+}
 
 
-def evaluate_spec(content: Mapping[str, Any]) -> CertifySpec | ShiftSpec:
+def evaluate_spec(content: Mapping[str, Any]) -> EvaluateSpec:
     """Return the spec of an evaluation.  Raises ValueError for what is none."""
     if content.get("kind") not in EVALUATIONS:
         raise ValueError(f"kind: should be one of {', '.join(EVALUATIONS)}, found {content.get('kind')!r}")

@@ -31,6 +31,9 @@ def row(index: int, sigma: float = 0.5, **changes: Any) -> dict[str, Any]:
         "runner_up": 60,
         "engine": "eager",
         "batch": 256,
+        "region": None,
+        "smoothed_radius": None,
+        "allocation": None,
     }
     return made | changes
 

@@ -18,7 +18,7 @@ def test_round_trip_keeps_every_digit_and_sorts(tmp_path: Path) -> None:
 
 
 def test_an_older_file_lacks_what_is_new(tmp_path: Path) -> None:
-    new = ["runner_up", "engine", "batch"]
+    new = ["runner_up", "engine", "batch", "region", "smoothed_radius", "allocation"]
     records.seal(table(row(1)).drop_columns(new), tmp_path / "old.parquet")
     assert records.read(tmp_path / "old.parquet").to_pylist() == [row(1) | dict.fromkeys(new)]
 

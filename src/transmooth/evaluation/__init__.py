@@ -4,7 +4,7 @@
     finish(spec, data, parts, out)                                  all shards → the records of the evaluation, `out`
 
 data: a prepared dataset; checkpoint: of the run; start: of the run without its last stage, for kinds that compare the
-two; shard counts from 0.
+two; shard counts from 0.  A kind whose `finish` reads images of the data says of which splits, FINISH_READS.
 """
 
 from importlib import import_module

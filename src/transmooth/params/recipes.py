@@ -65,7 +65,8 @@ class Recipe(Model):
     """One way to train: with which objective, on which noise, which parameters.
 
     objective: a file of src/transmooth/objectives.  options: its own keywords; options_from: by the epoch, counted from
-    0, from which they are others.  sigmas: the set S, from which `noise` draws one for each image.  views: how many
+    0, from which they are others.  sigmas: the set S, from which `noise`, a file of src/transmooth/noises, gives each
+    image one.  n0: noisy copies of each training image, at each sigma, by which `samplewise` chooses.  views: how many
     augmented copies of an image the objective gets.  schedule, epochs: in place of the role's; 0 epochs train nothing.
     denoiser: a run, `network/recipe@role`, whose network cleans what the classifier sees, or `default`, the study's.
     """
@@ -75,11 +76,22 @@ class Recipe(Model):
     options_from: dict[Whole, dict[str, JsonValue]] | None = None
     sigmas: Levels = (0.0,)
     noise: Noise = "uniform"
+    n0: Count | None = None
     views: Count = 1
     trainable: Trainable = "all"
     schedule: Name | None = None
     epochs: Whole | None = None
     denoiser: DenoiserText | None = None
+
+    @model_validator(mode="after")
+    def _samples_of_a_choice(self) -> Self:
+        if (self.noise == "samplewise") != (self.n0 is not None):
+            raise ValueError(f"n0: should be given with noise samplewise, and with it alone, found {self.n0}")
+        if self.noise == "samplewise" and min(self.sigmas) == 0:
+            raise ValueError("sigmas: should be above 0 with noise samplewise, which chooses by radius, found 0")
+        if self.noise == "samplewise" and self.denoiser is not None:
+            raise ValueError("denoiser: noise samplewise chooses without one, found both")
+        return self
 
 
 class EvaluationModel(Model):
@@ -101,6 +113,21 @@ class Certify(EvaluationModel):
     sigmas: Sigmas
 
 
+class Samplewise(EvaluationModel):
+    """Certify each test image at one of these sigmas, its own: transductive, see evaluation/samplewise.py."""
+
+    amount: ClassVar[str | None] = "certify"
+    kind: Literal["samplewise"]
+    sigmas: Sigmas
+
+
+class Lookup(EvaluationModel):
+    """Certify each test image by its distance to those of other classes, without noise: see evaluation/lookup.py."""
+
+    amount: ClassVar[str | None] = "certify"
+    kind: Literal["lookup"]
+
+
 class Shift(EvaluationModel):
     """Measure how far normalised features of `images` test images move from the run's start to the run."""
 
@@ -110,7 +137,7 @@ class Shift(EvaluationModel):
     images: Count
 
 
-Evaluation = Annotated[Certify | Shift, Field(discriminator="kind")]
+Evaluation = Annotated[Certify | Shift | Samplewise | Lookup, Field(discriminator="kind")]
 
 
 class Recipes(Model):

@@ -11,13 +11,14 @@ TASK = "task"  # the role that stands for each of a table's `tasks`
 # The kinds of evaluation whose records a measure can be computed from; none: the run's card has it.
 KINDS: dict[Measure, tuple[str, ...]] = {
     "clean": (),
-    "certified": ("certify",),
-    "acr": ("certify",),
+    "certified": ("certify", "samplewise", "lookup"),
+    "acr": ("certify", "samplewise", "lookup"),
     "parameters": (),
     "trained": (),
     "denoiser_parameters": (),
     "hours": (),
 }
+TRANSDUCTIVE = ("samplewise", "lookup")  # kinds whose certificates are about balls around the test images
 AT_RADIUS = ("certified",)  # measures that are of one radius
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from transmooth.report import courses, shift
-from transmooth.report.accuracy import Floats, RowResult, read_row
+from transmooth.report.accuracy import Floats, RowResult, read_row, sigma_text
 from transmooth.report.cells import cells, shown
 from transmooth.report.figures import ORACLE, curves
 from transmooth.report.measures import MEASURES
@@ -129,7 +129,7 @@ def _finding(lines: pd.DataFrame, spec: TableSpec, paper: Sequence[PaperRow], qu
     best = there.loc[there["value"].idxmax()]
     name = f"{best['row']} ({best['block']})" if best["block"] else best["row"]
     value, low, high = (100 * best[name] for name in ("value", "low", "high"))
-    where = ORACLE if best["oracle"] else f"σ = {best['sigma']:g}"
+    where = ORACLE if best["oracle"] else sigma_text(best["sigma"])
     text = f"At ε = {radius:g}, {name} reaches {value:.1f} % [{low:.0f}, {high:.0f}] ({where})"
     if len(there) > 1:
         close = int((there["high"] >= best["value"]).sum()) - 1
