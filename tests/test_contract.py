@@ -1,7 +1,6 @@
 """The contract holds four papers: one row of each is files and entries, and no edit of plan, rules, loop or checks.
 
-In a throw-away copy of the project.  What does not exist yet (evaluations, a noise) is a stub
-there, at the places where it will be: a file, a name in params/values.py, a class of params.
+In a throw-away copy of the project, whose jobs write only what is asked of them.
 """
 
 import json
@@ -16,16 +15,8 @@ import yaml
 
 from tests.helpers import workflow
 
-# ------------------------------------------------------------------------------------------------------------- stubs
-EVALUATION = """
-def run(spec, data, checkpoint, start, out, shard, shards, batch):
-    raise NotImplementedError
-
-def finish(spec, data, parts, out):
-    raise NotImplementedError
-"""
+# -------------------------------------------------------------------------------------------------------------- jobs
 FILES = {
-    "evaluation/samplewise.py": EVALUATION,
     # Jobs that write what is asked of them: what re-runs what does not depend on it.
     "cli/fork_server.py": "",
     "__main__.py": """
@@ -47,35 +38,6 @@ for path in made.get(job, [out]):
     path.write_text(" ".join(sys.argv[2:]))
 """,
 }
-# file, what stands there, what is added after it
-ENTRIES = [
-    ("params/values.py", 'Noise = Literal["uniform"', ', "samplewise"'),
-    ("params/tables.py", '"certified": ("certify",', ' "samplewise"'),
-    ("params/tables.py", '"acr": ("certify",', ' "samplewise"'),
-    (
-        "params/recipes.py",
-        "    images: Count\n",
-        """
-
-class Samplewise(EvaluationModel):
-    amount: ClassVar[str | None] = "certify"
-    kind: Literal["samplewise"]
-    sigmas: Sigmas
-""",
-    ),
-    ("params/recipes.py", "Evaluation = Annotated[Certify | Shift | Attack", " | Samplewise"),
-    (
-        "specs.py",
-        "    sigmas: tuple[float, ...]\n    images: int\n",
-        """
-
-class SamplewiseSpec(CertifySpec):
-    kind: Literal["samplewise"] = "samplewise"
-""",
-    ),
-    ("specs.py", '"attack": AttackSpec', ', "samplewise": SamplewiseSpec'),
-]
-
 # ------------------------------------------------------------------------------------------------------------ params
 _STEPS = {"batch": 64, "lr": [0.003], "weight_decay": 0.0, "warmup_epochs": 0}
 STUDY: dict[str, Any] = {
@@ -153,10 +115,16 @@ TABLES: dict[str, Any] = {
         "columns": ["clean", "certified@0.25", "acr"],
         "rows": [
             {
-                "label": "sample-wise",
+                "label": "sample-wise, transductive",
                 "train": ["mixed@upstream", "samplewise@downstream"],
                 "evaluate": ["samplewise"],
-            }
+            },
+            {
+                "label": "nearest test image, transductive",
+                "train": ["mixed@upstream", "samplewise@downstream"],
+                "evaluate": ["lookup"],
+            },
+            {"label": "one sigma", "train": ["mixed@upstream"], "evaluate": ["certify_050"]},
         ],
     },
 }
@@ -172,27 +140,24 @@ WHAT: dict[str, dict[str, Any]] = {
         "cadis_025": _CADIS | {"sigmas": [0.25], "schedule": "cadis"},
         "cadis_050": _CADIS | {"sigmas": [0.5], "schedule": "cadis"},
         "denoised": {"denoiser": "unet/denoise@upstream", "epochs": 0},
-        "samplewise": {"noise": "samplewise", "sigmas": [0.25, 0.5, 1.0]},
+        "samplewise": {"noise": "samplewise", "n0": 20, "sigmas": [0.25, 0.5, 1.0]},
     },
     "evaluations": {
         "certify_025": {"kind": "certify", "sigmas": [0.25]},
         "certify_050": {"kind": "certify", "sigmas": [0.5]},
         "samplewise": {"kind": "samplewise", "sigmas": [0.25, 0.5, 1.0]},
+        "lookup": {"kind": "lookup"},
     },
 }
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project with the stubs, and a study of one table for each paper."""
+    """A copy of the project with those jobs, and a study of one table for each paper."""
     folder = workflow.copy(tmp_path_factory.mktemp("project"))
     package = folder / "src" / "transmooth"
     for file, text in FILES.items():
         (package / file).write_text(text)
-    for file, old, more in ENTRIES:
-        text = (package / file).read_text()
-        assert text.count(old) == 1, (file, old)
-        (package / file).write_text(text.replace(old, old + more))
     recipes = yaml.safe_load((folder / "params" / "recipes.yaml").read_text())
     more = json.loads(json.dumps(WHAT))  # without what two recipes share, which YAML would write once
     workflow.write(folder, "recipes.yaml", {section: recipes[section] | more[section] for section in recipes})
@@ -279,9 +244,14 @@ EXPECTED = {
         "prepare data/digits",
         "train layer_norm/mixed@upstream/0",
         "train layer_norm/mixed@upstream/samplewise@downstream/0",
-        "evaluate layer_norm/mixed@upstream/samplewise@downstream/0/samplewise/1/2",
-        "evaluate layer_norm/mixed@upstream/samplewise@downstream/0/samplewise/2/2",
+        *(
+            f"evaluate layer_norm/mixed@upstream/{run}/{shard}/2"
+            for run in ("samplewise@downstream/0/samplewise", "samplewise@downstream/0/lookup", "0/certify_050")
+            for shard in (1, 2)
+        ),
         "finish layer_norm/mixed@upstream/samplewise@downstream/0/samplewise",
+        "finish layer_norm/mixed@upstream/samplewise@downstream/0/lookup",
+        "finish layer_norm/mixed@upstream/0/certify_050",
         "table table1",
     ],
 }
@@ -364,8 +334,16 @@ CHANGES: list[tuple[str, str, Any, list[str]]] = [
     ("transfer", "study.attack.shards", 7, []),
     ("transfer", "datasets.textures.augment", ["flip"], [CARS]),
     ("cadis", "study.schedules.cadis.epochs", 9, [f"{VIT}/cadis_{sigma}@downstream/0" for sigma in ("025", "050")]),
-    ("samplewise", "recipes.recipes.samplewise.noise", "uniform", [MIXED]),
-    ("samplewise", "study.certify.n", 999, [f"evaluate/{MIXED}/samplewise/records.parquet"]),
+    ("samplewise", "recipes.recipes.samplewise.n0", 30, [MIXED]),
+    (
+        "samplewise",
+        "study.certify.n",  # not the lookup's
+        999,
+        [
+            f"evaluate/{MIXED}/samplewise/records.parquet",
+            "evaluate/layer_norm/mixed@upstream/0/certify_050/records.parquet",
+        ],
+    ),
     ("samplewise", "study.schedules.finetune.epochs", 9, [MIXED]),  # `upstream` is the same dataset
 ]
 

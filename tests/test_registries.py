@@ -12,7 +12,7 @@ import typer
 from pydantic import BaseModel
 
 from tests.conftest import ROOT
-from transmooth import noise, specs
+from transmooth import specs
 from transmooth.attacks import ball, robust
 from transmooth.cli import job, training
 from transmooth.cli.main import COMMANDS
@@ -20,6 +20,7 @@ from transmooth.data import augment, sources
 from transmooth.evaluation import load_evaluation
 from transmooth.models import build, denoiser, norms
 from transmooth.models import trainable as trainables
+from transmooth.noises import load_noise
 from transmooth.objectives import load_objective
 from transmooth.params import datasets, recipes, study, tables, values
 from transmooth.params.checks import needs
@@ -56,7 +57,7 @@ SOURCES = kinds(datasets.Dataset.model_fields["source"].annotation)
         (values.Trainable, trainables.TRAINABLE),
         (values.Trainable, model_card.TRAINED),
         (values.Head, build.HEADS),
-        (values.Noise, noise.SIGMAS),
+        (values.Noise, files("noises")),
         (values.BallNorm, ball.BALLS),
         (values.BallNorm, robust.ORDERS),
         (values.AttackLoss, robust.LOSSES),
@@ -70,7 +71,7 @@ SOURCES = kinds(datasets.Dataset.model_fields["source"].annotation)
         (values.Measure, measures.MEASURES),
         (values.Measure, tables.KINDS),
     ],
-    ids=lambda each: "" if isinstance(each, dict) else str(get_args(each)),
+    ids=lambda each: "" if isinstance(each, dict | set) else str(get_args(each)),
 )
 def test_a_name_has_a_meaning_and_a_meaning_a_name(alias: Any, meaning: Collection[str]) -> None:
     assert {*meaning} == {*get_args(alias)}
@@ -127,7 +128,11 @@ def test_an_evaluations_spec_is_its_entry_and_its_section_of_the_study(kind: str
         )
         assert section.not_spec < {*section.model_fields}
         fields |= {*section.model_fields} - section.not_spec
-    assert {*specs.EVALUATIONS[kind].model_fields} == fields
+    asked = {*specs.EVALUATIONS[kind].model_fields}
+    if kind == "lookup":  # without noise, of the section it takes the images alone
+        assert asked == {"kind", "run", "images"} < fields
+    else:
+        assert asked == fields
 
 
 def test_a_measure_is_of_a_kind_of_evaluation_or_of_the_card() -> None:
@@ -146,6 +151,11 @@ def test_an_objective_is_called_as_its_package_says(name: str) -> None:
     assert recipes.Recipe.model_validate({"objective": name} | needs(name)).objective == name
     module = import_module(f"transmooth.objectives.{name}")  # whose source the params read
     assert needs(name) == {"views": getattr(module, "VIEWS", 1), "head": getattr(module, "HEAD", None)}
+
+
+@pytest.mark.parametrize("name", sorted(files("noises")))
+def test_a_noise_is_called_as_its_package_says(name: str) -> None:
+    assert [*inspect.signature(load_noise(name)).parameters] == ["spec", "split", "begin", "device", "share"]
 
 
 def test_a_kind_of_source_is_a_file_and_an_entry() -> None:

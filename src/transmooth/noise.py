@@ -1,17 +1,15 @@
-"""Gaussian noise: which sigma each training image gets, the noise itself, and the keyed generator of certification.
+"""Gaussian noise: sigmas drawn for training images, the noise itself, and the keyed generator of certification.
 
 Images are float32 in [0, 1]; noise is drawn and added in float32, before the model's own normalisation.
 """
 
 import hashlib
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
 from torch import Tensor
-
-from transmooth.params.values import Noise
 
 
 def draw_sigmas(sigmas: Sequence[float], count: int, generator: torch.Generator) -> Tensor:
@@ -28,10 +26,6 @@ def draw_sigmas(sigmas: Sequence[float], count: int, generator: torch.Generator)
 def _on_device(sigmas: tuple[float, ...], device: torch.device) -> Tensor:
     """Return the sigmas as float32, copied once: the processor waits for a GPU at each copy from a list."""
     return torch.tensor(sigmas, dtype=torch.float32, device=device)
-
-
-# By the name that a recipe's `noise` has: (sigmas, how many images, generator) → float32 [count].
-SIGMAS: dict[Noise, Callable[[Sequence[float], int, torch.Generator], Tensor]] = {"uniform": draw_sigmas}
 
 
 def add_noise(images: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:

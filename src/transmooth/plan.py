@@ -302,13 +302,18 @@ class Plan:
         )
 
     def evaluate_spec(self, run: Run, name: str) -> specs.EvaluateSpec:
-        """One evaluation of a run, without what changes no record of it: see `not_spec` of its amount."""
+        """One evaluation of a run: its entry, and of its study's section what its kind has and the entry does not say.
+
+        What changes no record of it is absent: see `not_spec` of its amount.
+        """
         entry, amount = self.evaluation(name), self.amount(name)
-        content = {"run": self.run_spec(run), **entry.model_dump()}
+        kind, content = specs.EVALUATIONS[entry.kind], {"run": self.run_spec(run), **entry.model_dump()}
         if amount is not None:
-            content |= amount.model_dump(exclude=set(amount.not_spec))
+            content |= amount.model_dump(
+                exclude=set(amount.not_spec), include=kind.model_fields.keys() - content.keys()
+            )
             content["images"] = amount.images or self.params.datasets[self.dataset(run)].images
-        return specs.EVALUATIONS[entry.kind](**content)
+        return kind(**content)
 
     def table_spec(self, name: str) -> specs.TableSpec:
         """What a table shows and how."""

@@ -109,6 +109,7 @@ class TrainSpec(Spec):
     options_from: epoch, counted from 0, as text → options that are others from then on.
     denoiser: the run of the network that cleans what this one sees; None where there is none.
     head: in place of the last layer, in this stage; None where that stays.
+    n0: noisy copies of each training image, at each sigma, by which `samplewise` chooses its sigma.
     """
 
     run: RunSpec | None = None
@@ -119,6 +120,7 @@ class TrainSpec(Spec):
     options_from: dict[str, dict[str, JsonValue]] | None = None
     sigmas: tuple[float, ...]
     noise: Noise
+    n0: int | None = None
     views: int
     head: Head | None = None
     trainable: Trainable
@@ -142,6 +144,31 @@ class CertifySpec(Spec):
     alpha: float
     seed: int
     dtype: Dtype
+
+
+class SamplewiseSpec(Spec):
+    """One certification of each test image at a sigma of its own; n0 samples at each of `sigmas` choose it."""
+
+    kind: Literal["samplewise"] = "samplewise"
+    run: RunSpec | None = None
+    sigmas: tuple[float, ...]
+    images: Images
+    method: Method
+    radii: tuple[float, ...] | None = None
+    tolerance: float | None = None
+    n0: int
+    n: int
+    alpha: float
+    seed: int
+    dtype: Dtype
+
+
+class LookupSpec(Spec):
+    """One lookup of the nearest test image."""
+
+    kind: Literal["lookup"] = "lookup"
+    run: RunSpec
+    images: Images
 
 
 class ShiftSpec(Spec):
@@ -177,9 +204,15 @@ class SmoothedAttackSpec(AttackSpec):
     alpha: float
 
 
-EvaluateSpec = CertifySpec | ShiftSpec | AttackSpec
+EvaluateSpec = CertifySpec | SamplewiseSpec | LookupSpec | ShiftSpec | AttackSpec
 # By kind of evaluation.
-EVALUATIONS: Mapping[str, type[EvaluateSpec]] = {"certify": CertifySpec, "shift": ShiftSpec, "attack": AttackSpec}
+EVALUATIONS: Mapping[str, type[EvaluateSpec]] = {
+    "certify": CertifySpec,
+    "samplewise": SamplewiseSpec,
+    "lookup": LookupSpec,
+    "shift": ShiftSpec,
+    "attack": AttackSpec,
+}
 
 
 def evaluate_spec(content: Mapping[str, Any]) -> EvaluateSpec:

@@ -147,6 +147,21 @@ CASES = [
         f"{R}: the column radius should have no gaps, 1 of 2 rows have none",
         rows(row(0), row(1, radius=None)),
     ),
+    Case(
+        "a radius that its region does not leave",
+        f"{R}: image 0 should have the radius that its region leaves of smoothed_radius, found 0.2; so have …",
+        rows(row(0, radius=0.2, smoothed_radius=0.3, region=0.2, allocation="a")),
+    ),
+    Case(
+        "a class where a region leaves nothing",
+        f"{R}: image 0 should have abstained where its region leaves nothing, found 3; so have 1 of 1 rows",
+        rows(row(0, radius=0.0, smoothed_radius=0.3, region=0.0001, allocation="a")),
+    ),
+    Case(
+        "rows of two allocations",
+        f"{R}: records of 2 allocations: a, None",
+        rows(row(0, allocation="a"), row(1)),
+    ),
     Case("an image twice at one sigma", f"{R}: image 1 is there twice at sigma = 0.5", rows(row(1), row(1))),
     Case("rows of two models", f"{R}: records of 2 models: abc, other", rows(row(0), row(1, model="other"))),
     Case(

@@ -33,6 +33,9 @@ def row(index: int, sigma: float = 0.5, **changes: Any) -> dict[str, Any]:
         "batch": 256,
         "file": "a/0.png",
         "picture": f"{index:032x}",
+        "region": None,
+        "smoothed_radius": None,
+        "allocation": None,
     }
     return made | changes
 

@@ -174,12 +174,12 @@ FAULTS: list[tuple[str, Any, str]] = [
     (
         "tables.t.rows",
         row(evaluate=["shift"]),
-        r"tables.t.rows\[0\]: column certified@0.25: should be evaluated by one of kind certify, which its runs",
+        r"tables.t.rows\[0\]: column certified@0.25: should be evaluated by one of kind certify or .*, which its runs",
     ),
     (
         "tables.t.rows",
         pooled({"train": ["clean@downstream"], "evaluate": ["certify_025"]}, {"train": ["x@y"], "evaluate": ["shift"]}),
-        r"tables.t.rows\[0\]: column certified@0.25: should be evaluated by one of kind certify",
+        r"tables.t.rows\[0\]: column certified@0.25: should be evaluated by one of kind certify or ",
     ),
     (
         "tables.t.rows",
@@ -231,7 +231,7 @@ FAULTS: list[tuple[str, Any, str]] = [
     (
         "figures.f.panels.0.rows.0.evaluate",
         ["shift"],
-        r"figures.f.panels\[0\].rows\[0\]: should be evaluated by one of kind certify, which its runs are not",
+        r"figures.f.panels\[0\].rows\[0\]: should be evaluated by one of kind certify or .*, which its runs are not",
     ),
     ("shifts.s.rows.0.evaluate", ["certify"], r"shifts.s.rows\[0\].evaluate: should name an evaluation of kind shift"),
     ("shifts.s.rows.0.evaluate", ..., r"shifts.s.rows\[0\].evaluate: should name an evaluation of kind shift"),
@@ -276,6 +276,49 @@ FAULTS: list[tuple[str, Any, str]] = [
         "courses.c.rows",
         row(train=["clean@downstream", "nothing@downstream"]),
         r"courses.c.rows\[0\]: nothing@downstream trains nothing, so it has no course",
+    ),
+    # -------------------------------------------------------------------------------------------------- transductive
+    (
+        "tables.t.rows",
+        row(evaluate=["samplewise"]),
+        rf"{FILE}: tables.t.rows\[0\].label: should say that the row is transductive, found 'x'",
+    ),
+    (
+        "tables.t.rows",
+        row(label="transductive", evaluate=["samplewise"]),
+        r"tables.t.rows\[0\]: is transductive: beside it should stand a row evaluated by lookup and one by certify, "
+        "found none by lookup or certify",
+    ),
+    (
+        "tables.t.rows",
+        [ROW, ROW | {"label": "transductive", "evaluate": ["samplewise"]}],
+        r"tables.t.rows\[1\]: is transductive: .*, found none by lookup$",
+    ),
+    (
+        "tables.t.rows",
+        row(label="transductive", evaluate=["lookup"]),
+        r"tables.t.rows\[0\]: is transductive: .*, found none by certify$",
+    ),
+    (
+        "figures.f.panels.0.rows",
+        row(label="transductive", evaluate=["samplewise"]),
+        r"figures.f.panels\[0\].rows\[0\]: is transductive: .*, found none by lookup or certify",
+    ),
+    (
+        "tables.t.rows",
+        row(evaluate=["samplewise", "certify_025"]),
+        r"tables.t.rows\[0\]: should be certified by samplewise alone, once; found samplewise, certify",
+    ),
+    (
+        "tables.t.rows",
+        row(train=["mixed@upstream", "samplewise@downstream"]),
+        r"tables.t.rows\[0\].train\[1\]: samplewise chooses sigmas by what the stage before it answers, "
+        "which should be on the dataset of 'downstream', found one on characters",
+    ),
+    (
+        "tables.t.rows",
+        row(train=["samplewise@downstream"]),
+        r"tables.t.rows\[0\].train\[0\]: samplewise chooses sigmas by .*, found none",
     ),
     # -------------------------------------------------------------------------------------------------------- curves
     (

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tests.helpers.records import row, table
 from transmooth.records import table as records
 from transmooth.records.table import RecordError
+from transmooth.smoothing.bounds import SLACK
 
 
 def test_round_trip_keeps_every_digit_and_sorts(tmp_path: Path) -> None:
@@ -18,9 +19,54 @@ def test_round_trip_keeps_every_digit_and_sorts(tmp_path: Path) -> None:
 
 
 def test_an_older_file_lacks_what_is_new(tmp_path: Path) -> None:
-    new = ["runner_up", "engine", "batch", "file", "picture"]
+    new = ["runner_up", "engine", "batch", "file", "picture", "region", "smoothed_radius", "allocation"]
     records.seal(table(row(1)).drop_columns(new), tmp_path / "old.parquet")
     assert records.read(tmp_path / "old.parquet").to_pylist() == [row(1) | dict.fromkeys(new)]
+
+
+def test_a_radius_is_what_its_region_leaves_or_the_image_abstains(tmp_path: Path) -> None:
+    left = {"radius": 0.2 - SLACK, "smoothed_radius": 0.3, "region": 0.2, "allocation": "a"}
+    rows = [
+        row(0, **left),
+        row(1, **left | {"radius": 0.15, "smoothed_radius": 0.15}),
+        row(2, **left | {"radius": 0.0, "prediction": -1}),
+        row(3, **left | {"radius": 0.0, "prediction": -1, "region": SLACK}),
+    ]
+    records.write(table(*rows), tmp_path / "r.parquet")
+    assert records.read(tmp_path / "r.parquet").to_pylist() == rows
+    for wrong in ({"radius": 0.2}, {"radius": 0.1}, {"region": 0.21}, {"smoothed_radius": 0.15}):
+        with pytest.raises(RecordError, match="image 0 should have the radius that its region leaves"):
+            records.write(table(row(0, **left | wrong)), tmp_path / "wrong.parquet")
+    with pytest.raises(RecordError, match="image 0 should have abstained where its region leaves nothing, found 3"):
+        records.write(table(row(0, **left | {"radius": 0.0, "region": SLACK})), tmp_path / "wrong.parquet")
+    with pytest.raises(RecordError, match="records of 2 allocations"):
+        records.write(table(row(0, **left), row(1, **left | {"allocation": "b"})), tmp_path / "wrong.parquet")
+
+
+def test_a_lookup_has_no_sigma_and_no_alpha_and_others_must(tmp_path: Path) -> None:
+    without = {"method": "lookup", "sigma": None, "alpha": None, "radius": 0.5 - SLACK, "region": 0.5}
+    rows = [row(index, **without) for index in (0, 1)]
+    records.write(table(*rows), tmp_path / "r.parquet")
+    assert records.read(tmp_path / "r.parquet").to_pylist() == rows
+    for name in ("sigma", "alpha"):
+        with pytest.raises(RecordError, match=f"the column {name} should have no gaps, 1 of 1 rows"):
+            records.write(table(row(0, **{name: None})), tmp_path / "wrong.parquet")
+    with pytest.raises(RecordError, match="should have the radius that its region leaves"):
+        records.write(table(row(0, **without | {"radius": 0.5})), tmp_path / "wrong.parquet")
+    with pytest.raises(RecordError, match="the column method should have no gaps"):
+        records.write(table(row(0, **without | {"method": None})), tmp_path / "wrong.parquet")
+
+
+def test_shards_where_each_image_is_there_once(tmp_path: Path) -> None:
+    parts = [tmp_path / "0.parquet", tmp_path / "1.parquet"]
+    records.write(table(row(0, 0.25), row(2, 1.0)), parts[0])
+    records.write(table(row(1, 0.5)), parts[1])
+    joined = records.joined(parts, tmp_path / "all.parquet", [0, 1, 2], None)
+    assert sorted(joined["index"].to_pylist()) == [0, 1, 2]
+    with pytest.raises(RecordError, match=r"all.parquet: images lost: \[3\]; not asked for: \[0\]"):
+        records.joined(parts, tmp_path / "all.parquet", [1, 2, 3], None)
+    with pytest.raises(RecordError, match=r"images lost: none; not asked for: \[1\]"):
+        records.joined([*parts, parts[1]], tmp_path / "all.parquet", [0, 1, 2], None)
 
 
 def test_a_doubled_image_and_a_second_model_are_refused(tmp_path: Path) -> None:

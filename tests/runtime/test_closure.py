@@ -22,17 +22,33 @@ PREPARED = [
     *("data/__init__.py", "data/manifest.py", "data/picture.py", "data/prepare.py"),
     *("data/sources/__init__.py", "data/sources/source.py", "data/split.py"),
 ]
-RECORDS = ["records/__init__.py", "records/table.py"]
+RECORDS = ["records/__init__.py", "records/table.py", "smoothing/__init__.py", "smoothing/bounds.py"]
 ROWS = [
     *CARD,
     *RECORDS,
     *("records/attacked.py", "records/audit.py", "records/logs.py"),
     *("report/__init__.py", "report/accuracy.py"),
-    *("smoothing/__init__.py", "smoothing/bounds.py"),
 ]
 ATTACKS = [
     *("attacks/__init__.py", "attacks/ball.py", "attacks/gradients.py"),
     *("noise.py", "objectives/__init__.py"),
+]
+SAMPLING = [
+    *("noise.py", "smoothing/__init__.py", "smoothing/bounds.py", "smoothing/decision.py", "smoothing/deploy.py"),
+    *("smoothing/engine.py", "smoothing/sampler.py", "models/__init__.py", "models/norms.py"),
+]
+CERTIFY = [
+    *CARD,
+    "checkpoint/weights.py",
+    *SPLITS,
+    *("evaluation/__init__.py", "evaluation/certify.py"),
+    *DENOISERS,
+    *NETWORKS,
+    *RECORDS,
+    "records/journal.py",
+    *SAMPLING,
+    *("smoothing/adaptive.py", "smoothing/chunks.py", "smoothing/cohen.py", "smoothing/crossing.py"),
+    *("smoothing/design.py", "smoothing/methods.py", "smoothing/sequential.py"),
 ]
 TABLES = [*ROWS, "report/cells.py", "report/measures.py", "report/tables.py"]
 SHIFTS = [*TABLES, "report/figures.py", "report/shift.py"]
@@ -47,7 +63,7 @@ JOBS: dict[str, tuple[list[str], list[str]]] = {
         [*PREPARED, "data/sources/imagefolder.py", "data/sources/onefolder.py"],
     ),
     "train": (
-        ["training.loop", "objectives.cross_entropy"],
+        ["training.loop", "objectives.cross_entropy", "noises.uniform"],
         [
             *CARD,
             *("checkpoint/resume.py", "checkpoint/weights.py"),
@@ -57,6 +73,7 @@ JOBS: dict[str, tuple[list[str], list[str]]] = {
             *NETWORKS,
             *("models/lora.py", "models/trainable.py"),
             "noise.py",
+            *("noises/__init__.py", "noises/uniform.py"),
             *("objectives/__init__.py", "objectives/cross_entropy.py"),
             *("training/__init__.py", "training/loop.py", "training/progress.py"),
             *("training/save_points.py", "training/schedule.py", "training/task.py"),
@@ -64,24 +81,36 @@ JOBS: dict[str, tuple[list[str], list[str]]] = {
         ],
     ),
     "objective confidence": (["objectives.confidence"], [*ATTACKS, "objectives/confidence.py"]),
+    "objective smooth_adversarial": (
+        ["objectives.smooth_adversarial"],
+        [*ATTACKS, "attacks/pgd.py", "objectives/smooth_adversarial.py"],
+    ),
     "objective adversarial": (["objectives.adversarial"], [*ATTACKS, "attacks/pgd.py", "objectives/adversarial.py"]),
     "objective simclr": (["objectives.simclr"], ["objectives/__init__.py", "objectives/simclr.py"]),
-    "evaluate certify": (
-        ["evaluation.certify"],
+    "noise samplewise": (
+        ["noises.samplewise"],
+        [
+            *SPLITS,
+            *SAMPLING,
+            *("noises/__init__.py", "noises/samplewise.py"),
+            "smoothing/choice.py",
+        ],
+    ),
+    "evaluate certify": (["evaluation.certify"], CERTIFY),
+    "evaluate samplewise": (
+        ["evaluation.samplewise"],
+        [*CERTIFY, "evaluation/samplewise.py", "smoothing/choice.py", "smoothing/regions.py"],
+    ),
+    "evaluate lookup": (
+        ["evaluation.lookup"],
         [
             *CARD,
             "checkpoint/weights.py",
             *SPLITS,
-            *("evaluation/__init__.py", "evaluation/certify.py"),
-            *DENOISERS,
+            *("evaluation/__init__.py", "evaluation/lookup.py"),
             *NETWORKS,
-            "noise.py",
             *RECORDS,
-            "records/journal.py",
-            *("smoothing/__init__.py", "smoothing/adaptive.py", "smoothing/bounds.py", "smoothing/chunks.py"),
-            *("smoothing/cohen.py", "smoothing/crossing.py", "smoothing/decision.py", "smoothing/deploy.py"),
-            *("smoothing/design.py", "smoothing/engine.py", "smoothing/methods.py", "smoothing/sampler.py"),
-            "smoothing/sequential.py",
+            "smoothing/regions.py",
         ],
     ),
     "evaluate shift": (

@@ -20,7 +20,7 @@ from transmooth.loading.denoisers import Fixed, load_classifier, load_denoiser
 from transmooth.loading.models import load_model
 from transmooth.models.build import Network, Projection
 from transmooth.models.denoiser import Denoised
-from transmooth.noise import add_noise
+from transmooth.noise import add_noise, draw_sigmas
 from transmooth.publishing import folder as publishing
 from transmooth.training import loop
 from transmooth.training.loop import train
@@ -61,12 +61,23 @@ SIMCLR: dict[str, Any] = {
     "epochs": 2,
     "lr": [0.02],
 }
+SAMPLEWISE: dict[str, Any] = {
+    "network": None,
+    "objective": "smooth_adversarial",
+    "options": {"steps": 1},
+    "options_from": {"1": {"epsilon": 0.5}},
+    "sigmas": [0.12, 0.25, 0.5],
+    "noise": "samplewise",
+    "n0": 20,
+    "epochs": 2,
+}
 STAGES = {
     "denoise": DENOISER,
     "cadis": CADIS,
     "adversarial": ADVERSARIAL,
     "consistency": CONSISTENCY,
     "simclr": SIMCLR,
+    "samplewise": SAMPLEWISE,
 }
 HEAD = {"backbone.fc.weight", "backbone.fc.bias"}
 
@@ -96,6 +107,29 @@ def test_options_of_a_later_epoch_take_the_place_of_others() -> None:
     first: dict[str, Any] = {"copies": 4, "start": None}
     middle, last = {"epsilon": 3, "steps": 5}, {"epsilon": 1, "steps": 5}
     assert seen == [first] * 2 + [first | middle] * 2 + [first | last] * 2
+
+
+def test_a_training_image_has_the_sigma_that_was_chosen_and_others_draw_theirs() -> None:
+    seen: list[Tensor] = []
+
+    def loss(classifier: Any, view: Any, images: Any, labels: Any, sigma: Tensor, generator: Any) -> None:
+        seen.append(sigma)
+
+    def drawn() -> torch.Generator:
+        return torch.Generator().manual_seed(2)
+
+    given = torch.nn.Identity(), torch.rand(3, 3, 2, 2), torch.zeros(3).long()
+    spec = train_spec(sigmas=[0.25, 0.5], noise="samplewise", n0=20)
+    task = task_of(Accelerator(cpu=True), spec, nn.Identity, None, torch.tensor([0.1, 0.2, 0.3, 0.4]).double())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("transmooth.training.task.load_objective", lambda name: loss)
+        task.loss(*given, drawn(), 0, torch.tensor([3, 0, 0]))
+        task.loss(*given, drawn())
+        Task(train_spec(sigmas=[0.25, 0.5])).loss(*given, drawn(), 0, torch.tensor([3, 0, 0]))
+    assert seen[0].tolist() == pytest.approx([0.4, 0.1, 0.1])
+    assert seen[0].dtype == torch.float32
+    assert torch.equal(seen[1], draw_sigmas([0.25, 0.5], 3, drawn()))
+    assert torch.equal(seen[2], seen[1])
 
 
 class Halves(nn.Module):
@@ -154,13 +188,15 @@ def test_a_denoiser_learns_and_its_card_has_a_score_in_place_of_an_accuracy(digi
     [
         *(("denoise", 5), ("denoise", 30), ("cadis", 5), ("cadis", 30), ("adversarial", 30), ("consistency", 5)),
         *(("simclr", 5), ("simclr", 30)),
+        ("samplewise", 5),
     ],
 )
 def test_a_resumed_training_equals_an_uninterrupted_one(
     digits: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, stop: int
 ) -> None:
     spec = train_spec(**STAGES[stage])
-    start, denoiser = (made / "clean", str(made / "unet")) if stage == "cadis" else (None, None)
+    start = made / "clean" if stage in ("cadis", "samplewise") else None
+    denoiser = str(made / "unet") if stage == "cadis" else None
     whole = made / "simclr"
     if stage != "simclr":
         train(spec, digits, whole := tmp_path / "whole", start, denoiser=denoiser)
@@ -176,6 +212,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
     monkeypatch.setattr(loop, "train_step", stopped)
     with pytest.raises(KeyboardInterrupt):
         train(spec, digits, tmp_path / "stopped", start, 0, denoiser)
+    monkeypatch.setattr("transmooth.noises.samplewise.choose", None)  # not a second time
     train(spec, digits, tmp_path / "stopped", start, 0, denoiser)
     assert taken == 42 + 1  # of two epochs of 21 steps, and the one that was stopped
     assert same(whole, tmp_path / "stopped")
@@ -186,6 +223,10 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
     assert histories[0] == histories[1]
     if stage == "cadis":
         assert all(0 <= line["train_full"] <= line["train_score"] <= 1 for line in histories[0])
+    if stage == "samplewise":
+        chosen = read_card(tmp_path / "stopped")["sigmas"]
+        assert chosen.keys() == {"0.12", "0.25"}  # one step below the largest
+        assert sum(chosen.values()) == 21 * 64 + len(open_split(digits, "train")) % 64
     if stage == "adversarial":
         assert all(0 < line["train_score"] < line["train_clean"] <= 1 for line in histories[0])
 

@@ -17,8 +17,12 @@ rule train:
         checkpoint_seconds=lambda wildcards: int(PLAN.schedule(run(wildcards)).checkpoint_seconds),
     params:
         spec=lambda wildcards: PLAN.train_spec(run(wildcards)).text,
-        # A new objective is a new file and re-runs nothing.
-        code=lambda wildcards: digest("training.loop", f"objectives.{PLAN.recipe(run(wildcards)).objective}"),
+        # A new objective, or a new noise, is a new file and re-runs nothing.
+        code=lambda wildcards: digest(
+            "training.loop",
+            f"objectives.{PLAN.recipe(run(wildcards)).objective}",
+            f"noises.{PLAN.recipe(run(wildcards)).noise}",
+        ),
         launch=launch(lambda wildcards: PLAN.schedule(run(wildcards)).processes),
         program="python -m transmooth",
         start=lambda wildcards, input: folder("--start", input.start),

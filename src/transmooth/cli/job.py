@@ -126,10 +126,11 @@ def finish(spec: Spec, data: Data, parts: list[Path], out: Out) -> None:
     from transmooth.evaluation import load_evaluation
     from transmooth.specs import evaluate_spec
 
-    guard.verify(data, [])
     asked = evaluate_spec(spec)
+    evaluation = load_evaluation(asked.kind)
+    guard.verify(data, getattr(evaluation, "FINISH_READS", ()))
     with guard.exclusive(out):
-        load_evaluation(asked.kind).finish(asked, data, parts, out)
+        evaluation.finish(asked, data, parts, out)
 
 
 @app.command()

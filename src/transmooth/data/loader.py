@@ -45,6 +45,11 @@ class Split:
         images, labels = self.pixels(indices)
         return to_unit(centre_crop(self.resized(images), self.size)), labels
 
+    def squares(self, indices: Indices) -> npt.NDArray[np.uint8]:
+        """The images of `batch` as bytes, uint8 [B, 3, size, size]."""
+        squares: npt.NDArray[np.uint8] = centre_crop(self.pixels(indices)[0], self.size).contiguous().numpy()
+        return squares
+
     def pixels(self, indices: Indices) -> tuple[Tensor, Tensor]:
         """As stored, uint8 [B, 3, stored, stored], channels last, and labels int64 [B]."""
         chosen = np.asarray(indices, np.int64)

@@ -5,7 +5,7 @@
 
 data: a prepared dataset; checkpoint: of the run; start: of the run without its last stage, for kinds that compare the
 two; shard counts from 0; batch: images in one forward pass where records do not depend on it, None where the job
-chooses.
+chooses.  A kind whose `finish` reads images of the data says of which splits, FINISH_READS.
 """
 
 from importlib import import_module

@@ -1,12 +1,14 @@
 """Certification: for each test image and sigma a class and a radius (see smoothing/)."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from transmooth.data.loader import open_split
+from transmooth.data.loader import Split, open_split
 from transmooth.data.manifest import read_manifest
 from transmooth.evaluation import test_indices
 from transmooth.loading.denoisers import load_classifier
@@ -16,14 +18,52 @@ from transmooth.runtime.progress import telling
 from transmooth.smoothing.chunks import certify_chunks
 from transmooth.smoothing.engine import EXAMPLES, Engine, prepare_each
 from transmooth.smoothing.methods import Settings, evaluations
-from transmooth.specs import CertifySpec
+from transmooth.specs import CertifySpec, SamplewiseSpec
+
+# (shard, rows that are finished, this process's share) → (sigma, image) pairs that are left to certify
+Todo = Callable[["Shard", Sequence[Row], slice], Sequence[tuple[float, int]]]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What a shard certifies with.
+
+    indices: of its test images; every: of those of all shards.
+    """
+
+    settings: Settings
+    engines: Mapping[float, Engine]
+    test: Split
+    indices: Sequence[int]
+    every: Sequence[int]
 
 
 def run(
     spec: CertifySpec, data: Path, checkpoint: Path, start: None, out: Path, shard: int, shards: int, batch: int | None
 ) -> None:
+    """Certify a shard of the test images at every sigma, as `run_shard` does."""
+
+    def todo(given: Shard, finished: Sequence[Row], share: slice) -> Sequence[tuple[float, int]]:
+        return left(spec, given.indices, finished)[share]
+
+    run_shard(spec, data, checkpoint, out, shard, shards, batch, todo)
+
+
+def run_shard(
+    spec: CertifySpec | SamplewiseSpec,
+    data: Path,
+    checkpoint: Path,
+    out: Path,
+    shard: int,
+    shards: int,
+    batch: int | None,
+    todo: Todo,
+    choice: int | None = None,
+) -> None:
     """Certify a shard of the test images, over all processes that Accelerate started.
 
+    todo: says which pairs.  choice: evaluations that chose the sigma of an image where it has one of its own, which
+    its row counts, too; None where each image is certified at every sigma.
     Images that the journals of an interrupted run hold are not certified again.
     """
     from accelerate import PartialState
@@ -37,24 +77,30 @@ def run(
     every = test_indices(len(test), spec.images).tolist()
     indices = every[shard::shards]
     settings = settings_of(spec)
-    planned = len(every) * len(spec.sigmas) * evaluations(settings)
+    each = len(spec.sigmas) * evaluations(settings) if choice is None else choice + evaluations(settings)
     with state.local_main_process_first():  # which times the network; the others read what it found
         some = test.batch(every[:EXAMPLES])[0]
-        engines = prepare_each(network, some, spec.sigmas, planned, dtype=spec.dtype, batch=batch)
+        engines = prepare_each(network, some, spec.sigmas, len(every) * each, dtype=spec.dtype, batch=batch)
     header = {"spec": spec.dump(), "model": sha256, "shard": shard, "shards": shards}
+    sigmas = spec.sigmas if choice is None else None
 
     def write(done: Sequence[Row], made: Row) -> None:
-        records.write(records.complete(records.from_rows(done, made), out, indices, spec.sigmas), out)
+        records.write(records.complete(records.from_rows(done, made), out, indices, sigmas), out)
 
     with journaled(state, out, header, write) as (journal, finished):
-        todo = left(spec, indices, finished)[state.process_index :: state.num_processes]
-        labels = [int(test.labels[index]) for _, index in todo]
+        started = time.perf_counter()
+        given = Shard(settings, engines, test, indices, every)
+        pairs = todo(given, finished, slice(state.process_index, None, state.num_processes))
+        chosen = (choice, (time.perf_counter() - started) / max(len(pairs), 1)) if choice is not None else (0, 0.0)
+        labels = [int(test.labels[index]) for _, index in pairs]
+
+        def known(index: int) -> Row:
+            return {"model": sha256}
+
         with telling() as show:
-            show(finished, len(finished) + len(todo))
-            for rows in certify(
-                settings, engines, lambda i: {"model": sha256}, lambda i: test[i][0], todo, labels, journal
-            ):
-                show(rows, len(finished) + len(todo))
+            show(finished, len(finished) + len(pairs))
+            for rows in certify(settings, engines, known, lambda i: test[i][0], pairs, labels, journal, chosen):
+                show(rows, len(finished) + len(pairs))
 
 
 def finish(spec: CertifySpec, data: Path, parts: Sequence[Path], out: Path) -> None:
@@ -79,19 +125,22 @@ def certify(
     todo: Sequence[tuple[float, int]],
     labels: Sequence[int],
     journal: Journal,
+    chosen: tuple[int, float] = (0, 0.0),
 ) -> Iterator[Sequence[Row]]:
     """Certify (sigma, image) pairs and yield their rows, each time after the journal has them.
 
     known: image → the columns of its rows that the certification does not give, such as the model.  fetch: image →
-    float32 [3, H, W] in [0, 1].  labels: one for each pair.
+    float32 [3, H, W] in [0, 1].  labels: one for each pair.  chosen: evaluations and seconds of each pair that were
+    spent before.
     """
+    spent = dict(zip(("evaluations", "seconds"), chosen, strict=True))
     triples = [(sigma, index, label) for (sigma, index), label in zip(todo, labels, strict=True)]
     for rows in certify_chunks(engines, fetch, triples, settings):
-        named = [row | known(row["index"]) for row in rows]
+        named = [row | {key: row[key] + more for key, more in spent.items()} | known(row["index"]) for row in rows]
         journal.append(named)
         yield named
 
 
-def settings_of(spec: CertifySpec) -> Settings:
+def settings_of(spec: CertifySpec | SamplewiseSpec) -> Settings:
     """Return the part of a spec that certifiers read."""
     return Settings(spec.method, spec.n0, spec.n, spec.alpha, spec.radii, spec.seed, spec.tolerance)

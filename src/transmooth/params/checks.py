@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from transmooth.params.messages import ParamsError
-from transmooth.params.recipes import PACKAGE
+from transmooth.params.recipes import PACKAGE, Certify, Evaluation, Samplewise
 from transmooth.params.study import Params
-from transmooth.params.tables import KINDS, TASK, Evaluated, Row, Table, parse_column
+from transmooth.params.tables import KINDS, TASK, TRANSDUCTIVE, Evaluated, Row, Table, parse_column
 from transmooth.params.values import Measure
 
 RECIPES = "params/recipes.yaml"
@@ -35,6 +35,8 @@ def faults(params: Params, published: Path) -> list[str]:
         *_gains(params),
         *_curves(params),
         *_classless(params),
+        *_chosen(params),
+        *_transductive(params),
     ]
     return list(dict.fromkeys(found))  # what several rows share is one fault
 
@@ -190,6 +192,12 @@ def _amounts(params: Params) -> Iterator[str]:
         if entry is not None and entry.amount is not None and getattr(params.study, entry.amount) is None:
             file = f"params/studies/{params.name}.yaml"
             yield f"{file}: {entry.amount}: missing; the evaluation {name!r} ({entry.kind}) needs it"
+        amount = params.study.certify
+        if isinstance(entry, Samplewise) and amount and amount.alpha ** (1 / amount.n0) <= 0.5:
+            yield (
+                f"params/studies/{params.name}.yaml: certify.n0: {amount.n0} samples can never choose a sigma, as "
+                f"{name!r} does: at alpha = {amount.alpha} even without a failure alpha^(1/n0) stays at or below 1/2"
+            )
 
 
 def _groups(params: Params) -> Iterator[str]:
@@ -244,7 +252,8 @@ def _behind(params: Params, report: str, row: Row, where: str) -> Iterator[str]:
             continue
         for name in params.evaluations_of(report, each):
             entry = params.recipes.evaluations.get(name)
-            wrong = sorted(set(entry.sigmas) - set(recipe.sigmas)) if entry and entry.kind == "certify" else []
+            asked = entry.sigmas if isinstance(entry, Certify | Samplewise) else ()
+            wrong = sorted(set(asked) - set(recipe.sigmas))
             if wrong and recipe.epochs != 0:
                 trained = ", ".join(f"{sigma:g}" for sigma in recipe.sigmas)
                 yield f"{where}: {each.train[-1]} is finetuned behind a denoiser for sigma {trained}, not {wrong[0]:g}"
@@ -453,13 +462,65 @@ def _curves(params: Params) -> Iterator[str]:
             continue
         where, sigmas = f"params/tables/{params.study.tables}.yaml: {place}", list[float]()
         for each in row.evaluated:
-            entries = [params.recipes.evaluations.get(name) for name in params.evaluations_of(report, each)]
-            sigmas += [sigma for entry in entries if entry and entry.kind == "certify" for sigma in entry.sigmas]
+            entries = _entries(params, report, each)
+            sigmas += [sigma for entry in entries if entry.kind == "certify" for sigma in entry.sigmas]
         if twice := sorted({sigma for sigma in sigmas if sigmas.count(sigma) > 1}):
             yield f"{where}: should be certified once at each sigma, is more often at {twice}"
         if len(row.evaluated) == 1 and report not in params.tables.courses:
             epsilons = _epsilons(params, row)
             if twice := sorted({epsilon for epsilon in epsilons if epsilons.count(epsilon) > 1}):
                 yield f"{where}: should be attacked once within each epsilon, is more often within {twice}"
+        kinds = [str(entry.kind) for each in row.evaluated for entry in _entries(params, report, each)]
+        certified = [kind for kind in kinds if kind in KINDS["certified"]]
+        if (alone := [kind for kind in certified if kind in TRANSDUCTIVE]) and len(certified) > 1:
+            yield f"{where}: should be certified by {alone[0]} alone, once; found {', '.join(certified)}"
         if len(found := {_dataset(params, each.train[-1].split("@")[1]) for each in row.evaluated}) > 1:
             yield f"{where}.runs: should end on one dataset, found {', '.join(sorted(found))}"
+
+
+def _entries(params: Params, report: str, each: Evaluated) -> list[Evaluation]:
+    """The evaluations of a run of a report's row, those that there are."""
+    known = params.recipes.evaluations
+    return [known[name] for name in params.evaluations_of(report, each) if name in known]
+
+
+def _chosen(params: Params) -> Iterator[str]:
+    """Noise that is chosen by what the stage before answers takes a stage before, of the same classes."""
+    for report, place, row in params.tables.placed_rows():
+        if report not in params.study.report:
+            continue
+        for each in row.evaluated:
+            for number, stage in enumerate(each.train):
+                recipe, role = stage.split("@")
+                entry = params.recipes.recipes.get(recipe)
+                if entry is None or entry.noise != "samplewise":
+                    continue
+                before = _dataset(params, each.train[number - 1].split("@")[1]) if number else None
+                if before != _dataset(params, role):
+                    where = f"params/tables/{params.study.tables}.yaml: {place}.train[{number}]"
+                    found = f"one on {before}" if number else "none"
+                    yield (
+                        f"{where}: {recipe} chooses sigmas by what the stage before it answers, which should be on the "
+                        f"dataset of {role!r}, found {found}"
+                    )
+
+
+def _transductive(params: Params) -> Iterator[str]:
+    """A certificate around the test images says little where what puts it in its place does not stand beside it."""
+    reports: dict[str, list[tuple[str, Row]]] = {}
+    for report, place, row in params.tables.placed_rows():
+        if report in params.study.report and (report in params.tables.tables or report in params.tables.figures):
+            reports.setdefault(report, []).append((place, row))
+    for rows in reports.values():
+        there = {kind for _, row in rows for kind in _kinds(params, row)}
+        for place, row in rows:
+            if not _kinds(params, row) & {*TRANSDUCTIVE}:
+                continue
+            where = f"params/tables/{params.study.tables}.yaml: {place}"
+            if "transductive" not in row.label:
+                yield f"{where}.label: should say that the row is transductive, found {row.label!r}"
+            if missing := [kind for kind in ("lookup", "certify") if kind not in there]:
+                yield (
+                    f"{where}: is transductive: beside it should stand a row evaluated by lookup and one by certify, "
+                    f"found none by {' or '.join(missing)}"
+                )

@@ -69,7 +69,8 @@ class Recipe(Model):
     """One way to train: with which objective, on which noise, which parameters.
 
     objective: a file of src/transmooth/objectives.  options: its own keywords; options_from: by the epoch, counted from
-    0, from which they are others.  sigmas: the set S, from which `noise` draws one for each image.  views: how many
+    0, from which they are others.  sigmas: the set S, from which `noise`, a file of src/transmooth/noises, gives each
+    image one.  n0: noisy copies of each training image, at each sigma, by which `samplewise` chooses.  views: how many
     augmented copies of an image the objective gets; augment: by these augmentations in place of the dataset's.
     head: what the network has in this stage in place of its last layer, which the next stage has anew (see
     `models.build`).  schedule, epochs: in place of the role's; 0 epochs train nothing.
@@ -81,6 +82,7 @@ class Recipe(Model):
     options_from: dict[Whole, dict[str, JsonValue]] | None = None
     sigmas: Levels = (0.0,)
     noise: Noise = "uniform"
+    n0: Count | None = None
     views: Count = 1
     augment: tuple[Augmentation, ...] | None = None
     head: Head | None = None
@@ -88,6 +90,16 @@ class Recipe(Model):
     schedule: Name | None = None
     epochs: Whole | None = None
     denoiser: DenoiserText | None = None
+
+    @model_validator(mode="after")
+    def _samples_of_a_choice(self) -> Self:
+        if (self.noise == "samplewise") != (self.n0 is not None):
+            raise ValueError(f"n0: should be given with noise samplewise, and with it alone, found {self.n0}")
+        if self.noise == "samplewise" and min(self.sigmas) == 0:
+            raise ValueError("sigmas: should be above 0 with noise samplewise, which chooses by radius, found 0")
+        if self.noise == "samplewise" and self.denoiser is not None:
+            raise ValueError("denoiser: noise samplewise chooses without one, found both")
+        return self
 
 
 class EvaluationModel(Model):
@@ -109,6 +121,21 @@ class Certify(EvaluationModel):
     sigmas: Sigmas
 
 
+class Samplewise(EvaluationModel):
+    """Certify each test image at one of these sigmas, its own: transductive, see evaluation/samplewise.py."""
+
+    amount: ClassVar[str | None] = "certify"
+    kind: Literal["samplewise"]
+    sigmas: Sigmas
+
+
+class Lookup(EvaluationModel):
+    """Certify each test image by its distance to those of other classes, without noise: see evaluation/lookup.py."""
+
+    amount: ClassVar[str | None] = "certify"
+    kind: Literal["lookup"]
+
+
 class Shift(EvaluationModel):
     """Measure how far normalised features of `images` test images move from the run's start to the run."""
 
@@ -127,7 +154,7 @@ class Attack(EvaluationModel):
     epsilon: Positive
 
 
-Evaluation = Annotated[Certify | Shift | Attack, Field(discriminator="kind")]
+Evaluation = Annotated[Certify | Shift | Attack | Samplewise | Lookup, Field(discriminator="kind")]
 
 
 class Recipes(Model):

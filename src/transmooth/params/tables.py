@@ -11,8 +11,8 @@ TASK = "task"  # the role that stands for each of a table's or the study's `task
 # The kinds of evaluation whose records a measure can be computed from; none: the run's card has it.
 KINDS: dict[Measure, tuple[str, ...]] = {
     "clean": (),
-    "certified": ("certify",),
-    "acr": ("certify",),
+    "certified": ("certify", "samplewise", "lookup"),
+    "acr": ("certify", "samplewise", "lookup"),
     "standard": ("attack",),
     "robust": ("attack",),
     "parameters": (),
@@ -20,6 +20,7 @@ KINDS: dict[Measure, tuple[str, ...]] = {
     "denoiser_parameters": (),
     "hours": (),
 }
+TRANSDUCTIVE = ("samplewise", "lookup")  # kinds whose certificates are about balls around the test images
 AT_RADIUS = ("certified", "robust")  # measures that are of one radius
 
 

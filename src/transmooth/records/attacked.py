@@ -92,7 +92,7 @@ def check(table: pa.Table, path: Path) -> None:
     if len(doubled):
         norm, epsilon = doubled["norm"][0], doubled["epsilon"][0]
         raise RecordError(f"{path}: image {doubled['index'][0]} is there twice at {norm}, epsilon = {epsilon}")
-    records.check_one_model(table, path)
+    records.check_one(table, "model", path)
 
 
 def from_rows(rows: Sequence[Mapping[str, Any]], made: Mapping[str, Any]) -> pa.Table:

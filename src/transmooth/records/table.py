@@ -9,7 +9,12 @@
     runner_up    those of the most frequent other class  engine,batch how the network was run: see smoothing/engine.py
     seconds      time spent on this row                  model        SHA-256 of the weights
     file         of the picture, below its folder        picture      hash of its pixels: see loading/images.py
+    region       radius of the ball around the image that has this sigma alone (see smoothing/regions.py)
+    smoothed_radius   what is certified at this sigma, of which `radius` is what the region leaves
+    allocation   SHA-256 of all regions, which names the classifier
 
+The last three are of transductive evaluations, `samplewise` and `lookup`, and null in all others.  A lookup adds no
+noise and takes no samples: its method is `lookup`, its sigma, alpha and smoothed_radius are null.
 A label that nobody knows, and what an imported log or an older file does not tell, is null.
 
 Files are Parquet; their metadata hold the spec, the versions, the commit and the SHA-256 of the file, without which a
@@ -19,6 +24,7 @@ flipped bit would be a wrong number.
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -31,6 +37,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from transmooth import files
+from transmooth.smoothing.bounds import within
 
 SCHEMA = pa.schema(
     [
@@ -55,9 +62,14 @@ SCHEMA = pa.schema(
         ("batch", pa.int64()),
         ("file", pa.string()),
         ("picture", pa.string()),
+        ("region", pa.float64()),
+        ("smoothed_radius", pa.float64()),
+        ("allocation", pa.string()),
     ]
 )
-_NEW = ("runner_up", "engine", "batch", "file", "picture")  # not in files before 0.2
+# Not in files before 0.2.
+_NEW = ("runner_up", "engine", "batch", "file", "picture", "region", "smoothed_radius", "allocation")
+LOOKUP = "lookup"  # the method of records that no noise certified
 # The last key of the metadata.  Its value is the SHA-256 of the file with this one in its place.
 _SEAL = "transmooth.seal"
 _UNSEALED = b"sha256=" + b"0" * 64
@@ -93,6 +105,7 @@ def conform(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:
 
 # What every row has.  The others may be null: an imported log does not tell them.
 _KNOWN = ("index", "prediction", "radius", "method", "sigma", "alpha", "n")
+_OF_NOISE = ("sigma", "alpha")  # which a lookup has not
 
 
 def check(table: pa.Table, path: Path) -> None:
@@ -100,25 +113,35 @@ def check(table: pa.Table, path: Path) -> None:
 
     Those are gaps in the columns that every row has, a radius that is negative, not finite or above 40 sigma, an
     abstention with a radius, a class below -1, a sigma that is not positive, an alpha outside (0, 1), an image that is
-    there twice at one sigma, and rows of several models.
+    there twice at one sigma, rows of several models or allocations, and a radius that is not what its region leaves.
     """
-    check_known(table, _KNOWN, path)
+    noisy = pc.fill_null(pc.not_equal(table["method"], LOOKUP), True).to_numpy()
+    check_known(table, [name for name in _KNOWN if name not in _OF_NOISE], path)
+    check_known(table.filter(pa.array(noisy)), _OF_NOISE, path)
     radius, sigma, alpha, prediction = (table[name].to_numpy() for name in ("radius", "sigma", "alpha", "prediction"))
+    region, smoothed = (table[name].to_numpy() for name in ("region", "smoothed_radius"))
+    left = within(np.where(np.isnan(smoothed), np.inf, smoothed), region)
     faults = {
         "a radius that is finite and >= 0": ("radius", ~(np.isfinite(radius) & (radius >= 0))),
-        "a sigma that is finite and > 0": ("sigma", ~(np.isfinite(sigma) & (sigma > 0))),
-        "an alpha between 0 and 1": ("alpha", ~((alpha > 0) & (alpha < 1))),
+        "a sigma that is finite and > 0": ("sigma", noisy & ~(np.isfinite(sigma) & (sigma > 0))),
+        "an alpha between 0 and 1": ("alpha", noisy & ~((alpha > 0) & (alpha < 1))),
         "a class >= 0, or -1 for abstained": ("prediction", prediction < -1),
         # Φ⁻¹ of no probability that doubles hold is above 38.5.
         "a radius below 40 sigma": ("radius", radius > 40 * sigma),
         "the radius 0 where it abstained": ("radius", (prediction == -1) & (radius > 0)),
+        "the radius that its region leaves of smoothed_radius": (
+            "radius",
+            ~np.isnan(region) & (prediction >= 0) & (radius != left),
+        ),
+        "abstained where its region leaves nothing": ("prediction", (left == 0) & (prediction >= 0)),
     }
     check_faults(table, faults, path)
     counted = table.group_by(["sigma", "index"]).aggregate([([], "count_all")])
     doubled = counted.filter(pc.greater(counted["count_all"], 1)).sort_by("index")
     if len(doubled):
         raise RecordError(f"{path}: image {doubled['index'][0]} is there twice at sigma = {doubled['sigma'][0]}")
-    check_one_model(table, path)
+    check_one(table, "model", path)
+    check_one(table, "allocation", path)
 
 
 def check_known(table: pa.Table, names: Iterable[str], path: Path) -> None:
@@ -139,10 +162,10 @@ def check_faults(table: pa.Table, faults: Mapping[str, tuple[str, npt.NDArray[np
             )
 
 
-def check_one_model(table: pa.Table, path: Path) -> None:
-    """Raise RecordError for rows of several models."""
-    if len(models := table["model"].unique().to_pylist()) > 1:
-        raise RecordError(f"{path}: records of {len(models)} models: {', '.join(map(str, models))}")
+def check_one(table: pa.Table, name: str, path: Path) -> None:
+    """Raise RecordError for rows of several values in a column, such as model."""
+    if len(found := table[name].unique().to_pylist()) > 1:
+        raise RecordError(f"{path}: records of {len(found)} {name}s: {', '.join(map(str, found))}")
 
 
 def unseal(path: Path) -> pa.Table:
@@ -214,14 +237,27 @@ def with_metadata(table: pa.Table, made: Mapping[str, Any]) -> pa.Table:
     return table.replace_schema_metadata({"transmooth": json.dumps(made, sort_keys=True)})
 
 
-def merge(parts: Sequence[Path], out: Path, indices: Iterable[int], sigmas: Iterable[float]) -> None:
-    """Join shards.
+def with_columns(table: pa.Table, columns: Mapping[str, Any]) -> pa.Table:
+    """Return records with these columns in the place of their own."""
+    for name, values in columns.items():
+        table = table.set_column(SCHEMA.get_field_index(name), name, pa.array(values, SCHEMA.field(name).type))
+    return table
 
-    Raises RecordError unless they are of one spec, with every image exactly once at every sigma, and nothing else.
+
+def merge(parts: Sequence[Path], out: Path, indices: Iterable[int], sigmas: Iterable[float]) -> None:
+    """Join shards.  Raises RecordError as `joined`."""
+    write(joined(parts, out, indices, sigmas), out)
+
+
+def joined(parts: Sequence[Path], out: Path, indices: Iterable[int], sigmas: Iterable[float] | None) -> pa.Table:
+    """Return the records of shards of `out`, with what the first one was made with.
+
+    Raises RecordError unless they are of one spec, with every image exactly once at every sigma, or once where sigmas
+    is None, and nothing else.
     """
     table = pa.concat_tables([read(part) for part in parts])
     check_one_spec(parts)
-    write(complete(table, out, indices, sigmas), out)
+    return complete(table, out, indices, sigmas)
 
 
 def check_one_spec(parts: Sequence[Path]) -> None:
@@ -273,8 +309,19 @@ def _alike(made: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def complete(table: pa.Table, path: Path, indices: Iterable[int], sigmas: Iterable[float]) -> pa.Table:
-    """The table itself.  Raises RecordError, naming `path`, if an image is missing at a sigma or was not asked for."""
+def complete(table: pa.Table, path: Path, indices: Iterable[int], sigmas: Iterable[float] | None) -> pa.Table:
+    """The table itself.  Raises RecordError, naming `path`, if an image is missing at a sigma or was not asked for.
+
+    sigmas: None where each image is there once, whatever its sigma.
+    """
+    if sigmas is None:
+        images, wanted = sorted(table["index"].to_pylist()), sorted(indices)
+        if images != wanted:
+            gone, more = (
+                sorted((Counter(a) - Counter(b)).elements())[:5] for a, b in ((wanted, images), (images, wanted))
+            )
+            raise RecordError(f"{path}: images lost: {gone or 'none'}; not asked for: {more or 'none'}")
+        return table
     expected = set(product(sigmas, indices))
     found = set(zip(table["sigma"].to_pylist(), table["index"].to_pylist(), strict=True))
     if found != expected:

@@ -9,7 +9,7 @@ robust accuracy at r      RA: share of them that an attack within r leaves right
 oracle                    the largest over sigma at each r: a choice made after seeing the results, not a certificate
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import pandas as pd
 
 from transmooth.checkpoint.card import read_card
 from transmooth.params.present import below
+from transmooth.params.tables import KINDS
 from transmooth.records import attacked
 from transmooth.records import table as records
 from transmooth.records.logs import grid_of, read_any
@@ -28,6 +29,8 @@ from transmooth.specs import RowSpec
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
+# In the place of σ for a curve whose images have a σ each, or none: a transductive one.  A dict finds it by identity.
+EACH = float("nan")
 
 
 def certified_radius(frame: pd.DataFrame) -> Floats:
@@ -48,12 +51,25 @@ def average_certified_radius(radii_of_images: Floats) -> float:
     return float(np.maximum(radii_of_images, 0).mean())
 
 
+def curves_of(frame: pd.DataFrame) -> Iterator[tuple[float, pd.DataFrame]]:
+    """Yield σ and records of each curve in the records of one evaluation; EACH and all of them, where transductive."""
+    if frame["region"].notna().any():
+        yield EACH, frame.sort_values("index")
+    else:
+        yield from ((float(sigma), group) for sigma, group in frame.groupby("sigma"))
+
+
+def sigma_text(sigma: float) -> str:
+    """Return the σ of a curve in words."""
+    return "transductive" if np.isnan(sigma) else f"σ = {sigma:g}"
+
+
 @dataclass(frozen=True)
 class Settings:
     """How records were certified.
 
     n: samples per image, at most, where the method may stop. grid: as of `logs.grid_of`, None unless sequential.
-    method "log" and None: a log of the field's format does not tell.
+    method "log" and None: a log of the field's format does not tell; "lookup" and None: there is no noise.
     Nothing at all: a row that was not certified.
     """
 
@@ -83,7 +99,7 @@ class RowResult:
     """One row of a table: its runs (for each seed one, or a set that is pooled) at every sigma.
 
     published, dataset: where the paper has it, see specs.RowSpec.
-    curves: sigma -> float64 [seeds, images], each image's certified radius or -inf.
+    curves: sigma, or EACH → float64 [seeds, images], each image's certified radius or -inf.
     clean: one clean accuracy per seed, over `clean_images` test images; NaN where nobody measured it.
     stage: measures of the runs' last stage, see `last_stage`, one number per seed each; none where nobody knows.
     attacks: epsilon -> what is left; every one of the same images.
@@ -171,11 +187,11 @@ def _curves_of_runs(row: RowSpec, results: Path) -> tuple[dict[float, Floats], s
     found: dict[float, list[Floats]] = {}
     settings: set[Settings] = set()
     for runs in row.runs:
-        for path in (results / each.path for run in runs for each in run.records if each.kind == "certify"):
+        for path in (results / each.path for run in runs for each in run.records if each.kind in KINDS["certified"]):
             frame = records.read(path).to_pandas()
             settings.add(settings_of(frame, path))
-            for sigma, group in frame.groupby("sigma"):
-                found.setdefault(float(sigma), []).append(certified_radius(group))
+            for sigma, group in curves_of(frame):
+                found.setdefault(sigma, []).append(certified_radius(group))
     if wrong := [sigma for sigma, curves in found.items() if len(curves) != len(row.runs)]:
         raise ValueError(f"{row.label}: should have one network at each sigma and seed, has others at {wrong}")
     return {sigma: np.stack(curves) for sigma, curves in sorted(found.items())}, settings
@@ -239,7 +255,7 @@ def read_files(paths: Sequence[Path], label: str) -> RowResult:
     for path, frame in frames:
         if not len(frame) or frame["label"].isna().any():
             raise ValueError(f"{path}: {'labels are unknown' if len(frame) else 'there are no records in it'}")
-        for sigma, group in frame.groupby("sigma"):
+        for sigma, group in curves_of(frame):
             if sigma in curves:
                 raise ValueError(f"{path}: sigma = {sigma} is there twice; name each file once")
             curves[sigma] = certified_radius(group)[None]
@@ -269,6 +285,8 @@ def settings_of(frame: pd.DataFrame, path: Path) -> Settings:
     """How the records of one file, given as a frame too, were certified.  Raises ValueError unless all alike."""
     if len(different := frame[["method", "n0", "alpha"]].drop_duplicates()) != 1:
         raise ValueError(f"{path}: holds records of {len(different)} settings (method, n0, alpha), should be of one")
+    if frame["method"].iloc[0] == records.LOOKUP:
+        return Settings(records.LOOKUP)
     made = records.metadata(path)
     first, grid = frame.iloc[0], grid_of(frame, made)
     # The rows say what each image took, which may be less than what was allowed.

@@ -18,7 +18,7 @@ def cells(rows: Iterable[RowResult], columns: Sequence[ColumnSpec]) -> pd.DataFr
 
     A measure that has a value at each sigma has a line for each, and where these are several one more for the oracle,
     the best of them at the choice of `sigma`; so has the ACR, which stands beside them whether it is a column or not.
-    One that has no sigma has one line, without it.
+    One that has no sigma has one line, without it, and so has one of a transductive row.
 
         block, row, published, dataset     which row            value, low, high   mean over seeds, its 95 % interval
         column, measure, radius            which column         seed_sd            standard deviation over seeds

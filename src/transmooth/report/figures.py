@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from transmooth import files
-from transmooth.report.accuracy import Floats, RowResult, read_row
+from transmooth.report.accuracy import Floats, RowResult, read_row, sigma_text
 from transmooth.specs import FigureSpec
 
 matplotlib.use("Agg")
@@ -110,7 +110,7 @@ def curves(rows: Sequence[RowResult], grid: Floats) -> pd.DataFrame:
     for row in rows:
         by_sigma = {sigma: row.accuracy(sigma, grid).mean(0) for sigma in row.curves}
         if len(rows) == 1:
-            frames += [_curve(row, f"σ = {sigma:g}", False, grid, share) for sigma, share in by_sigma.items()]
+            frames += [_curve(row, sigma_text(sigma), False, grid, share) for sigma, share in by_sigma.items()]
         choice = len(by_sigma) > 1
         if choice or len(rows) > 1:
             name = ORACLE if len(rows) == 1 else row.label

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from transmooth import files
+from transmooth.records.table import LOOKUP
 from transmooth.report.accuracy import read_row
 from transmooth.report.cells import cells, shown
 from transmooth.report.measures import FORMATS, MEASURES
@@ -97,6 +98,8 @@ def _words(spec: TableSpec, lines: pd.DataFrame) -> str:
 def _sigmas(lines: pd.DataFrame) -> str:
     """Where rows are certified that have one sigma each; nothing where there is no sigma."""
     rows = {f"σ = {sigma:g}": ", ".join(group["row"].unique()) for sigma, group in lines.groupby("sigma")}
+    own = lines[_of_curves(lines) & lines["sigma"].isna() & (lines["method"] != LOOKUP)]
+    rows |= {"a σ of each image": ", ".join(own["row"].unique())} if len(own) else {}
     places = [f"{sigma} ({names})" if len(rows) > 1 else sigma for sigma, names in rows.items()]
     return f" Certified at {_listed(places)}." if places else ""
 
@@ -118,8 +121,10 @@ def _by_sigma(spec: TableSpec, lines: pd.DataFrame, columns: Sequence[ColumnSpec
 
 def methods(lines: pd.DataFrame) -> str:
     """Return a sentence for each way of certifying and of attacking; it names the rows where they differ."""
-    groups = list(lines[lines["sigma"].notna()].groupby(["method", "n0", "n", "alpha", "grid"], sort=False))
-    sentences = []
+    certified = lines[_of_curves(lines)]
+    groups = list(certified.groupby(["method", "n0", "n", "alpha", "grid"], sort=False))
+    lookups = certified[certified["method"] == LOOKUP]
+    sentences = [f"Without noise: {', '.join(lookups['row'].unique())}."] if len(lookups) else []
     for (method, n0, n, alpha, grid), group in groups:
         whose = f" of {', '.join(dict.fromkeys(group['row']))}" if len(groups) > 1 else ""
         most = "≤" if method in ("sequential", "adaptive") else "="
@@ -134,6 +139,11 @@ def methods(lines: pd.DataFrame) -> str:
             whose = f" of {', '.join(dict.fromkeys(group['row']))}" if len(ways) > 1 else ""
             sentences.append(f"Attack{whose} at ε = {radius:g}: {method}.")
     return " ".join(sentences)
+
+
+def _of_curves(lines: pd.DataFrame) -> "pd.Series[bool]":
+    """Which lines are of curves: of certified radii."""
+    return lines["measure"].map(lambda measure: MEASURES[measure].per_sigma).astype(bool)
 
 
 def title(column: ColumnSpec) -> str:

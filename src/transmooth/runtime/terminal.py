@@ -109,13 +109,14 @@ def counter(job: Mapping[str, Any]) -> Callable[[], Count | None] | None:
         return partial(_pictures, log)
     if job["rule_name"] == "train":
         return partial(_steps, log, spec["schedule"]["lr"])
-    if job["rule_name"] == "evaluate" and spec["kind"] == "certify":
+    if job["rule_name"] == "evaluate" and spec["kind"] in ("certify", "samplewise"):
         manifest = next(path for path in job["input"] if path.endswith("manifest.json"))
         images = json.loads(Path(manifest).read_text(encoding="utf-8"))["counts"]["test"]
         images = images if spec["images"] == "all" else min(images, spec["images"])
         shard, shards = (int(job["wildcards"][name]) for name in ("shard", "shards"))
         out = Path(job["output"][0].split(" ")[0])
-        return partial(_certified, out, len(range(shard - 1, images, shards)) * len(spec["sigmas"]), {})
+        rows = len(spec["sigmas"]) if spec["kind"] == "certify" else 1
+        return partial(_certified, out, len(range(shard - 1, images, shards)) * rows, {})
     return None
 
 

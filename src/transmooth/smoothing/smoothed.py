@@ -84,13 +84,25 @@ class SmoothedClassifier(nn.Module):
         network = base_classifier(with_logits(self.model, images[0]), self.sigma)
         check_model(network, images[0])
         seed = secrets.randbits(63) if self.seed is None else self.seed
-        made = prepare(network, images[:EXAMPLES], self.sigma, n * len(images), **self.run)
-        sampler = Sampler(made, images.__getitem__, self.sigma, seed)
-        return torch.from_numpy(vote(sampler, np.arange(len(images)), n, alpha))
+        return predict_at(self.model, images, np.arange(len(images)), self.sigma, seed, n, alpha, self.run)
 
     def certify(self, images: Images, labels: ArrayLike | None = None, **settings: Any) -> pd.DataFrame:
         """`certify` of this module, with its other settings."""
         return certify(self.model, images, labels, sigma=self.sigma, seed=self.seed or 0, **settings, **self.run)
+
+
+def predict_at(
+    model: nn.Module, images: Tensor, which: Ints, sigma: float, seed: int, n: int, alpha: float, run: dict[str, Any]
+) -> Tensor:
+    """Return the class of g at sigma for the images at the positions `which`, int64, −1 where it abstains.
+
+    images: [N, 3, H, W] in [0, 1], checked; the noise of each is of its position.  run: how the network is run, see
+    `SmoothedClassifier`.  Raises ValueError for a model that cannot be smoothed.
+    """
+    network = base_classifier(model, sigma)
+    check_model(network, images[0])
+    made = prepare(network, images[:EXAMPLES], sigma, n * len(which), **run)
+    return torch.from_numpy(vote(Sampler(made, images.__getitem__, sigma, seed), which, n, alpha))
 
 
 def certify(

@@ -8,7 +8,8 @@ validation split is kept, and the test split is looked at once, with that one.
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ from transmooth.models.denoiser import Denoiser
 from transmooth.models.lora import merged_state
 from transmooth.models.trainable import TRAINABLE, count_trained, set_train_mode
 from transmooth.noise import training_key
+from transmooth.noises import load_noise
 from transmooth.objectives import classifies
 from transmooth.params.values import Tracker
 from transmooth.runtime import shutdown
@@ -102,7 +104,11 @@ def train(
     state = resume.load_state(out / "resume.pt", job, finished) or resume.new_state(job)
     history: list[dict[str, Any]] = state["history"]
     begun = partial(begin, spec, train_split, start)
-    task = task_of(accelerator, spec, begun, cleaner.module if cleaner else None)
+    if "sigmas" not in state:  # what an engine counts may round otherwise the next time: a choice is made once
+        state["sigmas"] = choose_sigmas(accelerator, spec, train_split, begun)
+        if state["sigmas"] is not None and accelerator.is_main_process:
+            resume.save_state(out / "resume.pt", state)
+    task = task_of(accelerator, spec, begun, cleaner.module if cleaner else None, state["sigmas"])
     course = Course(schedule, epoch_steps)
 
     for trial in range(state["trial"], len(schedule.lr) if steps else 0):
@@ -207,6 +213,8 @@ def train(
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - started, 1),
         }
+        if state["sigmas"] is not None:  # how many images got which
+            card["sigmas"] = {f"{sigma:g}": count for sigma, count in sorted(Counter(state["sigmas"].tolist()).items())}
         weights.save(out, network, card)
         resume.save_state(out / "resume.pt", state | {"job": resume.new_state(finished)["job"]})
     accelerator.wait_for_everyone()
@@ -231,6 +239,21 @@ def begin(spec: TrainSpec, split: Split, start: Path | None) -> Network | Denois
     return network.to(memory_format=torch.channels_last)
 
 
+def choose_sigmas(
+    accelerator: Accelerator, spec: TrainSpec, split: Split, begun: Callable[[], nn.Module]
+) -> Tensor | None:
+    """Return the sigma of each training image, float64 on the CPU, if the recipe's noise chooses one.
+
+    Each process chooses for its share of the images.
+    """
+    share = slice(accelerator.process_index, None, accelerator.num_processes)
+    mine = load_noise(spec.noise)(spec, split, begun, accelerator.device, share)
+    if mine is None:
+        return None
+    chosen: Tensor = accelerator.reduce(torch.from_numpy(mine).to(accelerator.device), reduction="sum")
+    return chosen.cpu()
+
+
 def train_step(
     accelerator: Accelerator,
     task: Task,
@@ -250,10 +273,11 @@ def train_step(
     mine = batch_indices(len(split), batch, step, spec.seed, rank, world)
     sums: Sums = {}
     for part in np.array_split(mine, spec.schedule.accumulate):
-        pixels, labels = (to_device(tensor, accelerator.device) for tensor in split.pixels(part))
+        tensors = (*split.pixels(part), torch.tensor(part))
+        pixels, labels, positions = (to_device(tensor, accelerator.device) for tensor in tensors)
         images = task.images(split.resized(pixels), split.size, generator)
         with accelerator.accumulate(model):
-            loss, metrics = task.loss(model, images, labels, generator, epoch)
+            loss, metrics = task.loss(model, images, labels, generator, epoch, positions)
             accelerator.backward(loss)
             if spec.schedule.clip is not None and accelerator.sync_gradients:
                 accelerator.clip_grad_norm_(model.parameters(), spec.schedule.clip)

@@ -10,25 +10,42 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from transmooth.data.augment import augment
-from transmooth.noise import SIGMAS, add_noise
+from transmooth.noise import add_noise, draw_sigmas
 from transmooth.objectives import View, load_objective
 from transmooth.specs import TrainSpec
 
 
 @dataclass(frozen=True)
 class Task:
-    """The loss of a stage.  view: what its network sees; keywords: of its objective, beside the recipe's options."""
+    """The loss of a stage.
+
+    view: what its network sees.  keywords: of its objective, beside the recipe's options.  chosen: the sigma of each
+    training image, float32 on the device; None where each batch draws its own.
+    """
 
     spec: TrainSpec
     view: View = add_noise
     keywords: Mapping[str, Any] = field(default_factory=dict)
+    chosen: Tensor | None = None
 
     def loss(
-        self, classifier: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator, epoch: int = 0
+        self,
+        classifier: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        generator: torch.Generator,
+        epoch: int = 0,
+        trained: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return loss and metrics of a batch in an epoch, counted from 0, each image with a sigma of its own."""
+        """Return loss and metrics of a batch in an epoch, counted from 0, each image with a sigma of its own.
+
+        trained: the positions of training images, int64 [B]; None for others, whose sigmas nothing has chosen.
+        """
         spec = self.spec
-        sigma = SIGMAS[spec.noise](spec.sigmas, len(labels), generator)
+        if self.chosen is None or trained is None:
+            sigma = draw_sigmas(spec.sigmas, len(labels), generator)
+        else:
+            sigma = self.chosen[trained]
         options = {**spec.options, **self._later(epoch), **self.keywords}
         return load_objective(spec.objective)(classifier, self.view, images, labels, sigma, generator, **options)
 
@@ -44,9 +61,13 @@ class Task:
 
 
 def task_of(
-    accelerator: Accelerator, spec: TrainSpec, begin: Callable[[], nn.Module], denoiser: nn.Module | None
+    accelerator: Accelerator,
+    spec: TrainSpec,
+    begin: Callable[[], nn.Module],
+    denoiser: nn.Module | None,
+    chosen: Tensor | None = None,
 ) -> Task:
-    """Return the task of a stage.
+    """Return the task of a stage, on the accelerator's device.
 
     begin: gives the network of its start, which an objective with a keyword `start` gets, frozen and in eval mode.
     denoiser: has `denoise(noisy, sigma)` → clean images; it learns nothing.
@@ -54,7 +75,8 @@ def task_of(
     keywords: dict[str, Any] = {}
     if "start" in inspect.signature(load_objective(spec.objective)).parameters:
         keywords["start"] = begin().to(accelerator.device).eval().requires_grad_(False)
-    return Task(spec, add_noise if denoiser is None else _denoised(accelerator, denoiser), keywords)
+    view = add_noise if denoiser is None else _denoised(accelerator, denoiser)
+    return Task(spec, view, keywords, None if chosen is None else chosen.float().to(accelerator.device))
 
 
 def _denoised(accelerator: Accelerator, denoiser: Any) -> View:

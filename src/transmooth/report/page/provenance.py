@@ -1,6 +1,7 @@
 """What the runs of a study were made with and what they took, from their cards and records."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,7 +13,7 @@ import pandas as pd
 from transmooth.checkpoint.card import read_card
 from transmooth.records import attacked
 from transmooth.records import table as records
-from transmooth.report.accuracy import average_certified_radius, certified_radius
+from transmooth.report.accuracy import average_certified_radius, certified_radius, curves_of
 from transmooth.specs import RunSpec
 
 
@@ -58,7 +59,10 @@ class Training:
 
 @dataclass(frozen=True)
 class Certification:
-    """One network's records.  frame: columns as of records/table.py; acr: average certified radius by sigma."""
+    """One network's records.
+
+    frame: columns as of records/table.py.  acr: average certified radius by sigma, or EACH (see report/accuracy.py).
+    """
 
     path: str
     frame: pd.DataFrame
@@ -70,6 +74,11 @@ class Certification:
         """Which run of a study it is of; None for a network of its user."""
         run = self.made.get("spec", {}).get("run")
         return RunSpec.of(run) if run else None
+
+    @property
+    def transductive(self) -> bool:
+        """Whether it is about regions around the test images."""
+        return any(map(math.isnan, self.acr))
 
     @property
     def evaluations(self) -> int:
@@ -109,10 +118,7 @@ def read_training(path: str, results: Path) -> Training:
 def read_certification(path: str, results: Path) -> Certification:
     """Return the records `path` below `results`.  Raises RecordError where they are damaged."""
     frame = records.read(results / path).to_pandas()
-    acr = {
-        float(sigma): average_certified_radius(certified_radius(group))
-        for sigma, group in frame.groupby("sigma", sort=True)
-    }
+    acr = {sigma: average_certified_radius(certified_radius(group)) for sigma, group in curves_of(frame)}
     return Certification(path, frame, records.metadata(results / path), acr)
 
 

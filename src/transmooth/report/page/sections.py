@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from transmooth.report import courses, gains, shift
-from transmooth.report.accuracy import Floats, RowResult, read_row
+from transmooth.report.accuracy import Floats, RowResult, read_row, sigma_text
 from transmooth.report.cells import cells, shown
 from transmooth.report.figures import ORACLE, curves, largest_radius
 from transmooth.report.measures import MEASURES
@@ -136,7 +136,7 @@ def _finding(lines: pd.DataFrame, spec: TableSpec, paper: Sequence[PaperRow], qu
     best = there.loc[there["value"].idxmax()]
     name = f"{best['row']} ({best['block']})" if best["block"] else best["row"]
     value, low, high = (100 * best[name] for name in ("value", "low", "high"))
-    where = ORACLE if best["oracle"] else "under attack" if column.measure == "robust" else f"σ = {best['sigma']:g}"
+    where = ORACLE if best["oracle"] else "under attack" if column.measure == "robust" else sigma_text(best["sigma"])
     text = f"At ε = {radius:g}, {name} reaches {value:.1f} % [{low:.0f}, {high:.0f}] ({where})"
     if len(there) > 1:
         close = int((there["high"] >= best["value"]).sum()) - 1

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from transmooth import files
+from transmooth.params.tables import KINDS
 from transmooth.report.page.galleries import gallery
 from transmooth.report.page.page import Page, render
 from transmooth.report.page.provenance import (
@@ -40,7 +41,7 @@ def write_report(
     Raises ValueError where records are damaged or are not of these data.
     """
     trainings = [read_training(path, results) for path in spec.trainings]
-    certified = [read_certification(each.path, results) for each in spec.records if each.kind == "certify"]
+    certified = [read_certification(each.path, results) for each in spec.records if each.kind in KINDS["certified"]]
     attacks = [read_attack(each.path, results) for each in spec.records if each.kind == "attack"]
     figures = [figure_section(figure, results, base) for figure in spec.figures]
     figures += [shift_section(shift, results) for shift in spec.shifts]
@@ -91,6 +92,8 @@ def _summary(trainings: Sequence[Training], certified: Sequence[Certification], 
 
 def sigmas(certified: Certification) -> str:
     """Return the noise levels of a certification in words."""
+    if certified.transductive:
+        return "a σ of each"
     return "σ = " + ", ".join(f"{sigma:g}" for sigma in sorted(certified.acr))
 
 
