@@ -85,8 +85,8 @@ def exactness(images: Tensor, steps: int) -> dict[str, dict[str, int]]:
     assert isinstance(layer, nn.Linear)
     for scale in (1, 1000):
         with torch.no_grad():
-            layer.weight *= scale
-            layer.bias *= scale
+            layer.weight.mul_(scale)
+            layer.bias.mul_(scale)
         for losses in (("cross_entropy",), ("cross_entropy", "margin")):
             frame = attack(network, images, labels.numpy(), epsilon=epsilon, steps=steps, losses=losses)
             robust = frame["robust"].to_numpy()
@@ -104,7 +104,7 @@ def contestants(network: nn.Module, steps: int) -> dict[str, Callable[[Tensor, T
         frame = attack(network, images, labels.numpy(), epsilon=EPSILON, steps=steps, losses=["cross_entropy"])
         return float(frame["robust"].mean())
 
-    found = {"transmooth": ours}
+    found: dict[str, Callable[[Tensor, Tensor], float]] = {"transmooth": ours}
     try:
         torchattacks: Any = import_module("torchattacks")
     except ImportError:

@@ -22,7 +22,7 @@ def run() -> dict[str, Any]:
 
 
 def test_it_is_a_notebook_of_ten_code_cells_or_fewer_without_outputs() -> None:
-    content = nbformat.read(NOTEBOOK, as_version=nbformat.NO_CONVERT)
+    content = nbformat.read(NOTEBOOK, as_version=nbformat.NO_CONVERT)  # type: ignore[no-untyped-call]
     nbformat.validate(content)
     code = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
     assert 0 < len(code) <= 10

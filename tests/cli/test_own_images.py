@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.helpers.calls import call, fault
 from transmooth.records import table as records
-from transmooth.smoothing import chunks
+from transmooth.smoothing import chunks, methods
 
 NETS = """
 import torch
@@ -81,7 +81,7 @@ def rows(path: str = "r.parquet") -> list[dict[str, Any]]:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Which images are certified from here on."""
     seen: list[int] = []
-    real = chunks.METHODS["cohen"]
+    real = methods.METHODS["cohen"]
 
     def counted(counts: Any, images: Any, *rest: Any) -> Any:
         seen.extend(int(index) for index in images)
@@ -132,7 +132,7 @@ def test_more_images_extend_what_is_done(asked: list[int]) -> None:
 
 def test_a_killed_extension_keeps_both(monkeypatch: pytest.MonkeyPatch, asked: list[int]) -> None:
     call(*certify("--images", 2))
-    real = chunks.METHODS["cohen"]
+    real = methods.METHODS["cohen"]
 
     def killed(counts: Any, images: Any, *rest: Any) -> Any:
         if len(asked) >= 4:

@@ -86,7 +86,7 @@ def write_attack(results: Path, given: EvaluatedSpec, rows: Sequence[Mapping[str
 def left(outcomes: str, epsilon: float, **changes: Any) -> list[dict[str, Any]]:
     """Rows of an attack: for each image `r`obust, `f`ound or `w`rong before it."""
     found = {"robust": False, "adversarial": 5, "distance": epsilon, "loss": "margin", "restart": 0}
-    kinds = {"r": {}, "f": found, "w": {"robust": False, "prediction": 7}}
+    kinds: dict[str, dict[str, Any]] = {"r": {}, "f": found, "w": {"robust": False, "prediction": 7}}
     return [attacked_row(index, epsilon=epsilon, **kinds[outcome], **changes) for index, outcome in enumerate(outcomes)]
 
 

@@ -36,7 +36,12 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shift = {"title": "S", "caption": "C", "rows": [ROW | {"evaluate": ["shift"]}]}
     course = {"title": "C", "caption": "C", "metric": "score", "rows": [ROW]}
     gain = {"title": "G", "caption": "C", "table": "t", "x": "certified@0.25", "y": "certified@0.25", "against": "x"}
-    reports = {"tables": {"t": TABLE}, "figures": {"f": figure}, "shifts": {"s": shift}, "courses": {"c": course}}
+    reports: dict[str, Any] = {
+        "tables": {"t": TABLE},
+        "figures": {"f": figure},
+        "shifts": {"s": shift},
+        "courses": {"c": course},
+    }
     reports["gains"] = {"g": gain}
     for key, value in reports.items():
         edit(base, "tables/mixed_noise", key, value)

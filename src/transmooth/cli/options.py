@@ -102,7 +102,10 @@ class Command(TyperCommand):
         _, _, order = self.make_parser(ctx).parse_args(list(args))
         for option in order:
             if option.opts[0] in LISTS and order.count(option) > 1:
-                raise typer.BadParameter("is there twice; several numbers go in one, with commas", ctx, option)
+                raise typer.BadParameter(
+                    "is there twice; several numbers go in one, with commas",
+                    param_hint=option.opts[0],
+                )
         return super().parse_args(ctx, args)
 
 

@@ -82,7 +82,7 @@ class ImageSet:
 
         def fetch(index: int) -> Tensor:
             red, green, blue = (self.fetch(index) * 255).round().to(torch.int64)
-            luma = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
+            luma: Tensor = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
             return luma[None].to(torch.float32) / 255
 
         return replace(
