@@ -12,9 +12,11 @@ from tests.evaluation.test_certify import observed
 from tests.helpers.specs import certify_spec, train_spec
 from transmooth.data.loader import open_split
 from transmooth.evaluation import certify, samplewise
+from transmooth.evaluation import test_indices as positions
 from transmooth.records import table as records
 from transmooth.smoothing import chunks, cohen
 from transmooth.smoothing.bounds import SLACK, max_radius, within
+from transmooth.smoothing.choice import choose as own_choice
 from transmooth.smoothing.regions import allocate
 from transmooth.specs import CertifySpec, SamplewiseSpec
 from transmooth.training.loop import train
@@ -57,7 +59,7 @@ def whole(data: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_each_image_is_there_once_at_its_own_sigma(whole: pd.DataFrame) -> None:
-    assert whole["index"].tolist() == samplewise.test_indices(300, 45).tolist()
+    assert whole["index"].tolist() == positions(300, 45).tolist()
     assert whole["sigma"].nunique() > 1
     assert set(whole["sigma"]) <= {*SIGMAS}
     assert (whole["evaluations"] == 3 * 20 + 20 + 130).all()
@@ -141,11 +143,10 @@ def test_a_killed_shard_goes_on_where_it_was(
     tried.clear()
     limit = 100
     asked: list[int] = []
-    choose = samplewise.choose
 
     def counted(counts: Any, images: Any, *settings: Any) -> Any:
         asked.extend(images.tolist())
-        return choose(counts, images, *settings)
+        return own_choice(counts, images, *settings)
 
     monkeypatch.setattr(samplewise, "choose", counted)
     pd.testing.assert_frame_equal(certified(data, model, tmp_path), whole)

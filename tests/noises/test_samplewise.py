@@ -58,9 +58,12 @@ def test_processes_choose_for_their_share(split: Split) -> None:
         choose(spec, split, lambda: Always(3), CPU, share)
         for share in (slice(None), slice(0, None, 2), slice(1, None, 2))
     )
-    assert parts[0] is not None
-    assert (parts[0][1::2] == 0).all()
-    assert np.array_equal(np.sum(parts, axis=0), whole)
+    first, second = parts
+    assert whole is not None
+    assert first is not None
+    assert second is not None
+    assert (first[1::2] == 0).all()
+    assert np.array_equal(first + second, whole)
 
 
 def test_uniform_chooses_nothing(split: Split) -> None:

@@ -29,7 +29,7 @@ def run(
 def copies_of(images: Tensor, sigma: float, seed: int, copies: int) -> Tensor:
     """The noisy copies, [copies, B, …]."""
     many, generator = torch.cat([images] * copies), torch.Generator().manual_seed(seed)
-    return add_noise(many, torch.full((len(many),), sigma), generator).unflatten(0, (copies, len(images)))
+    return add_noise(many, torch.full((len(many),), sigma), generator).view(copies, *images.shape)
 
 
 def batch(count: int = 12) -> tuple[Tensor, Tensor]:
@@ -47,7 +47,7 @@ def test_it_learns_from_the_worst_point_of_a_linear_network() -> None:
     torch.testing.assert_close(spy.seen[-1], seen.flatten(0, 1), atol=1e-5, rtol=0)
     logits = classifier(seen.flatten(0, 1))
     torch.testing.assert_close(value, functional.cross_entropy(logits, labels.repeat(3)), atol=1e-5, rtol=1e-5)
-    mean = logits.softmax(1).unflatten(0, (3, 40)).mean(0)
+    mean = logits.softmax(1).view(3, 40, -1).mean(0)
     assert 0 < metrics["score"] == (mean.argmax(1) == labels).sum() < 40
     assert metrics["score"].dim() == 0
     assert not metrics["score"].requires_grad
@@ -93,7 +93,7 @@ def test_the_noise_is_drawn_once_and_the_same_throughout() -> None:
     noisy = copies_of(images, 0.5, 4, 3)
     assert len(spy.seen) == 3 + 1
     for number, seen in enumerate(spy.seen):
-        shift = seen.unflatten(0, (3, 12)) - noisy
+        shift = seen.view(3, *images.shape) - noisy
         torch.testing.assert_close(shift, shift[:1].expand_as(shift), atol=1e-6, rtol=0)
         length = shift.flatten(2).norm(dim=2)
         assert (length <= 0.25 + 1e-5).all()

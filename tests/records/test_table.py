@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -25,7 +26,7 @@ def test_an_older_file_lacks_what_is_new(tmp_path: Path) -> None:
 
 
 def test_a_radius_is_what_its_region_leaves_or_the_image_abstains(tmp_path: Path) -> None:
-    left = {"radius": 0.2 - SLACK, "smoothed_radius": 0.3, "region": 0.2, "allocation": "a"}
+    left: dict[str, Any] = {"radius": 0.2 - SLACK, "smoothed_radius": 0.3, "region": 0.2, "allocation": "a"}
     rows = [
         row(0, **left),
         row(1, **left | {"radius": 0.15, "smoothed_radius": 0.15}),
@@ -44,13 +45,13 @@ def test_a_radius_is_what_its_region_leaves_or_the_image_abstains(tmp_path: Path
 
 
 def test_a_lookup_has_no_sigma_and_no_alpha_and_others_must(tmp_path: Path) -> None:
-    without = {"method": "lookup", "sigma": None, "alpha": None, "radius": 0.5 - SLACK, "region": 0.5}
+    without: dict[str, Any] = {"method": "lookup", "sigma": None, "alpha": None, "radius": 0.5 - SLACK, "region": 0.5}
     rows = [row(index, **without) for index in (0, 1)]
     records.write(table(*rows), tmp_path / "r.parquet")
     assert records.read(tmp_path / "r.parquet").to_pylist() == rows
     for name in ("sigma", "alpha"):
         with pytest.raises(RecordError, match=f"the column {name} should have no gaps, 1 of 1 rows"):
-            records.write(table(row(0, **{name: None})), tmp_path / "wrong.parquet")
+            records.write(table(row(0, **dict[str, Any]({name: None}))), tmp_path / "wrong.parquet")
     with pytest.raises(RecordError, match="should have the radius that its region leaves"):
         records.write(table(row(0, **without | {"radius": 0.5})), tmp_path / "wrong.parquet")
     with pytest.raises(RecordError, match="the column method should have no gaps"):

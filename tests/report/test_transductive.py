@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -29,7 +30,7 @@ ROWS = [
     row(2, 0.5, radius=0.7, smoothed_radius=0.7, region=3.0, allocation="a", prediction=4),
     row(3, 0.25, radius=0.0, smoothed_radius=0.0, region=3.0, allocation="a", prediction=-1),
 ]
-NONE = {"method": "lookup", "sigma": None, "alpha": None, "n0": 0, "n": 0}
+NONE: dict[str, Any] = {"method": "lookup", "sigma": None, "alpha": None, "n0": 0, "n": 0}
 
 
 @pytest.fixture

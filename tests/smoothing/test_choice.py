@@ -62,7 +62,7 @@ def test_it_asks_once_for_n0_samples_of_a_stream_that_nothing_else_has() -> None
 @pytest.mark.parametrize("size", [1, 3, 7])
 def test_nothing_depends_on_the_chunks(size: int) -> None:
     rng = np.random.default_rng(0)
-    shares = [rng.dirichlet([3, 1, 0.5]) for _ in range(7)]
+    shares = [rng.dirichlet([3, 1, 0.5]).tolist() for _ in range(7)]
     counts = {s: coins(*shares, seed=k) for k, s in enumerate((0.25, 0.5, 1.0))}
     labels = rng.integers(0, 3, 7)
     whole = [choose(counts, np.arange(7), 40, 0.01, each) for each in (None, labels)]

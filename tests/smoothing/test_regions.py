@@ -1,11 +1,13 @@
 """Regions, by brute force: no point within a returned radius has another class, of classifiers known exactly."""
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from transmooth.smoothing import regions
@@ -125,7 +127,7 @@ def test_what_a_region_leaves() -> None:
 def test_near_images_get_the_smallest_sigma_of_their_chain(kind: type) -> None:
     step = 0.9 * NEAR if kind is np.float64 else 0
     apart = 1.2 * NEAR if kind is np.float64 else 1  # 1/255 is farther than NEAR
-    x = np.array([[0], [step], [2 * step], [2 * step + apart]], kind).repeat(1, axis=1)
+    x: NDArray[Any] = np.array([[0], [step], [2 * step], [2 * step + apart]], kind)
     for order in ([0, 1, 2, 3], [2, 3, 0, 1], [3, 1, 2, 0]):
         sigmas = np.array([1.0, 0.5, 0.25, 0.12])
         assert (

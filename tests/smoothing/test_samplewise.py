@@ -1,5 +1,7 @@
 """A deployed sample-wise classifier answers with the σ of the region that the query is in."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -44,7 +46,12 @@ def test_each_is_answered_as_by_the_smoothed_classifier_at_that_sigma() -> None:
 
 def test_without_a_seed_each_call_draws_one(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    monkeypatch.setattr(samplewise, "predict_at", lambda *given: seen.append(given[4]) or torch.zeros(1).long())
+
+    def answer(*given: Any) -> Tensor:
+        seen.append(given[4])
+        return torch.zeros(1).long()
+
+    monkeypatch.setattr(samplewise, "predict_at", answer)
     deployed = SamplewiseClassifier(MODEL, ALLOCATION, 0.5)
     for _ in range(2):
         deployed.predict(queries()[:1])
