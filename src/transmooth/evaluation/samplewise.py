@@ -14,7 +14,7 @@ from transmooth.data.loader import open_split
 from transmooth.data.manifest import read_manifest
 from transmooth.evaluation import certify, test_indices
 from transmooth.records import table as records
-from transmooth.records.journal import Journal
+from transmooth.records.journal import Journal, Row
 from transmooth.smoothing.bounds import Floats, Ints, max_radius, within
 from transmooth.smoothing.choice import choose
 from transmooth.smoothing.decision import ABSTAIN
@@ -41,7 +41,7 @@ def run(
     certified yet: n0 evaluations at each sigma, always of the same noise.
     """
 
-    def todo(given: certify.Shard, finished: Sequence[certify.Row], share: slice) -> Sequence[tuple[float, int]]:
+    def todo(given: certify.Shard, finished: Sequence[Row], share: slice) -> Sequence[tuple[float, int]]:
         done = {row["index"] for row in finished}
         mine = [index for index in given.indices if index not in done][share]
         return sorted(zip(own_sigmas(spec, given, np.array(mine, np.int64)).tolist(), mine, strict=True))
