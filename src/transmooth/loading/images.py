@@ -19,13 +19,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from transmooth.data.labelled import read_labelled
+from transmooth.data.listing import list_classes, list_pictures, skipped_note
 from transmooth.data.loader import open_split
 from transmooth.data.picture import to_square
 from transmooth.data.prepare import verify
 from transmooth.data.sources import open_source
 from transmooth.data.sources.imagefolder import file_images
-from transmooth.data.sources.labelled import read_labelled
-from transmooth.data.sources.listing import list_classes, list_pictures, skipped_note
 from transmooth.data.sources.source import Source, rgb_of, unreadable
 
 

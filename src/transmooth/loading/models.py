@@ -21,7 +21,7 @@ import timm
 from torch import Tensor, nn
 
 from transmooth import files
-from transmooth.data.sources.listing import out_of_order
+from transmooth.data.listing import out_of_order
 from transmooth.loading import hub
 from transmooth.loading.denoisers import behind, finetuned_at, load_classifier, load_denoiser
 from transmooth.loading.functions import call, hash_of

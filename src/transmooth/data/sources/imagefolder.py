@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .listing import SUFFIXES, list_classes, list_leaves, list_pictures, skipped_note
+from ..listing import SUFFIXES, list_classes, list_leaves, list_pictures, skipped_note
 from .source import Images, Source, Spec, decode, resolve
 
 

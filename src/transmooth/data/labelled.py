@@ -3,8 +3,8 @@
 import csv
 from pathlib import Path
 
-from .imagefolder import file_images
-from .source import Images, Source
+from .sources.imagefolder import file_images
+from .sources.source import Images, Source
 
 # What people call the two columns, the usual names first.
 FILES = (
