@@ -108,9 +108,9 @@ CASES = [
         certify("--sigma", "nan"),
     ),
     Case(
-        "certify --sigma 0.25 --sigma 0.5",
+        "certify --sigma=0.25 --sigma=0.5",
         usage("--sigma", "is there twice; several numbers go in one, with commas"),
-        certify("--sigma", 0.25, "--sigma", 0.5),
+        certify("--sigma", 0.1, "--sigma=0.25"),
     ),
     Case(
         "certify --indices 0,9999",

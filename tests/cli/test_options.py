@@ -15,6 +15,7 @@ from transmooth.cli.options import joined, warn_in_one_line
         ("--sigmas 0 0.5 --size 16", "--sigmas 0,0.5 --size 16"),
         ("--size 16 20 --radii 0", "--size 16 20 --radii 0"),
         ("--radii", "--radii"),
+        ("--sigma 1 --n 5 --sigma 2", "--sigma 1,2 --n 5"),
     ],
 )
 def test_a_list_of_numbers_may_have_spaces(typed: str, meant: str) -> None:

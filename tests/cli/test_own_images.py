@@ -163,7 +163,11 @@ def test_several_sigmas_in_one_call() -> None:
     call(*certify(sigma="0.5", out="one.parquet"))
     assert [row["sigma"] for row in rows()] == [0.25] * 6 + [0.5] * 6
     assert rows()[6:] == rows("one.parquet")
-    assert "is there twice; several numbers go in one" in call(*certify("--sigma", 1), status=2).stderr
+    call(*certify("--sigma", 0.5, out="twice.parquet"))
+    assert rows("twice.parquet") == rows()
+    call("merge", "one.parquet", "twice.parquet", "--out", "merged.parquet")
+    assert rows("merged.parquet") == rows()
+    assert "is there twice; several numbers go in one" in call(*certify("--sigma=1"), status=2).stderr
     assert "r.tsv: a log is of one sigma" in fault(*certify(sigma="0.25,0.5", out="r.tsv"))
 
 

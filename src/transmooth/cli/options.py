@@ -80,12 +80,19 @@ def _channels(text: str) -> tuple[float, ...]:
 
 
 def joined(arguments: Sequence[str]) -> list[str]:
-    """Arguments with the numbers after an option of LISTS in one: `--radii 0 0.25` is `--radii 0,0.25`."""
+    """Arguments with all numbers of an option of LISTS in one: `--radii 0 0.25` and `--radii 0 --radii 0.25` too."""
     made: list[str] = []
+    place: dict[str, int] = {}  # of the numbers of an option
     for argument in arguments:
-        if len(made) > 1 and made[-2] in LISTS and NUMBER.fullmatch(argument) and _is_list(made[-1]):
+        option = made[-1] if made and made[-1] in LISTS else None
+        if option in place:
+            made.pop()
+            made[place[option]] += f",{argument}"
+        elif len(made) > 1 and made[-2] in LISTS and NUMBER.fullmatch(argument) and _is_list(made[-1]):
             made[-1] += f",{argument}"
         else:
+            if option is not None:
+                place[option] = len(made)
             made.append(argument)
     return made
 
