@@ -38,7 +38,8 @@ def rows_of(strength: float, digits: Path) -> list[dict[str, Any]]:
             label = int(labels[index])
             prediction = -1 if index == 1 else (label + 1) % 10 if index % 5 == 0 else label
             radius = 0.0 if prediction < 0 else strength * sigma * index / IMAGES
-            made.append(row(index, sigma, label=label, prediction=prediction, selected=label, radius=radius))
+            other = {"label": label, "prediction": prediction, "selected": label, "radius": radius}
+            made.append(row(index, sigma, picture=None, **other))
     return made
 
 

@@ -154,7 +154,7 @@ def test_records_of_one_network_stand_in_one_row_whatever_their_files(tmp_path: 
         ([each | {"model": "other"} for each in large], "its model"),
         ([each | {"alpha": 0.01} for each in large], "how it was certified"),
         (small, "sigma = 0.25 is there twice"),
-        ([each | {"label": None} for each in large], "labels or n0 are unknown"),
+        ([each | {"label": None} for each in large], "labels are unknown"),
     ]:
         with pytest.raises(ValueError, match=f"other: {fault}"):
             read_files([tmp_path / "small", write("other", *other)], "own")
