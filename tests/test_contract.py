@@ -55,11 +55,11 @@ for path in made.get(job, [out]):
 # file, what stands there, what is added after it
 ENTRIES = [
     ("params/values.py", 'Noise = Literal["uniform"', ', "samplewise"'),
-    ("params/values.py", 'Measure = Literal["clean"', ', "robust"'),
+    ("params/values.py", "Measure = Literal[\n", '    "robust",\n'),
     ("params/tables.py", '    "clean": (),', '\n    "robust": ("attack",),'),
-    ("params/tables.py", '"certified": ("certify",', ' "samplewise"'),
-    ("params/tables.py", '"acr": ("certify",', ' "samplewise"'),
-    ("params/tables.py", 'AT_RADIUS = ("certified",', ' "robust"'),
+    ("params/tables.py", '"certified": ("certify",', ' "samplewise",'),
+    ("params/tables.py", '"acr": ("certify",', ' "samplewise",'),
+    ("params/tables.py", 'AT_RADIUS = ("certified",', ' "robust",'),
     (
         "params/recipes.py",
         "    images: Count\n",

@@ -24,7 +24,7 @@ from transmooth.objectives import load_objective
 from transmooth.params import datasets, recipes, study, tables, values
 from transmooth.publishing import model_card
 from transmooth.report import measures
-from transmooth.smoothing import deploy, engine, methods
+from transmooth.smoothing import deploy, engine, methods, multi_sigma
 from transmooth.training import schedule
 
 PACKAGE = ROOT / "src" / "transmooth"
@@ -61,6 +61,8 @@ SOURCES = kinds(datasets.Dataset.model_fields["source"].annotation)
         (values.Optimizer, schedule.OPTIMIZERS),
         (values.Precision, schedule.PRECISIONS),
         (values.Method, methods.METHODS),
+        (values.MultiSigma, multi_sigma.RULES),
+        (values.AnyMethod, methods.METHODS | multi_sigma.RULES),
         (values.Dtype, deploy.DTYPES),
         (values.Measure, measures.MEASURES),
         (values.Measure, tables.KINDS),
@@ -87,6 +89,8 @@ def test_every_closed_choice_is_one_of_these() -> None:
         "Optimizer",
         "Precision",
         "Method",
+        "MultiSigma",
+        "AnyMethod",
         "Dtype",
         "Measure",
     }
@@ -118,6 +122,8 @@ def test_an_evaluations_spec_is_its_entry_and_its_section_of_the_study(kind: str
             each for each in get_args(study.Study.model_fields[entry.amount].annotation) if each is not type(None)
         )
         fields |= {*section.model_fields} - {"batch", "shards", "processes"}
+    if kind == "multi_sigma":
+        fields -= {"radii", "tolerance"}  # of the method `sequential`
     assert {*specs.EVALUATIONS[kind].model_fields} == fields
 
 
@@ -126,6 +132,7 @@ def test_a_measure_is_of_a_kind_of_evaluation_or_of_the_card() -> None:
     for name, measure in measures.MEASURES.items():
         assert ("{radius" in measure.title) == (name in tables.AT_RADIUS)
         assert measure.per_sigma == ("certify" in tables.KINDS[name])
+        assert (measure.per_sigma or measure.multi_sigma) == ("multi_sigma" in tables.KINDS[name])
 
 
 @pytest.mark.parametrize("name", sorted(files("objectives")))
@@ -145,7 +152,7 @@ def test_a_kind_of_source_is_a_file_and_an_entry() -> None:
 
 # ---------------------------------------------------------------------------------------------------------- commands
 OPTIONS = {
-    "method": values.Method,
+    "method": values.AnyMethod,
     "dtype": values.Dtype,
     "engine": values.Engine,
     "precision": values.Dtype,

@@ -19,7 +19,6 @@ from transmooth.params.tables import TASK, CourseReport, Evaluated, Figure, Row,
 
 # How a job is carried out, not what it computes: never in a spec.
 _NOT_SPEC = {"checkpoint_seconds"}
-_NOT_RECORDS = {"batch", "shards", "processes"}
 # What a training leaves in its folder.
 TRAINED = ("model.safetensors", "model.json", "metrics.jsonl")
 
@@ -287,14 +286,17 @@ class Plan:
             **recipe.model_dump(exclude={"schedule", "epochs", "denoiser", "options", "options_from"}),
         )
 
-    def evaluate_spec(self, run: Run, name: str) -> specs.CertifySpec | specs.ShiftSpec:
-        """One evaluation of a run.  Batch, shards and processes are absent: they change rounding at most."""
+    def evaluate_spec(self, run: Run, name: str) -> specs.EvaluateSpec:
+        """One evaluation of a run: its entry, and of its study's section what its kind has and the entry does not say.
+
+        Batch, shards and processes are absent: they change rounding at most.
+        """
         entry, amount = self.evaluation(name), self.amount(name)
-        content = {"run": self.run_spec(run), **entry.model_dump()}
+        kind, content = specs.EVALUATIONS[entry.kind], {"run": self.run_spec(run), **entry.model_dump()}
         if amount is not None:
-            content |= amount.model_dump(exclude=_NOT_RECORDS)
+            content |= amount.model_dump(include=kind.model_fields.keys() - content.keys())
             content["images"] = amount.images or self.params.datasets[self.dataset(run)].images
-        return specs.EVALUATIONS[entry.kind](**content)
+        return kind(**content)
 
     def table_spec(self, name: str) -> specs.TableSpec:
         """What a table shows and how."""

@@ -16,6 +16,7 @@ from transmooth.params.values import (
     Images,
     Measure,
     Method,
+    MultiSigma,
     Noise,
     Norm,
     Optimizer,
@@ -147,11 +148,32 @@ class ShiftSpec(Spec):
     images: int
 
 
+class MultiSigmaSpec(Spec):
+    """One certification of a classifier of several sigmas, in the order of its stages.  thresholds: None are all 0."""
+
+    kind: Literal["multi_sigma"] = "multi_sigma"
+    run: RunSpec | None = None
+    method: MultiSigma
+    sigmas: tuple[float, ...]
+    thresholds: tuple[float, ...] | None = None
+    images: Images
+    n0: int
+    n: int
+    alpha: float
+    seed: int
+    dtype: Dtype
+
+
+EvaluateSpec = CertifySpec | MultiSigmaSpec | ShiftSpec
 # By kind of evaluation.
-EVALUATIONS: Mapping[str, type[CertifySpec | ShiftSpec]] = {"certify": CertifySpec, "shift": ShiftSpec}
+EVALUATIONS: Mapping[str, type[EvaluateSpec]] = {
+    "certify": CertifySpec,
+    "multi_sigma": MultiSigmaSpec,
+    "shift": ShiftSpec,
+}
 
 
-def evaluate_spec(content: Mapping[str, Any]) -> CertifySpec | ShiftSpec:
+def evaluate_spec(content: Mapping[str, Any]) -> EvaluateSpec:
     """Return the spec of an evaluation.  Raises ValueError for what is none."""
     if content.get("kind") not in EVALUATIONS:
         raise ValueError(f"kind: should be one of {', '.join(EVALUATIONS)}, found {content.get('kind')!r}")
@@ -224,8 +246,10 @@ class TableSpec(Spec):
 
     @property
     def radii(self) -> tuple[float, ...]:
-        """The radii of its columns, each once."""
-        return tuple(dict.fromkeys(column.radius for column in self.columns if column.radius is not None))
+        """The radii of its columns of certified accuracy."""
+        return tuple(
+            column.radius for column in self.columns if column.measure == "certified" and column.radius is not None
+        )
 
 
 class PanelSpec(Spec):

@@ -15,7 +15,7 @@ from transmooth.evaluation import test_indices as positions
 from transmooth.models.build import Network
 from transmooth.records import logs
 from transmooth.records import table as records
-from transmooth.smoothing import chunks
+from transmooth.smoothing import methods
 from transmooth.smoothing.methods import METHODS
 from transmooth.training.loop import train
 
@@ -29,7 +29,19 @@ def model(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def certify(model: Path, digits: Path, out: Path, *more: Any, sigma: float = 0.5) -> list[Any]:
-    settings = ["--sigma", sigma, "--n0", 20, "--n", 200, "--alpha", 0.01, "--images", 40, "--out", out]
+    settings = [
+        *([] if "--sigma" in more else ["--sigma", sigma]),
+        "--n0",
+        20,
+        "--n",
+        200,
+        "--alpha",
+        0.01,
+        "--images",
+        40,
+        "--out",
+        out,
+    ]
     return ["certify", model, digits, *settings, *more]
 
 
@@ -79,7 +91,7 @@ def test_an_interrupted_call_keeps_what_is_done_and_goes_on(
 
     limit = 32
     with monkeypatch.context() as patch:
-        patch.setattr(chunks, "METHODS", {"cohen": limited})
+        patch.setattr(methods, "METHODS", {"cohen": limited})
         done = call(*certify(model, digits, out), status=130)
     assert "stopped: 32 images are done and kept; the same command goes on" in done.stderr
     assert not out.exists()
@@ -88,7 +100,7 @@ def test_an_interrupted_call_keeps_what_is_done_and_goes_on(
     asked.clear()
     limit = 100
     with monkeypatch.context() as patch:
-        patch.setattr(chunks, "METHODS", {"cohen": limited})
+        patch.setattr(methods, "METHODS", {"cohen": limited})
         call(*certify(model, digits, out))
     assert len(asked) == 8
     if suffix == "parquet":

@@ -31,6 +31,8 @@ def row(index: int, sigma: float = 0.5, **changes: Any) -> dict[str, Any]:
         "runner_up": 60,
         "engine": "eager",
         "batch": 256,
+        "stage": None,
+        "threshold": None,
     }
     return made | changes
 

@@ -98,6 +98,13 @@ Sigmas = Annotated[
     ),
 ]
 Sigma = Annotated[float, typer.Option(help="Standard deviation of the noise, on images in [0, 1].")]
+SeveralSigmas = Annotated[
+    list[float],
+    typer.Option(
+        "--sigma",
+        help="Standard deviation of the noise, on images in [0, 1]; of cascade and margin several, in their order.",
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the noise, and of whatever else is random.")]
 Size = Annotated[int | None, typer.Option(min=1, help="Resize and crop to squares of this side; else as they are.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]

@@ -3,12 +3,22 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
-from transmooth.cli.options import STOPPED, Quiet, Radii, Seed, Sigma, Size, faults_in_one_line, print_export_notes
-from transmooth.params.values import Dtype, Method
+from transmooth.cli.options import (
+    STOPPED,
+    Quiet,
+    Radii,
+    Seed,
+    SeveralSigmas,
+    Sigma,
+    Size,
+    faults_in_one_line,
+    print_export_notes,
+)
+from transmooth.params.values import AnyMethod, Dtype, MultiSigma
 from transmooth.params.values import Engine as EngineName
 from transmooth.runtime import shutdown
 from transmooth.runtime.progress import Rows, Show, duration, telling
@@ -19,7 +29,7 @@ if TYPE_CHECKING:
     from transmooth.loading.images import ImageSet
     from transmooth.loading.models import LoadedModel
     from transmooth.smoothing.engine import Engine as Prepared
-    from transmooth.specs import CertifySpec
+    from transmooth.specs import CertifySpec, MultiSigmaSpec
 
 Model = Annotated[
     str,
@@ -48,14 +58,22 @@ Batch = Annotated[int | None, typer.Option(min=1, help="Noisy images in one forw
 def certify(
     model: Model,
     images: Images,
-    sigma: Sigma,
+    sigma: SeveralSigmas,
     out: Annotated[Path, typer.Option(help="Records (.parquet) or a log in the field's format (.tsv).")],
     method: Annotated[
-        Method,
-        typer.Option(help="How counts become radii; sequential takes --radii."),
+        AnyMethod,
+        typer.Option(
+            help="How counts become radii; sequential takes --radii; cascade and margin certify one classifier of "
+            "several --sigma, the largest first."
+        ),
     ] = "cohen",
-    n0: Annotated[int, typer.Option(help="Samples that select the class.")] = 100,
-    n: Annotated[int, typer.Option(help="Samples that certify it: at most, where the method may stop.")] = 100_000,
+    threshold: Annotated[
+        list[float] | None, typer.Option(min=0, help="Of cascade and margin: one for each --sigma; else 0.")
+    ] = None,
+    n0: Annotated[int, typer.Option(help="Samples that select the class, at each sigma.")] = 100,
+    n: Annotated[
+        int, typer.Option(help="Samples that certify it, at each sigma: at most, where the method may stop.")
+    ] = 100_000,
     alpha: Annotated[float, typer.Option(help="Probability, per image, that a radius is too large.")] = 0.001,
     radii: Radii = None,
     tolerance: Annotated[
@@ -88,27 +106,20 @@ def certify(
           --sigma 0.25 --n 1000 --images 2 --out log.tsv
       transmooth certify timm:resnet10t@weights.safetensors pictures/ --size 32 \\
           --denoiser unet/ --resize 64 --sigma 0.5 --n 100 --images 2 --out clean.parquet
+      transmooth certify model/ model/data --sigma 0.5 --sigma 0.25 --method cascade \\
+          --n 1000 --images 10 --out cascade.parquet
     """
     with faults_in_one_line():
         from transmooth.loading.images import load_images
         from transmooth.loading.models import load_model
         from transmooth.runtime.threads import threads_per_process
-        from transmooth.specs import CertifySpec
+        from transmooth.specs import evaluate_spec
 
         shutdown.raise_on_signals()
         threads_per_process()
-        spec = CertifySpec(
-            sigmas=(sigma,),
-            images=count or "all",
-            method=method,
-            radii=tuple(radii.values()) if radii else None,
-            tolerance=tolerance,
-            n0=n0,
-            n=n,
-            alpha=alpha,
-            seed=seed,
-            dtype=dtype,
-        )
+        asked = {"method": method, "sigmas": sigma, "images": count or "all", "n0": n0, "n": n, "alpha": alpha}
+        asked |= {"seed": seed, "dtype": dtype} | _of_method(method, sigma, radii, tolerance, threshold)
+        spec = cast("CertifySpec | MultiSigmaSpec", evaluate_spec(asked))
         done = 0
         tell = (lambda line: None) if quiet else partial(typer.echo, err=True)
         with telling(quiet) as show:
@@ -122,45 +133,72 @@ def certify(
                 loaded, pictures = load_model(model, denoiser, resize), load_images(images, split, size)
                 notes = _certify_to(out, spec, loaded, pictures, partial(_ready, engine, batch, tell), progress)
             except KeyboardInterrupt:
-                typer.echo(f"stopped: {done} images are done and kept; the same command goes on from there", err=True)
+                typer.echo(
+                    f"stopped: {done} images are done and kept; the same command goes on from there",
+                    err=True,
+                )
                 raise typer.Exit(STOPPED) from None
     print_export_notes(out, notes)
 
 
+def _of_method(
+    method: AnyMethod,
+    sigma: Sequence[float],
+    radii: Mapping[str, float] | None,
+    tolerance: float | None,
+    threshold: Sequence[float] | None,
+) -> dict[str, Any]:
+    """Return the part of a spec that depends on the method.  Raises ValueError for options that are not of it."""
+    if method in get_args(MultiSigma):
+        if radii is not None or tolerance is not None:
+            raise ValueError(f"--radii, --tolerance: are of sequential alone, found with {method}")
+        if threshold and len(threshold) != len(sigma):
+            raise ValueError(f"--threshold: should be there for each of {len(sigma)} --sigma, found {len(threshold)}")
+        return {"kind": "multi_sigma", "thresholds": threshold or None}
+    if len(sigma) > 1 or threshold:
+        several = " and ".join(get_args(MultiSigma))
+        raise ValueError(f"several --sigma, and --threshold, are for the methods {several}; found them with {method}")
+    return {"kind": "certify", "radii": list(radii.values()) if radii else None, "tolerance": tolerance}
+
+
 def _certify_to(
     out: Path,
-    spec: "CertifySpec",
+    spec: "CertifySpec | MultiSigmaSpec",
     model: "LoadedModel",
     images: "ImageSet",
-    ready: Callable[["CertifySpec", "nn.Module", "ImageSet", Sequence[int]], "Prepared"],
+    ready: Callable[
+        ["CertifySpec | MultiSigmaSpec", "nn.Module", "ImageSet", Sequence[int]], Mapping[float, "Prepared"]
+    ],
     progress: Show,
 ) -> list[str]:
-    """Certify images at one sigma and write records (.parquet) or a log (.tsv); return what a log cannot say of them.
+    """Certify images and write records (.parquet) or a log (.tsv); return what a log cannot say of them.
 
-    An interrupted call goes on where it was; a finished one has nothing left to do.  ready: makes the network ready to
-    run, once it is known that there is something left.  progress: called with the rows
-    that are new, and the number of all; at the start with those of an earlier call.  Raises ValueError before any work,
-    for settings, model and images that do not fit, and for an `out` of another job.
+    At one sigma, or one classifier of several.  An interrupted call goes on where it was; a finished one has nothing
+    left to do.  ready: makes the network ready to run at each sigma, once it is known that there is something left.
+    progress: called with the rows that are new, and the number of all; at the start with those of an earlier call.
+    Raises ValueError before any work, for settings, model and images that do not fit, and for an `out` of another job.
     """
     import torch
 
     from transmooth import provenance
     from transmooth.evaluation import test_indices
-    from transmooth.evaluation.certify import certify, left, settings_of
+    from transmooth.evaluation.certify import answers, certify, left, settings_of
     from transmooth.loading.models import check_classes
     from transmooth.records import logs
     from transmooth.records import table as records
     from transmooth.records.journal import Journal
+    from transmooth.records.multi_sigma import one_row_each
     from transmooth.smoothing.engine import base_classifier
     from transmooth.smoothing.methods import check
     from transmooth.smoothing.smoothed import check_model
 
     if out.suffix not in (".parquet", ".tsv"):
         raise ValueError(f"{out}: should end in .parquet (records) or .tsv (log)")
-    check(settings_of(spec), spec.sigmas[0])
-    model.check(spec.sigmas[0], images.fetch(0).shape[-1])
-    network = base_classifier(model.module, spec.sigmas[0]).to("cuda" if torch.cuda.is_available() else "cpu")
-    check_classes(model, check_model(network, images.fetch(0)), images)
+    network = model.module.to("cuda" if torch.cuda.is_available() else "cpu")
+    for sigma in spec.sigmas:
+        check(settings_of(spec), sigma)
+        model.check(sigma, images.fetch(0).shape[-1])
+        check_classes(model, check_model(base_classifier(network, sigma), images.fetch(0)), images)
     header = {"spec": spec.dump(), "model": model.identity, "data": images.identity}
     indices = test_indices(len(images), spec.images).tolist()
     with Journal(out, header) as journal:
@@ -168,25 +206,23 @@ def _certify_to(
             if out.suffix == ".tsv":
                 raise ValueError(f"{out}: is there already; remove it or choose another name")
             _same_job(records.metadata(out), header, out)
-            progress(records.read(out).to_pylist(), len(indices))
+            progress(answers(records.read(out).to_pylist()), len(indices))
             return []
         if other := journal.foreign():
             _same_job(other, header, journal.path)
         finished = journal.finished()
         journal.restart(finished)  # without a line that was torn
-        progress(finished, len(indices))
+        progress(answers(finished), len(indices))
         todo = left(spec, indices, finished)
         labels = [int(images.labels[index]) for _, index in todo]
         prepared = ready(spec, network, images, indices)
-        for rows in certify(
-            settings_of(spec), {spec.sigmas[0]: prepared}, model.sha256, images.fetch, todo, labels, journal
-        ):
-            progress(rows, len(indices))
+        for rows in certify(settings_of(spec), prepared, model.sha256, images.fetch, todo, labels, journal):
+            progress(answers(rows), len(indices))
         made = header | {"versions": provenance.versions(), "commit": provenance.commit()}
         table = records.complete(records.from_rows(journal.finished(), made), out, indices, spec.sigmas)
         notes = []
         if out.suffix == ".tsv":
-            frame = table.to_pandas().sort_values("index")
+            frame = one_row_each(table.to_pandas().sort_values("index"), out)
             logs.write(frame, out)
             notes = logs.export_notes(frame, made)
         else:
@@ -199,35 +235,37 @@ def _ready(
     engine: EngineName,
     batch: int | None,
     tell: Callable[[str], None],
-    spec: "CertifySpec",
+    spec: "CertifySpec | MultiSigmaSpec",
     network: "nn.Module",
     images: "ImageSet",
     indices: Sequence[int],
-) -> "Prepared":
+) -> dict[float, "Prepared"]:
     """Make the network ready to run, and tell how, how many evaluations there are, and how long they take."""
     import torch
 
     from transmooth.evaluation.certify import settings_of
-    from transmooth.smoothing.engine import EXAMPLES, FEW, prepare
+    from transmooth.smoothing.engine import EXAMPLES, FEW, base_classifier, prepare, prepare_each
     from transmooth.smoothing.methods import evaluations
 
     settings = settings_of(spec)
-    each, most = evaluations(settings), evaluations(settings, most=True)
+    each, most = (len(spec.sigmas) * evaluations(settings, most=known) for known in (False, True))
     planned = len(indices) * each
     some = torch.stack([images.fetch(index) for index in indices[:EXAMPLES]])
-    made = prepare(network, some, spec.sigmas[0], planned, dtype=spec.dtype, engine=engine, batch=batch)
+    engines = prepare_each(network, some, spec.sigmas, planned, dtype=spec.dtype, engine=engine, batch=batch)
+    made = engines[spec.sigmas[0]]
     tell(f"{made.name}, {made.dtype}, batch {made.batch}; {len(indices)} images, at most {most} evaluations each")
     if made.rate:
         about = "" if each == most else f", about {duration(planned / made.rate)} if a tenth is enough"
         tell(f"{made.rate:.0f} evaluations a second: at most {duration(len(indices) * most / made.rate)}{about}")
         if made.dtype == "fp32":
+            first = base_classifier(network, spec.sigmas[0])
             half, full = (
-                prepare(network, some, spec.sigmas[0], planned, dtype=dtype, engine="eager", batch=FEW)
+                prepare(first, some, spec.sigmas[0], planned, dtype=dtype, engine="eager", batch=FEW)
                 for dtype in ("bf16", "fp32")
             )
             if half.dtype == "bf16" and half.rate and full.rate:
                 tell(f"--dtype bf16 would be about {half.rate / full.rate:.1f} times as fast, for the network in bf16")
-    return made
+    return engines
 
 
 def _same_job(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path) -> None:

@@ -1,6 +1,10 @@
-"""Certification: for each test image and sigma a class and a radius (see smoothing/)."""
+"""Certification: for each test image and sigma a class and a radius (see smoothing/).
+
+One of a classifier of several sigmas, kind `multi_sigma`, has the same class and radius at each of them.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +22,20 @@ from transmooth.runtime.progress import telling
 from transmooth.smoothing.chunks import certify_chunks
 from transmooth.smoothing.engine import EXAMPLES, Engine, prepare_each
 from transmooth.smoothing.methods import Settings, evaluations
-from transmooth.specs import CertifySpec
+from transmooth.specs import CertifySpec, MultiSigmaSpec
 
 Row = Mapping[str, Any]
 
 
 def run(
-    spec: CertifySpec, data: Path, checkpoint: Path, start: None, out: Path, shard: int, shards: int, batch: int | None
+    spec: CertifySpec | MultiSigmaSpec,
+    data: Path,
+    checkpoint: Path,
+    start: None,
+    out: Path,
+    shard: int,
+    shards: int,
+    batch: int | None,
 ) -> None:
     """Certify a shard of the test images, over all processes that Accelerate started.
 
@@ -60,9 +71,10 @@ def run(
         todo = left(spec, indices, finished)[state.process_index :: state.num_processes]
         labels = [int(test.labels[index]) for _, index in todo]
         with telling() as show:
-            show(finished, len(finished) + len(todo))
+            total = len(answers(finished)) + len(todo)
+            show(answers(finished), total)
             for rows in certify(settings, engines, sha256, lambda i: test[i][0], todo, labels, journal):
-                show(rows, len(finished) + len(todo))
+                show(answers(rows), total)
         state.wait_for_everyone()
         if state.is_main_process:
             done = journal.finished()
@@ -75,7 +87,7 @@ def run(
         state.wait_for_everyone()
 
 
-def finish(spec: CertifySpec, data: Path, parts: Sequence[Path], out: Path) -> None:
+def finish(spec: CertifySpec | MultiSigmaSpec, data: Path, parts: Sequence[Path], out: Path) -> None:
     """Join the shards of one run into its records; every test image exactly once at every sigma."""
     indices = test_indices(read_manifest(data)["counts"]["test"], spec.images)
     records.merge(parts, out, indices.tolist(), spec.sigmas)
@@ -83,10 +95,16 @@ def finish(spec: CertifySpec, data: Path, parts: Sequence[Path], out: Path) -> N
         Journal(part, {}).remove()
 
 
-def left(spec: CertifySpec, indices: Sequence[int], finished: Sequence[Row]) -> list[tuple[float, int]]:
-    """Return the (sigma, image) pairs that a certification has still to do."""
+def left(
+    spec: CertifySpec | MultiSigmaSpec, indices: Sequence[int], finished: Sequence[Row]
+) -> list[tuple[float, int]]:
+    """Return the (sigma, image) pairs that a certification has still to do.
+
+    Of several sigmas that an image is certified at together the first stands for all.
+    """
     done = {(row["sigma"], row["index"]) for row in finished}
-    return [pair for pair in ((sigma, index) for sigma in spec.sigmas for index in indices) if pair not in done]
+    groups = settings_of(spec).together(spec.sigmas)
+    return [(group[0], index) for group in groups for index in indices if not done.issuperset(product(group, [index]))]
 
 
 def certify(
@@ -98,7 +116,7 @@ def certify(
     labels: Sequence[int],
     journal: Journal,
 ) -> Iterator[Sequence[Row]]:
-    """Certify (sigma, image) pairs and yield their rows, each time after the journal has them.
+    """Certify (sigma, image) pairs, as of `left`, and yield their rows, each time after the journal has them.
 
     name: of the model in the rows.  fetch: image → float32 [3, H, W] in [0, 1].  labels: one for each pair.
     """
@@ -109,6 +127,14 @@ def certify(
         yield named
 
 
-def settings_of(spec: CertifySpec) -> Settings:
+def answers(rows: Sequence[Row]) -> list[Row]:
+    """Return a row for each answer: of a classifier of several sigmas that of its first stage."""
+    return [row for row in rows if not row.get("stage")]
+
+
+def settings_of(spec: CertifySpec | MultiSigmaSpec) -> Settings:
     """Return the part of a spec that certifiers read."""
-    return Settings(spec.method, spec.n0, spec.n, spec.alpha, spec.radii, spec.seed, spec.tolerance)
+    if isinstance(spec, CertifySpec):
+        return Settings(spec.method, spec.n0, spec.n, spec.alpha, spec.radii, spec.seed, spec.tolerance)
+    stages = tuple(zip(spec.sigmas, spec.thresholds or [0.0] * len(spec.sigmas), strict=True))
+    return Settings(spec.method, spec.n0, spec.n, spec.alpha, seed=spec.seed, stages=stages)

@@ -212,7 +212,8 @@ def _behind(params: Params, report: str, row: Row, where: str) -> Iterator[str]:
             continue
         for name in params.evaluations_of(report, each):
             entry = params.recipes.evaluations.get(name)
-            wrong = sorted(set(entry.sigmas) - set(recipe.sigmas)) if entry and entry.kind == "certify" else []
+            certifies = entry is not None and entry.kind in ("certify", "multi_sigma")
+            wrong = sorted(set(entry.sigmas) - set(recipe.sigmas)) if entry and certifies else []
             if wrong and recipe.epochs != 0:
                 trained = ", ".join(f"{sigma:g}" for sigma in recipe.sigmas)
                 yield f"{where}: {each.train[-1]} is finetuned behind a denoiser for sigma {trained}, not {wrong[0]:g}"
@@ -372,15 +373,18 @@ def _lacking(params: Params, row: Row, measure: Measure) -> str:
 
 
 def _curves(params: Params) -> Iterator[str]:
-    """A row has one curve at each sigma, and all of them are of the same test images."""
+    """A row has one curve at each sigma, one of several sigmas at most, and all are of the same test images."""
     for report, place, row in params.tables.placed_rows():
         if report not in params.study.report:
             continue
-        where, sigmas = f"params/tables/{params.study.tables}.yaml: {place}", list[float]()
+        where, sigmas, several = f"params/tables/{params.study.tables}.yaml: {place}", list[float](), 0
         for each in row.evaluated:
             entries = [params.recipes.evaluations.get(name) for name in params.evaluations_of(report, each)]
             sigmas += [sigma for entry in entries if entry and entry.kind == "certify" for sigma in entry.sigmas]
+            several += sum(entry is not None and entry.kind == "multi_sigma" for entry in entries)
         if twice := sorted({sigma for sigma in sigmas if sigmas.count(sigma) > 1}):
             yield f"{where}: should be certified once at each sigma, is more often at {twice}"
+        if several and several + len(row.evaluated) > 2:
+            yield f"{where}: a classifier of several sigmas should be the only one, of the row's only run"
         if len(found := {_dataset(params, each.train[-1].split("@")[1]) for each in row.evaluated}) > 1:
             yield f"{where}.runs: should end on one dataset, found {', '.join(sorted(found))}"

@@ -11,14 +11,16 @@ TASK = "task"  # the role that stands for each of a table's `tasks`
 # The kinds of evaluation whose records a measure can be computed from; none: the run's card has it.
 KINDS: dict[Measure, tuple[str, ...]] = {
     "clean": (),
-    "certified": ("certify",),
-    "acr": ("certify",),
+    "certified": ("certify", "multi_sigma"),
+    "acr": ("certify", "multi_sigma"),
+    "multi_sigma": ("multi_sigma",),
+    "multi_sigma_acr": ("multi_sigma",),
     "parameters": (),
     "trained": (),
     "denoiser_parameters": (),
     "hours": (),
 }
-AT_RADIUS = ("certified",)  # measures that are of one radius
+AT_RADIUS = ("certified", "multi_sigma")  # measures that are of one radius
 
 
 class LogFile(Model):

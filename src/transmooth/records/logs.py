@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from transmooth import files
 from transmooth.records import table as records
 from transmooth.records.audit import audit
+from transmooth.records.multi_sigma import one_row_each
 from transmooth.smoothing.bounds import Floats
 
 COLUMNS = ["index", "label", "prediction", "radius", "correct", "seconds"]
@@ -94,7 +95,8 @@ def read(path: str | os.PathLike[str]) -> pd.DataFrame:
 def read_any(path: str | os.PathLike[str], sigma: float | None = None) -> pd.DataFrame:
     """Read a log, or Parquet records as if they were one, whatever the file's name is.
 
-    sigma: which records to take, needed if the file has those of several. Records keep all their columns, which tell
+    sigma: which records to take, needed if the file has those of several, and not for one classifier of several, which
+    has one row an image (see `records.multi_sigma`). Records keep all their columns, which tell
     alpha, and `.attrs["grid"]` is as of `grid_of`. Raises ValueError as `read` does, and for a sigma that the file does
     not have or a label < 0.
     """
@@ -104,9 +106,11 @@ def read_any(path: str | os.PathLike[str], sigma: float | None = None) -> pd.Dat
     with path.open("rb") as file:
         if file.read(4) != b"PAR1":
             return read(path)
-    frame: pd.DataFrame = records.read(path).to_pandas()
+    frame: pd.DataFrame = one_row_each(records.read(path).to_pandas(), path)
     if not len(frame):
         raise ValueError(f"{path}: there are no records in it")
+    if "stages" in frame.attrs:
+        sigma = None
     there = sorted(set(frame["sigma"]))
     if sigma is None and len(there) > 1:
         raise ValueError(f"{path}: holds records of several sigmas; choose one: {', '.join(map(str, there))}")

@@ -8,7 +8,10 @@
     sigma        standard deviation of the noise         seed, dtype  of the noise, of the network
     runner_up    those of the most frequent other class  engine,batch how the network was run: see smoothing/engine.py
     seconds      time spent on this row                  model        SHA-256 of the weights
+    stage        of a multi-sigma classifier, from 0     threshold    of this stage
 
+A multi-sigma classifier has a row at each sigma: selected, prediction and radius are the classifier's, equal in all of
+its rows; n, top_count and runner_up are of this sigma, 0 where the radius did not need it (see records/multi_sigma.py).
 A label that nobody knows, and what an imported log or an older file does not tell, is null.
 
 Files are Parquet; their metadata hold the spec, the versions, the commit and the SHA-256 of the file, without which a
@@ -51,9 +54,11 @@ SCHEMA = pa.schema(
         ("runner_up", pa.int64()),
         ("engine", pa.string()),
         ("batch", pa.int64()),
+        ("stage", pa.int64()),
+        ("threshold", pa.float64()),
     ]
 )
-_NEW = ("runner_up", "engine", "batch")  # not in files before 0.2
+_NEW = ("runner_up", "engine", "batch", "stage", "threshold")  # not in files before 0.2
 # The last key of the metadata.  Its value is the SHA-256 of the file with this one in its place.
 _SEAL = "transmooth.seal"
 _UNSEALED = b"sha256=" + b"0" * 64

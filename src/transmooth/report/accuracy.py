@@ -5,6 +5,7 @@ natural certified acc.    the same at r = 0: what the tables print in brackets
 clean accuracy            the base classifier on the images themselves, no noise
 ACR                       mean over the images of radius where right, else 0
 oracle                    the largest over sigma at each r: a choice made after seeing the results, not a certificate
+multi-sigma               one classifier of several sigmas, whose radii are certificates (see smoothing/multi_sigma.py)
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from transmooth.checkpoint.card import read_card
 from transmooth.params.present import below
 from transmooth.records import table as records
 from transmooth.records.logs import grid_of, read_any
+from transmooth.records.multi_sigma import one_row_each
 from transmooth.smoothing.bounds import share_interval
 from transmooth.specs import RowSpec
 
@@ -48,7 +50,8 @@ def average_certified_radius(radii_of_images: Floats) -> float:
 class Settings:
     """How records were certified.
 
-    n: samples per image, at most, where the method may stop. grid: as of `logs.grid_of`, None unless sequential.
+    method: for a classifier of several sigmas with these.  n: samples per image, at most, where the method may stop; of
+    several sigmas at each.  grid: as of `logs.grid_of`, None unless sequential.
     method "log" and None: a log of the field's format does not tell.
     Nothing at all: a row that was not certified.
     """
@@ -65,7 +68,8 @@ class RowResult:
     """One row of a table: its runs (for each seed one, or a set that is pooled) at every sigma.
 
     published, dataset: where the paper has it, see specs.RowSpec.
-    curves: sigma -> float64 [seeds, images], each image's certified radius or -inf.
+    curves: sigma -> float64 [seeds, images], each image's certified radius or -inf; settings: how they were certified.
+    multi_sigma, multi_settings: the same of a classifier of several sigmas, None where there is none.
     clean: one clean accuracy per seed, over `clean_images` test images; NaN where nobody measured it.
     stage: measures of the runs' last stage, see `last_stage`, one number per seed each; none where nobody knows.
     """
@@ -79,6 +83,8 @@ class RowResult:
     clean_images: int
     settings: Settings
     stage: Mapping[str, Floats] = field(default_factory=dict)
+    multi_sigma: Floats | None = None
+    multi_settings: Settings = Settings()
 
     @property
     def seeds(self) -> int:
@@ -88,11 +94,24 @@ class RowResult:
     @property
     def images(self) -> int:
         """Number of certified test images."""
-        return int(next(iter(self.curves.values())).shape[1])
+        return int(self.radii(next(iter(self.curves), np.nan)).shape[1])
+
+    def radii(self, sigma: float) -> Floats:
+        """Return the certified radii [seeds, images] at a sigma, or at NaN those of the classifier of several."""
+        if not np.isnan(sigma):
+            return self.curves[sigma]
+        assert self.multi_sigma is not None
+        return self.multi_sigma
+
+    @property
+    def largest(self) -> float:
+        """The largest certified radius of all its curves."""
+        several = [] if self.multi_sigma is None else [self.multi_sigma]
+        return max(float(radii.max()) for radii in (*self.curves.values(), *several))
 
     def accuracy(self, sigma: float, radii: Sequence[float] | Floats) -> Floats:
-        """Certified accuracy of each seed: [seeds, radii]."""
-        return np.stack([certified_accuracy(image_radii, radii) for image_radii in self.curves[sigma]])
+        """Certified accuracy of each seed at a sigma as of `radii`: [seeds, radii]."""
+        return np.stack([certified_accuracy(image_radii, radii) for image_radii in self.radii(sigma)])
 
     def interval(self, share: float, images: int) -> tuple[float, float]:
         """95 % Clopper-Pearson interval of a share of test images: other images of the same kind, the same networks."""
@@ -106,11 +125,13 @@ def read_row(row: RowSpec, results: Path, base: Path) -> RowResult:
     Raises ValueError where records are damaged, or were not certified alike.
     """
     stage: dict[str, Floats] = {}
+    multi_sigma, multi_settings = None, Settings()
     if row.files:
         curves, settings = _curves_of_logs(row, base)
         clean, images = np.array([np.nan]), 0
     else:
         curves, settings = _curves_of_runs(row, results)
+        multi_sigma, multi_settings = _multi_sigma_of_runs(row, results)
         cards = [read_card(results / "train" / runs[0].run.path) for runs in row.runs]
         tests = [card["test"] for card in cards]
         clean, images = np.array([test["correct"] / test["images"] for test in tests]), tests[0]["images"]
@@ -121,7 +142,11 @@ def read_row(row: RowSpec, results: Path, base: Path) -> RowResult:
     if len(settings) > 1:
         raise ValueError(f"{row.label}: its records should be certified alike, found {sorted(map(str, settings))}")
     made = settings.pop() if settings else Settings()
-    return RowResult(row.label, row.block, row.published, row.dataset, curves, clean, images, made, stage)
+    return RowResult(
+        *(row.label, row.block, row.published, row.dataset, curves, clean, images, made, stage),
+        multi_sigma=multi_sigma,
+        multi_settings=multi_settings,
+    )
 
 
 def last_stage(card: Mapping[str, Any]) -> dict[str, float]:
@@ -154,6 +179,20 @@ def _curves_of_runs(row: RowSpec, results: Path) -> tuple[dict[float, Floats], s
     return {sigma: np.stack(curves) for sigma, curves in sorted(found.items())}, settings
 
 
+def _multi_sigma_of_runs(row: RowSpec, results: Path) -> tuple[Floats | None, Settings]:
+    """[seeds, images] of the classifier of several sigmas, over the runs of the row; None where there is none."""
+    paths = [results / each.path for runs in row.runs for run in runs for each in run.records]
+    kinds = [each.kind for runs in row.runs for run in runs for each in run.records]
+    several = [path for path, kind in zip(paths, kinds, strict=True) if kind == "multi_sigma"]
+    if not several:
+        return None, Settings()
+    frames = [one_row_each(records.read(path).to_pandas(), path) for path in several]
+    settings = {settings_of(frame, path) for frame, path in zip(frames, several, strict=True)}
+    if len(settings) > 1:
+        raise ValueError(f"{row.label}: its records should be certified alike, found {sorted(map(str, settings))}")
+    return np.stack([certified_radius(frame) for frame in frames]), settings.pop()
+
+
 def _curves_of_logs(row: RowSpec, base: Path) -> tuple[dict[float, Floats], set[Settings]]:
     """Sigma -> [1, images], from logs or records of somebody else's network, all of the same images."""
     curves, settings, images = dict[float, Floats](), set[Settings](), None
@@ -171,17 +210,19 @@ def _curves_of_logs(row: RowSpec, base: Path) -> tuple[dict[float, Floats], set[
 def read_files(paths: Sequence[Path], label: str) -> RowResult:
     """The records of one network, in one file or in one for each sigma; its clean accuracy is not known (NaN).
 
+    A file of a classifier of several sigmas is the row's `multi_sigma`.
     Raises ValueError, naming the file, for records that are damaged or that cannot stand in one row: of several models
     or settings, of other images than the first file's, of a sigma that was there before, or without labels.
     """
     curves: dict[float, Floats] = {}
-    frames = [(path, records.read(path).to_pandas()) for path in paths]
+    frames = [(path, one_row_each(records.read(path).to_pandas(), path)) for path in paths]
     same = ("its model", "how it was certified", "its images (index, label)")
     found = set()
     for path, frame in frames:
         if not len(frame) or frame[["label", "n0"]].isna().any(axis=None):
             raise ValueError(f"{path}: {'labels or n0 are unknown' if len(frame) else 'there are no records in it'}")
-        for sigma, group in frame.groupby("sigma"):
+        several = "stages" in frame.attrs
+        for sigma, group in [(0.0, frame)] if several else frame.groupby("sigma"):
             if sigma in curves:
                 raise ValueError(f"{path}: sigma = {sigma} is there twice; name each file once")
             curves[sigma] = certified_radius(group)[None]
@@ -191,7 +232,12 @@ def read_files(paths: Sequence[Path], label: str) -> RowResult:
                 if len(set(values)) > 1:
                     raise ValueError(f"{path}: {name} should be the same as in {paths[0]} at every sigma")
     (_, settings, _) = found.pop()
-    return RowResult(label, "", None, None, dict(sorted(curves.items())), np.array([np.nan]), 0, settings)
+    multi_sigma = curves.pop(0.0, None)
+    return RowResult(
+        *(label, "", None, None, dict(sorted(curves.items())), np.array([np.nan]), 0, settings),
+        multi_sigma=multi_sigma,
+        multi_settings=settings,
+    )
 
 
 def settings_of(frame: pd.DataFrame, path: Path) -> Settings:
@@ -203,7 +249,8 @@ def settings_of(frame: pd.DataFrame, path: Path) -> Settings:
     # The rows say what each image took, which may be less than what was allowed.
     n = int(made.get("spec", {}).get("n", frame["n"].max()))
     alpha = float(first["alpha"])
-    return Settings(first["method"], int(first["n0"]), n, alpha, None if grid is None else tuple(grid))
+    method = f"{first['method']} of {frame.attrs['stages']}" if "stages" in frame.attrs else first["method"]
+    return Settings(method, int(first["n0"]), n, alpha, None if grid is None else tuple(grid))
 
 
 def grid_text(grid: Sequence[float] | None) -> str:

@@ -19,12 +19,13 @@ import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by colour-blind readers
 POINTS = 201
 ORACLE = "oracle over σ"
+SEVERAL = "multi-σ"
 
 
 def write_figure(spec: FigureSpec, results: Path, base: Path, out: Path) -> None:
     """Write `out`.svg, `out`.png and `out`.csv for a figure, whose rows are read as those of tables."""
     panels = [(panel.title, [read_row(row, results, base) for row in panel.rows]) for panel in spec.panels]
-    largest = max(float(radii.max()) for _, rows in panels for row in rows for radii in row.curves.values())
+    largest = max(row.largest for _, rows in panels for row in rows)
     grid = np.linspace(0, max(largest, 0.25) * 1.02, POINTS)
     drawn = [(title, curves(rows, grid), rows[0].images) for title, rows in panels]
     files.write_text(out.with_suffix(".csv"), wide(drawn).to_csv(float_format="%.6g"))
@@ -70,15 +71,18 @@ def curves(rows: Sequence[RowResult], grid: Floats) -> pd.DataFrame:
     """Columns curve, oracle, radius, certified_accuracy, low, high.
 
     One row gives a curve for each sigma and the oracle over several; several rows give the oracle of each, or its only
-    curve.
+    curve.  A classifier of several sigmas is one curve, in both cases.
     """
     frames = []
     for row in rows:
         by_sigma = {sigma: row.accuracy(sigma, grid).mean(0) for sigma in row.curves}
         if len(rows) == 1:
             frames += [_curve(row, f"σ = {sigma:g}", False, grid, share) for sigma, share in by_sigma.items()]
+        if row.multi_sigma is not None:
+            name = SEVERAL if len(rows) == 1 else f"{row.label}, {SEVERAL}" if by_sigma else row.label
+            frames.append(_curve(row, name, False, grid, row.accuracy(np.nan, grid).mean(0)))
         choice = len(by_sigma) > 1
-        if choice or len(rows) > 1:
+        if by_sigma and (choice or len(rows) > 1):
             name = ORACLE if len(rows) == 1 else row.label
             frames.append(_curve(row, name, choice, grid, np.max(list(by_sigma.values()), axis=0)))
     return pd.concat(frames)

@@ -117,11 +117,12 @@ def _by_sigma(spec: TableSpec, lines: pd.DataFrame, columns: Sequence[ColumnSpec
 
 def methods(lines: pd.DataFrame) -> str:
     """Return a sentence for each method of certification and its settings; it names the rows where they differ."""
-    groups = list(lines[lines["sigma"].notna()].groupby(["method", "n0", "n", "alpha", "grid"], sort=False))
+    certified = lines["measure"].map(lambda measure: MEASURES[measure].per_sigma or MEASURES[measure].multi_sigma)
+    groups = list(lines[certified].groupby(["method", "n0", "n", "alpha", "grid"], sort=False))
     sentences = []
     for (method, n0, n, alpha, grid), group in groups:
         whose = f" of {', '.join(dict.fromkeys(group['row']))}" if len(groups) > 1 else ""
-        most = "≤" if method in ("sequential", "adaptive") else "="
+        most = "≤" if method.startswith(("sequential", "adaptive", "cascade", "margin")) else "="
         sentences.append(f"Method{whose}: {method}, n0 = {n0:.0f}, n {most} {n:.0f}, α = {alpha:g}.")
         if grid:
             radii = grid.replace(" ", ", ")

@@ -15,14 +15,14 @@ EXAMPLES = 3  # three stand in a line
 
 
 def gallery(dataset: str, folder: Path, certified: Sequence[Certification], results: Path) -> Gallery | None:
-    """Return that of the network with the largest mean ACR on a dataset; None where nothing was certified on it.
+    """Return that of the network with the largest mean ACR at each σ on a dataset; None where there is none.
 
     results: where its checkpoint is, whose denoiser the pictures go through, too, where it has one.
     """
     from transmooth.loading.denoisers import denoiser_of
     from transmooth.loading.images import load_images
 
-    here = [each for each in certified if each.run is not None and each.run.dataset == dataset]
+    here = [each for each in certified if each.run and each.run.dataset == dataset and not each.stages]
     if not here:
         return None
     best = max(here, key=lambda each: each.mean_acr)

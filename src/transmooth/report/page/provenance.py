@@ -11,6 +11,7 @@ import pandas as pd
 
 from transmooth.checkpoint.card import read_card
 from transmooth.records import table as records
+from transmooth.records.multi_sigma import one_row_each
 from transmooth.report.accuracy import average_certified_radius, certified_radius
 from transmooth.specs import RunSpec
 
@@ -57,12 +58,17 @@ class Training:
 
 @dataclass(frozen=True)
 class Certification:
-    """One network's records.  frame: columns as of records/table.py; acr: average certified radius by sigma."""
+    """One network's records.
+
+    frame: columns as of records/table.py.  acr: average certified radius by sigma.  stages: of a classifier of several
+    sigmas, in words; its ACR is that of its first.  Empty of others.
+    """
 
     path: str
     frame: pd.DataFrame
     made: Mapping[str, Any]
     acr: Mapping[float, float]
+    stages: str = ""
 
     @property
     def run(self) -> RunSpec | None:
@@ -74,6 +80,11 @@ class Certification:
     def evaluations(self) -> int:
         """Forward passes spent; 0 where an imported log does not tell."""
         return int(self.frame["evaluations"].sum())
+
+    @property
+    def sigmas(self) -> str:
+        """The noise levels in words."""
+        return self.stages or "σ = " + ", ".join(f"{sigma:g}" for sigma in sorted(self.acr))
 
     @property
     def mean_acr(self) -> float:
@@ -89,11 +100,12 @@ def read_training(path: str, results: Path) -> Training:
 def read_certification(path: str, results: Path) -> Certification:
     """Return the records `path` below `results`.  Raises RecordError where they are damaged."""
     frame = records.read(results / path).to_pandas()
+    rows = one_row_each(frame, results / path)
     acr = {
         float(sigma): average_certified_radius(certified_radius(group))
-        for sigma, group in frame.groupby("sigma", sort=True)
+        for sigma, group in rows.groupby("sigma", sort=True)
     }
-    return Certification(path, frame, records.metadata(results / path), acr)
+    return Certification(path, frame, records.metadata(results / path), acr, rows.attrs.get("stages", ""))
 
 
 def parameters(specs: Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from transmooth.report import courses, shift
 from transmooth.report.accuracy import Floats, RowResult, read_row
 from transmooth.report.cells import cells, shown
-from transmooth.report.figures import ORACLE, curves
+from transmooth.report.figures import ORACLE, SEVERAL, curves
 from transmooth.report.measures import MEASURES
 from transmooth.report.page import charts
 from transmooth.report.page.page import Section, TableRow
@@ -129,7 +129,7 @@ def _finding(lines: pd.DataFrame, spec: TableSpec, paper: Sequence[PaperRow], qu
     best = there.loc[there["value"].idxmax()]
     name = f"{best['row']} ({best['block']})" if best["block"] else best["row"]
     value, low, high = (100 * best[name] for name in ("value", "low", "high"))
-    where = ORACLE if best["oracle"] else f"σ = {best['sigma']:g}"
+    where = ORACLE if best["oracle"] else SEVERAL if pd.isna(best["sigma"]) else f"σ = {best['sigma']:g}"
     text = f"At ε = {radius:g}, {name} reaches {value:.1f} % [{low:.0f}, {high:.0f}] ({where})"
     if len(there) > 1:
         close = int((there["high"] >= best["value"]).sum()) - 1
@@ -163,7 +163,7 @@ def _curves(title: str, panels: Sequence[tuple[str, pd.DataFrame, int]]) -> dict
 
 def _grid(rows: Sequence[RowResult]) -> Floats:
     """Radii from 0 to just beyond the largest of these rows, a multiple of STEP apart."""
-    largest = max(0.25, *(float(radii.max()) for row in rows for radii in row.curves.values()))
+    largest = max(0.25, *(row.largest for row in rows))
     step = STEP * 2 ** max(0, math.ceil(math.log2(largest / STEP / POINTS)))
     # Rounded, because a record may be certified at 0.75 exactly, and 60 x 0.0125 is not that.
     grid: Floats = np.round(np.arange(math.ceil(largest / step) + 2) * step, 6)

@@ -27,6 +27,8 @@ from transmooth.report.page.sections import (
 )
 from transmooth.specs import PageSpec
 
+CERTIFIED = ("certify", "multi_sigma")  # kinds of evaluation
+
 
 def write_report(
     spec: PageSpec, results: Path, base: Path, published: Path, data: Mapping[str, Path], out: Path
@@ -37,7 +39,7 @@ def write_report(
     Raises ValueError where records are damaged or are not of these data.
     """
     trainings = [read_training(path, results) for path in spec.trainings]
-    certified = [read_certification(each.path, results) for each in spec.records if each.kind == "certify"]
+    certified = [read_certification(each.path, results) for each in spec.records if each.kind in CERTIFIED]
     figures = [figure_section(figure, results, base) for figure in spec.figures]
     figures += [shift_section(shift, results) for shift in spec.shifts]
     figures += [course_section(course, results) for course in spec.courses]
@@ -70,13 +72,8 @@ def _summary(trainings: Sequence[Training], certified: Sequence[Certification]) 
     images = sorted({each.frame["index"].nunique() for each in certified})
     return (
         f"{text}; {len(networks_certified)} networks were certified on {' and '.join(tasks)}, each on "
-        f"{' or '.join(map(str, images))} test images at {sigmas(certified[0])}."
+        f"{' or '.join(map(str, images))} test images at {certified[0].sigmas}."
     )
-
-
-def sigmas(certified: Certification) -> str:
-    """Return the noise levels of a certification in words."""
-    return "σ = " + ", ".join(f"{sigma:g}" for sigma in sorted(certified.acr))
 
 
 def _facts(trainings: Sequence[Training], certified: Sequence[Certification]) -> dict[str, str]:
