@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow as pa
 
 from transmooth.records.table import SCHEMA
+from transmooth.smoothing.multi_sigma import Stages
 
 
 def row(index: int, sigma: float = 0.5, **changes: Any) -> dict[str, Any]:
@@ -48,3 +49,20 @@ def frame(radii: list[float], right: list[bool] | None = None) -> pd.DataFrame:
     prediction = np.where(np.ones(n, bool) if right is None else right, 1, 0)
     columns = {"index": range(n), "label": 1, "prediction": prediction, "radius": radii, "seconds": 0.5}
     return pd.DataFrame(columns).assign(correct=prediction == 1)
+
+
+def multi_sigma_rows(images: int, thresholds: tuple[float, float] = (0.1, 0.0), **changes: Any) -> list[dict[str, Any]]:
+    """Rows of a cascade of two sigmas, image by image, with the radii of their counts: the first image abstains.
+
+    changes: of all rows; a `label` other than 3 makes them wrong.
+    """
+    made, sigmas = list[dict[str, Any]](), (1.0, 0.5)
+    for index in range(images):
+        top, second = np.array([[450 + 60 * index, 500 + 60 * index]]).clip(0, 1000), np.array([[30, 20]])
+        second = np.minimum(second, 1000 - top)
+        radius = float(Stages("cascade", sigmas, thresholds).radius(top, second, np.full((1, 2), 1000), 0.001)[0])
+        for stage, sigma in enumerate(sigmas):
+            counts = {"top_count": int(top[0, stage]), "runner_up": int(second[0, stage])}
+            answer = {"radius": radius, "prediction": 3 if radius > 0 else -1, "method": "cascade"}
+            made.append(row(index, sigma, stage=stage, threshold=thresholds[stage], **counts | answer | changes))
+    return made

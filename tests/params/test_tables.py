@@ -110,7 +110,7 @@ FAULTS: list[tuple[str, Any, str]] = [
     (
         "tables.t.rows",
         row(evaluate=["gone"]),
-        r"tables.t.rows\[0\].evaluate: evaluation 'gone' is not in params/recipes.yaml: evaluations, which has .*certify",
+        r"rows\[0\].evaluate: evaluation 'gone' is not in params/recipes.yaml: evaluations, which has .*certify",
     ),
     ("tables.t.rows", row(evaluate=["certify"] * 2), r"tables.t.rows\[0\].evaluate: should name each value once"),
     (
