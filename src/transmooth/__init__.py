@@ -3,6 +3,7 @@
     transmooth.certify(model, images, labels, sigma=0.5)     # a DataFrame, one row per image
     transmooth.SmoothedClassifier(model, sigma=0.5)          # the same as a module: predict, certify
     transmooth.choose_sigma(model, images, labels, [0.25, 0.5, 1.0])
+    transmooth.choose_stages(model, images, labels, [1.0, 0.5, 0.25])
 
 Torch is imported when one of these is first used.
 """
@@ -10,10 +11,10 @@ Torch is imported when one of these is first used.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transmooth.smoothing.smoothed import SmoothedClassifier, certify, choose_sigma
+    from transmooth.smoothing.smoothed import SmoothedClassifier, certify, choose_sigma, choose_stages
 
 __version__ = "0.1.0"
-__all__ = ["SmoothedClassifier", "certify", "choose_sigma"]
+__all__ = ["SmoothedClassifier", "certify", "choose_sigma", "choose_stages"]
 
 
 def __getattr__(name: str) -> Any:

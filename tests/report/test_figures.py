@@ -1,5 +1,7 @@
 """Curves of figures."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from tests.helpers.report import TWO, result
@@ -26,3 +28,19 @@ def test_one_sigma_has_no_oracle_alone_or_beside_rows_of_several() -> None:
     both = curves([one, TWO], grid)
     assert set(zip(both["curve"], both["oracle"], strict=True)) == {("one", False), ("ours", True)}
     assert both.query("curve == 'one'")["certified_accuracy"].tolist() == alone["certified_accuracy"].tolist()
+
+
+def test_a_classifier_of_several_sigmas_is_one_curve() -> None:
+    grid, several = np.linspace(0, 1.1, 12), np.array([[1.0, 0.5, -np.inf, -np.inf]] * 2)
+    both, only = replace(TWO, multi_sigma=several), replace(TWO, curves={}, multi_sigma=several, label="cascade")
+    drawn = curves([both], grid)
+    assert list(dict.fromkeys(drawn["curve"])) == ["σ = 0.25", "σ = 1", "multi-σ", "oracle over σ"]
+    assert set(drawn[drawn["oracle"]]["curve"]) == {"oracle over σ"}
+    assert drawn.query("curve == 'multi-σ'")["certified_accuracy"].tolist() == [0.5] * 5 + [0.5] + [0.25] * 4 + [
+        0.25,
+        0,
+    ]
+    assert list(dict.fromkeys(curves([only], grid)["curve"])) == ["multi-σ"]
+    beside = curves([both, only], grid)
+    assert list(dict.fromkeys(beside["curve"])) == ["ours, multi-σ", "ours", "cascade"]
+    assert (both.largest, only.largest) == (1.0, 1.0)

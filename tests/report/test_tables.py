@@ -286,3 +286,16 @@ def test_the_papers_rows_of_one_method_are_told_apart(tmp_path: Path) -> None:
     ]
     rows = paper_rows(quoted(tmp_path, *lines), table_spec(["certified@0.25"]))
     assert [row.name for row in rows] == ["A: M, σ 0.25", "A: M, σ 0.5", "B: M"]
+
+
+def test_a_classifier_of_several_sigmas_stands_beside_the_oracle() -> None:
+    settings = Settings("cascade of σ = 1, 0.5", 50, 200, 0.001)
+    both = replace(TWO, multi_sigma=np.array([[1.0, 0.5, -np.inf, -np.inf]] * 2), multi_settings=settings)
+    only = replace(both, label="cascade", curves={}, settings=settings)
+    text = text_of(table_spec(["certified@0.25", "multi_sigma@0.25"]), [both, only])
+    assert "|  | ε = 0.25 | ε = 0.25, multi-σ |" in text
+    assert "Method of ours: cohen, n0 = 50, n = 200, α = 0.001." in text
+    assert "cascade of σ = 1, 0.5, n0 = 50, n ≤ 200, α = 0.001." in text
+    per_sigma = text.split("## Here: at each σ")[1]
+    assert "cascade" not in per_sigma
+    assert "multi-σ" not in per_sigma

@@ -16,7 +16,7 @@ from tests.helpers.smoothing import coins
 from transmooth.smoothing import cascade, cohen, margin
 from transmooth.smoothing.bounds import Floats, Ints, radius, two_sided_radius
 from transmooth.smoothing.decision import SELECTION
-from transmooth.smoothing.multi_sigma import RULES, Stages, certify, score_bounds
+from transmooth.smoothing.multi_sigma import RULES, Stages, certify, choose, score_bounds
 
 ANSWERS: dict[str, Callable[[Floats, Floats], Ints]] = {"cascade": planar.cascade, "margin": planar.margin}
 SIGMAS = [0.12, 0.25, 0.5, 1.0]
@@ -155,7 +155,8 @@ def test_a_bound_fails_at_its_share_at_most_and_nearly_as_often(n: int) -> None:
     assert [each.tolist() for each in unknown] == [[[-np.inf]], [[np.inf]]]
 
 
-# Shares of the classes at each stage; class 0 is the answer.
+# Shares of the classes at each stage; class 0 is the answer, with the same score at each, and others are far.
+EQUAL = [[p, *[(1 - p) / 3] * 3] for p in ndtr(0.2 / np.array([1.0, 0.5, 0.25])).tolist()]
 THREE = [[0.55, 0.3, 0.1, 0.05], [0.8, 0.1, 0.06, 0.04], [0.9, 0.04, 0.03, 0.03]]
 
 
@@ -163,9 +164,9 @@ THREE = [[0.55, 0.3, 0.1, 0.05], [0.8, 0.1, 0.06, 0.04], [0.9, 0.04, 0.03, 0.03]
 def test_a_radius_is_too_large_with_probability_alpha_at_most(rule: str) -> None:
     """At points where one bound decides, or several at once."""
     rng, alpha, n, images = np.random.default_rng(5), 0.05, 300, 20_000
-    made = Stages(rule, (1.0, 0.5, 0.25), (0.1, 0.0, 0.0))
+    made = Stages(rule, (1.0, 0.5, 0.25), (0.0, 0.0, 0.0))
     worst = 0.0
-    for shares in (THREE, THREE[::-1], [THREE[1]] * 3, [[0.5, 0.5, 0, 0], [0.5, 0.5, 0, 0], THREE[2]]):
+    for shares in (EQUAL, THREE, THREE[::-1], [THREE[1]] * 3, [[0.5, 0.5, 0, 0], [0.5, 0.5, 0, 0], THREE[2]]):
         p = np.array(shares)
         scores = np.array(made.sigmas)[:, None] * ndtri(p)
         exact = RULES[rule].radius(scores[None, :, 0], scores[None, :, 1:].max(2), np.array(made.thresholds))[0]
@@ -173,7 +174,8 @@ def test_a_radius_is_too_large_with_probability_alpha_at_most(rule: str) -> None
         found = made.radius(drawn[:, :, 0], drawn[:, :, 1:].max(2), np.full((images, 3), n), alpha)
         worst = max(worst, float((found > max(exact, 0)).mean()))
     assert worst <= alpha
-    assert worst > alpha / 50  # it is a test
+    if rule == "cascade":  # any of three bounds may be too large; a margin takes two that err at once
+        assert worst > 0.3 * alpha
 
 
 def test_what_every_stage_is_asked_for_is_what_could_change_the_radius() -> None:
@@ -229,6 +231,34 @@ def test_the_class_is_of_the_selection_samples_and_a_wrong_one_ends_there() -> N
 )
 def test_the_class_that_is_certified(seen: Any, rule: str, thresholds: tuple[float, float], expected: int) -> None:
     assert Stages(rule, (1.0, 0.5), thresholds).select(np.array([seen])).tolist() == [expected]
+
+
+def test_the_stages_that_are_chosen_are_the_best_of_all() -> None:
+    rng = np.random.default_rng(3)
+    p = np.stack([rng.dirichlet([6, 1, 1], 60), rng.dirichlet([3, 1, 1], 60), rng.dirichlet([1, 1, 1], 60)], 1)
+    seen = rng.multinomial(400, p)
+    labels, sigmas, alpha = np.zeros(60, int), (0.25, 0.5, 1.0), 0.01
+    top, second, n = seen[:, :, 0], seen[:, :, 1:].max(2), np.full((60, 3), 400)
+    for rule in RULES:
+        for radius_ in (None, 0.0, 0.3):
+            made, score = choose(seen, labels, sigmas, rule, alpha, radius=radius_)
+            at = [sigmas.index(sigma) for sigma in made.sigmas]
+            assert at == sorted(at)
+
+            def score_of(stages: Stages, at: list[int], wanted: float | None = radius_) -> float:
+                radii = stages.radius(top[:, at], second[:, at], n[:, at], alpha)
+                return float(radii.mean() if wanted is None else ((radii >= wanted) & (radii > 0)).mean())
+
+            assert score == score_of(made, at)
+            for one in range(3):
+                assert score >= score_of(Stages(rule, sigmas[one : one + 1], (0.0,)), [one])
+            assert score >= score_of(Stages(rule, sigmas, (0.0,) * 3), [0, 1, 2])
+    # Where all say the same, one stage does, the first of the best.
+    same = np.zeros((5, 2, 3), int)
+    same[:, :, 2] = 400
+    made, _ = choose(same, np.full(5, 2), (1.0, 0.5), "cascade", alpha)
+    assert made == Stages("cascade", (1.0,), (0.0,))
+    assert choose(same, np.full(5, 1), (1.0, 0.5), "cascade", alpha)[1] == 0  # of another class: nothing
 
 
 @given(seeds)

@@ -71,10 +71,12 @@ def _lines(row: RowResult, column: ColumnSpec) -> Iterator[dict[str, Any]]:
 def _choices(row: RowResult, info: MeasureInfo, radius: float) -> list[tuple[bool, float]]:
     """(oracle, sigma) of each line.  The oracle takes the sigma with the best mean; the smaller one of equals.
 
-    A row whose only curve is that of a classifier of several sigmas has one line, without a sigma.
+    A row whose only curve is that of a classifier of several sigmas has one line, without a sigma; what is of such a
+    classifier has none in a row without one.
     """
     if not info.per_sigma or not row.curves:
-        return [(False, np.nan)]
+        certified = info.per_sigma or info.multi_sigma
+        return [] if certified and row.multi_sigma is None else [(False, np.nan)]
     if len(row.curves) == 1:  # nothing to choose from
         return [(False, sigma) for sigma in row.curves]
     sign = 1 if info.better == "larger" else -1

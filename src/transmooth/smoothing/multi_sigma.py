@@ -19,6 +19,7 @@ L = −∞, U = ∞, which always hold.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations, product
 
 import numpy as np
 from scipy.special import ndtri
@@ -89,6 +90,39 @@ def score_bounds(top: Ints, runner_up: Ints, n: Ints, sigmas: Sequence[float], s
     not_c = failure_upper(n - top, n, share)
     other = np.minimum(failure_upper(runner_up, n, share), not_c)
     return -np.array(sigmas) * ndtri(not_c), np.array(sigmas) * ndtri(other)
+
+
+def choose(
+    seen: Ints,
+    labels: Ints,
+    sigmas: Sequence[float],
+    rule: str,
+    alpha: float,
+    shares: Sequence[float] = (0.5, 0.6, 0.7),
+    radius: float | None = None,
+) -> tuple[Stages, float]:
+    """Return the stages with the best score on held-out images, and it: the certified accuracy at `radius`, or ACR.
+
+    seen: counts [N, σ, K].  Tried are all subsets of the sigmas, in their order, with every threshold
+    σ Φ⁻¹(share), share ≥ 1/2; of equals the fewest stages and the smallest thresholds.  The score takes the counts of
+    the label for those of the selected class.  It certifies nothing: the stages are certified on other noise, and
+    reported on other images.
+    """
+    top, runner_up = (np.stack(each, 1) for each in zip(*(split(k, labels) for k in seen.swapaxes(0, 1)), strict=True))
+    n, tau = seen.sum(2), ndtri(np.array(shares))
+    best: tuple[Stages, float] | None = None
+    for count in range(1, len(sigmas) + 1):
+        for subset in map(list, combinations(range(len(sigmas)), count)):
+            for thresholds in product(tau.tolist(), repeat=count):
+                chosen = tuple(sigmas[k] for k in subset)
+                made = Stages(rule, chosen, tuple(s * t for s, t in zip(chosen, thresholds, strict=True)))
+                radii = made.radius(top[:, subset], runner_up[:, subset], n[:, subset], alpha)
+                certified = radii.mean() if radius is None else ((radii > 0) & (radii >= radius)).mean()
+                score = float(certified)
+                if best is None or score > best[1]:
+                    best = made, score
+    assert best is not None
+    return best
 
 
 def certify(

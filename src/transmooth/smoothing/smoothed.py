@@ -24,14 +24,14 @@ from numpy.typing import ArrayLike
 from scipy.special import bdtr
 from torch import Tensor, nn
 
-from transmooth.params.values import AnyMethod
+from transmooth.params.values import AnyMethod, MultiSigma
 from transmooth.params.values import Engine as EngineName
 from transmooth.smoothing.bounds import Floats, Ints, check_probability, check_sigma
 from transmooth.smoothing.chunks import certify_chunks
-from transmooth.smoothing.decision import ABSTAIN, SELECTION, Counts, draw
+from transmooth.smoothing.decision import ABSTAIN, ESTIMATION, SELECTION, Counts, draw
 from transmooth.smoothing.engine import EXAMPLES, base_classifier, prepare, prepare_each
 from transmooth.smoothing.methods import METHODS, Settings, check, evaluations
-from transmooth.smoothing.multi_sigma import RULES
+from transmooth.smoothing.multi_sigma import RULES, Stages, choose
 from transmooth.smoothing.sampler import Sampler
 
 # The noise that chooses σ is none of the noise that certifies: streams of its own, beside those of decision.py.
@@ -218,6 +218,43 @@ def choose_sigma(
         certified: Floats = np.where(decisions.prediction == right, decisions.radius, -1)
         scores[sigma] = float(certified.clip(0).mean() if radius is None else (certified >= radius).mean())
     return max(scores, key=lambda sigma: (scores[sigma], -sigma)), scores
+
+
+def choose_stages(
+    model: nn.Module,
+    images: Tensor,
+    labels: ArrayLike,
+    sigmas: Sequence[float],
+    *,
+    method: MultiSigma = "cascade",
+    radius: float | None = None,
+    n: int = 1000,
+    alpha: float = 0.001,
+    seed: int = 0,
+    dtype: str = "fp32",
+    engine: EngineName = "auto",
+    batch: int | None = None,
+) -> tuple[Stages, float]:
+    """The stages to deploy, of these sigmas in their order, and their score (see `multi_sigma.choose`).
+
+        stages, _ = choose_stages(model, images, labels, [1.0, 0.5, 0.25])
+        SmoothedClassifier(model, stages.sigmas, method=stages.rule, thresholds=stages.thresholds)
+
+    images, labels: held out.  The noise is none that `certify` draws, as of `choose_sigma`.
+    """
+    asked = tuple((sigma, 0.0) for sigma in sigmas)
+    check_images(images, labels)
+    for sigma in sigmas:
+        check(Settings(method, 1, n, alpha, seed=seed, stages=asked), sigma)
+    right = _class_numbers(labels, min(check_model(base_classifier(model, sigma), images[0]) for sigma in sigmas))
+    planned = len(images) * len(sigmas) * n
+    made = prepare_each(model, images[:EXAMPLES], sigmas, planned, dtype=dtype, engine=engine, batch=batch)
+    indices, every = np.arange(len(images)), np.full(len(images), n)
+    seen = [
+        draw(Sampler(made[sigma], images.__getitem__, sigma, seed), CHOICE + ESTIMATION, indices, 0 * every, every)
+        for sigma in sigmas
+    ]
+    return choose(np.stack(seen, 1), right, sigmas, method, alpha, radius=radius)
 
 
 def vote(counts: Counts, images: Ints, n: int, alpha: float) -> Ints:
