@@ -456,3 +456,19 @@ def test_a_course_beside_a_table_adds_what_it_alone_trains() -> None:
     assert both.evaluations == alone.evaluations == [(FINETUNED, "certify")]
     assert both.jobs() == alone.jobs() | {"course": 1, "train": alone.jobs()["train"] + 1}
     assert set(both.runs) - set(alone.runs) == {SCRATCH.path}
+
+
+def test_a_classifier_of_several_sigmas_takes_of_the_study_what_is_not_its_own() -> None:
+    made = with_table(
+        {"label": "x", "train": ("mixed@upstream",), "evaluate": ("certify", "cascade")},
+        table__columns=("certified@0.25", "multi_sigma@0.25"),
+        study__certify__method="sequential",
+        study__certify__radii=(0.0, 0.25),
+    )
+    ((run, _), _) = made.evaluations
+    spec = made.evaluate_spec(run, "cascade")
+    found = spec.dump()
+    own = {"kind": "multi_sigma", "method": "cascade", "sigmas": [1.0, 0.5, 0.25]}
+    own |= {"n0": 50, "n": 200, "alpha": 0.001, "seed": 0, "dtype": "fp32", "images": 100}
+    assert found == own | {"run": made.run_spec(run).dump()}
+    assert made.evaluate_spec(run, "certify").dump()["method"] == "sequential"

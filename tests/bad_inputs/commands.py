@@ -25,7 +25,19 @@ def certify(*more: Any) -> Callable[[], str]:
             weights.save(Path("model"), network(), CARD)
             source = {"kind": "digits", "seed": 0, "test": 10}
             prepare({"source": source, "size": 8, "stored": 8, "validation": 0, "seed": 0}, Path("images"), Path())
-        settings = ["--sigma", 0.5, "--n", 20, "--n0", 5, "--alpha", 0.01, "--images", 2, "--out", "r.parquet"]
+        settings = [
+            *([] if "--sigma" in more else ["--sigma", 0.5]),
+            "--n",
+            20,
+            "--n0",
+            5,
+            "--alpha",
+            0.01,
+            "--images",
+            2,
+            "--out",
+            "r.parquet",
+        ]
         return command("certify", "model", "images", *settings, *more)
 
     return use
@@ -97,6 +109,21 @@ CASES = [
         "certify --radii 0.5,0.25",
         f"{SAID}radii must be … in increasing order, each once, got (0.5, 0.25)",
         certify("--method", "sequential", "--radii", "0.5,0.25"),
+    ),
+    Case(
+        "certify --sigma 1 --sigma 0.5",
+        f"{SAID}several --sigma, and --threshold, are for the methods cascade and margin; found them with cohen",
+        certify("--sigma", 1, "--sigma", 0.5),
+    ),
+    Case(
+        "certify --method cascade --sigma 1 --sigma 0.5 --threshold 0.1",
+        f"{SAID}--threshold: should be there for each of 2 --sigma, found 1",
+        certify("--method", "cascade", "--sigma", 1, "--sigma", 0.5, "--threshold", 0.1),
+    ),
+    Case(
+        "certify --method cascade --sigma 1 --sigma 1",
+        f"{SAID}each sigma should be one stage, got 1.0, 1.0",
+        certify("--method", "cascade", "--sigma", 1, "--sigma", 1),
     ),
     Case(
         "certify --radii 100",

@@ -39,6 +39,7 @@ SOUND: dict[str, dict[str, Any]] = {
             "certify": {"kind": "certify", "sigmas": [0.25, 0.5]},
             "shift": {"kind": "shift", "sigmas": [0.5], "images": 2},
             "one": {"kind": "certify", "sigmas": [0.5]},
+            "cascade": {"kind": "multi_sigma", "method": "cascade", "sigmas": [0.5, 0.25], "thresholds": [0.1, 0]},
         },
     },
     "datasets": {
@@ -58,7 +59,7 @@ SOUND: dict[str, dict[str, Any]] = {
                 "columns": ["acr"],
                 "tasks": ["downstream"],
                 "rows": [
-                    {"label": "x", "runs": [{"train": ["clean@task", "kept@task"], "evaluate": ["one"]}]},
+                    {"label": "x", "runs": [{"train": ["clean@task", "kept@task"], "evaluate": ["one", "cascade"]}]},
                     {"label": "theirs", "files": [{"sigma": 0.5, "file": "theirs.tsv"}]},
                 ],
             }
@@ -314,7 +315,8 @@ CASES = [
     ),
     Case(
         "a kind of evaluation that has no file",
-        "params/recipes.yaml: evaluations.one.kind: should be one of 'certify', 'shift', found '../shift'",
+        "params/recipes.yaml: evaluations.one.kind: should be one of 'certify', 'shift', 'multi_sigma', found "
+        "'../shift'",
         changed("  one:\n    kind: certify", "  one:\n    kind: ../shift", "recipes.yaml"),
     ),
     Case(

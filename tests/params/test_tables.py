@@ -187,6 +187,19 @@ FAULTS: list[tuple[str, Any, str]] = [
         r"tables.t.rows\[0\]: column clean: clean is of one run, and this row pools 2",
     ),
     (
+        "tables.t.rows",
+        row(evaluate=["cascade", "margin"]),
+        r"tables.t.rows\[0\]: a classifier of several sigmas should be the only one, of the row's only run",
+    ),
+    (
+        "tables.t.rows",
+        pooled(
+            {"train": ["clean@downstream"], "evaluate": ["certify_025", "cascade"]},
+            {"train": ["mixed@downstream"], "evaluate": ["certify_050"]},
+        ),
+        r"tables.t.rows\[0\]: a classifier of several sigmas should be the only one, of the row's only run",
+    ),
+    (
         "figures.f.panels.0.rows.0.evaluate",
         ["shift"],
         r"figures.f.panels\[0\].rows\[0\]: should be evaluated by one of kind .*certify.*, which its runs are not",

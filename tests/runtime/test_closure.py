@@ -26,9 +26,10 @@ RECORDS = ["records/__init__.py", "records/table.py"]
 ROWS = [
     *CARD,
     *RECORDS,
-    *("records/audit.py", "records/logs.py"),
+    *("records/audit.py", "records/logs.py", "records/multi_sigma.py"),
     *("report/__init__.py", "report/accuracy.py"),
-    *("smoothing/__init__.py", "smoothing/bounds.py"),
+    *("smoothing/__init__.py", "smoothing/bounds.py", "smoothing/cascade.py", "smoothing/decision.py"),
+    *("smoothing/margin.py", "smoothing/multi_sigma.py"),
 ]
 ATTACKS = [
     *("attacks/__init__.py", "attacks/ball.py", "attacks/gradients.py"),
@@ -78,7 +79,7 @@ JOBS: dict[str, tuple[list[str], list[str]]] = {
             *("smoothing/__init__.py", "smoothing/adaptive.py", "smoothing/bounds.py", "smoothing/chunks.py"),
             *("smoothing/cohen.py", "smoothing/crossing.py", "smoothing/decision.py", "smoothing/deploy.py"),
             *("smoothing/design.py", "smoothing/engine.py", "smoothing/methods.py", "smoothing/sampler.py"),
-            "smoothing/sequential.py",
+            *("smoothing/sequential.py", "smoothing/cascade.py", "smoothing/margin.py", "smoothing/multi_sigma.py"),
         ],
     ),
     "evaluate shift": (

@@ -7,7 +7,7 @@ no memory has a part in it.
 Of an image, n0 selection samples at each σ choose the class c; then n estimation samples at each σ bound the scores
 of c from below and those of all other classes at once from above, by Clopper–Pearson bounds at equal shares of α:
 
-    L_k = −σ_k Φ⁻¹( U(n − n_c) ),   U_k = σ_k Φ⁻¹( min( U(max_{c'≠c} n_{c'}), U(n − n_c) ) )
+    L_k = −σ_k Φ⁻¹( U(n − n_c) ),   U_k = σ_k Φ⁻¹( U(max_{c'≠c} n_{c'}) ) ≤ −L_k
 
 U as in `two_sided_radius`, where the bound on all other classes is proved.  So P[radius > true radius] ≤ α for each
 image, whatever joint law the noises at the σ have: they may share their randomness.
@@ -88,8 +88,7 @@ def score_bounds(top: Ints, runner_up: Ints, n: Ints, sigmas: Sequence[float], s
     Without samples (n = 0) they are −∞ and ∞.
     """
     not_c = failure_upper(n - top, n, share)
-    other = np.minimum(failure_upper(runner_up, n, share), not_c)
-    return -np.array(sigmas) * ndtri(not_c), np.array(sigmas) * ndtri(other)
+    return -np.array(sigmas) * ndtri(not_c), np.array(sigmas) * ndtri(failure_upper(runner_up, n, share))
 
 
 def choose(
