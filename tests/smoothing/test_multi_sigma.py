@@ -26,7 +26,7 @@ stages = st.permutations(SIGMAS).flatmap(lambda order: st.integers(1, 4).map(lam
 
 def thresholds_of(rng: np.random.Generator, sigmas: Floats) -> Floats:
     """None at all, or up to a half of σ."""
-    return sigmas * rng.choice([0.0, 0.5]) * rng.random(len(sigmas))
+    return np.asarray(sigmas * rng.choice([0.0, 0.5]) * rng.random(len(sigmas)))
 
 
 # ------------------------------------------------------------------------------------------------- the two theorems
@@ -127,7 +127,7 @@ def test_one_stage_is_cohen(n: int, alpha: float, sigma: float, data: st.DataObj
     counts = np.stack([second, top, n - top - second], 1)
     runner_up = counts[:, [0, 2]].max(1)
     one, two = (Stages(rule, (sigma,), (0.0,)) for rule in ("cascade", "margin"))
-    shape = [each[:, None] for each in (top, runner_up, np.array([n]))]
+    shape = (top[:, None], runner_up[:, None], np.array([[n]]))
     assert one.radius(*shape, alpha) == radius(n - top, n, alpha, sigma)
     assert two.radius(*shape, alpha) == pytest.approx(two_sided_radius(counts, [1], alpha, sigma), abs=1e-12)
 
@@ -151,7 +151,8 @@ def test_a_bound_fails_at_its_share_at_most_and_nearly_as_often(n: int) -> None:
         failed += [chances[low[:, 0] > score].sum(), chances[high[:, 0] < score].sum()]
     assert max(failed) <= share * (1 + 1e-9)
     assert max(failed) > 0.8 * share
-    unknown = score_bounds(*np.zeros((3, 1, 1), np.int64), (0.5,), share)
+    nothing = np.zeros((1, 1), np.int64)
+    unknown = score_bounds(nothing, nothing, nothing, (0.5,), share)
     assert [each.tolist() for each in unknown] == [[[-np.inf]], [[np.inf]]]
 
 

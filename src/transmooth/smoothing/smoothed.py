@@ -85,7 +85,13 @@ class SmoothedClassifier(nn.Module):
         """
         seed = secrets.randbits(63) if self.seed is None else self.seed
         if not isinstance(self.sigma, float | int):
-            settings = {"method": self.method, "thresholds": self.thresholds, "n": n, "alpha": alpha, "seed": seed}
+            settings: dict[str, Any] = {
+                "method": self.method,
+                "thresholds": self.thresholds,
+                "n": n,
+                "alpha": alpha,
+                "seed": seed,
+            }
             frame = certify(self.model, images, sigma=self.sigma, **settings, **self.run)
             return torch.from_numpy(frame["prediction"].to_numpy()[:: len(self.sigma)].copy())
         check_images(images)
