@@ -468,7 +468,7 @@ def test_a_classifier_of_several_sigmas_takes_of_the_study_what_is_not_its_own()
     ((run, _), _) = made.evaluations
     spec = made.evaluate_spec(run, "cascade")
     found = spec.dump()
-    own = {"kind": "multi_sigma", "method": "cascade", "sigmas": [1.0, 0.5, 0.25]}
+    own: dict[str, Any] = {"kind": "multi_sigma", "method": "cascade", "sigmas": [1.0, 0.5, 0.25]}
     own |= {"n0": 50, "n": 200, "alpha": 0.001, "seed": 0, "dtype": "fp32", "images": 100}
     assert found == own | {"run": made.run_spec(run).dump()}
     assert made.evaluate_spec(run, "certify").dump()["method"] == "sequential"

@@ -54,4 +54,4 @@ def neighbours(point: Floats, radius: float, rng: np.random.Generator) -> Floats
     """Points [400, 2] of the open ball around a point: half of them at its rim."""
     angle = rng.uniform(0, 2 * np.pi, 400)
     distance = radius * np.concatenate([np.full(200, 1 - 1e-7), np.sqrt(rng.random(200))])
-    return point + distance[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
+    return np.asarray(point + distance[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1))

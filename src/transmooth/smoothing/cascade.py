@@ -30,7 +30,7 @@ def radius(low: Floats, high: Floats, thresholds: Floats) -> Floats:
     reached = np.maximum.accumulate(low - thresholds, axis=1)
     before = np.concatenate([np.full((len(low), 1), -np.inf), reached[:, :-1]], axis=1)
     wrong = np.maximum(before, thresholds - high)[:, :-1]
-    return np.minimum(reached[:, -1], wrong.min(1, initial=np.inf))
+    return np.asarray(np.minimum(reached[:, -1], wrong.min(1, initial=np.inf)))
 
 
 def bounds_at_once(stages: int) -> int:
@@ -48,7 +48,7 @@ def published_radius(low: Floats, high: Floats, thresholds: Floats) -> Floats:
     answers = (low > thresholds).argmax(1)[:, None]
     earlier = np.arange(low.shape[1]) < answers
     own = np.take_along_axis(low - thresholds, answers, 1)[:, 0]
-    return np.minimum(own, np.where(earlier, thresholds - high, np.inf).min(1))
+    return np.asarray(np.minimum(own, np.where(earlier, thresholds - high, np.inf).min(1)))
 
 
 def separate_radius(low: Floats, high: Floats, top: Floats, thresholds: Floats) -> Floats:
