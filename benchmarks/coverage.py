@@ -1,10 +1,14 @@
 """How often does a certified radius exceed the true one, and what does it cost?
 
     python benchmarks/coverage.py                      # 10⁶ simulated images at each rate, all three methods
+    python benchmarks/coverage.py --several            # the same of one classifier of several σ
     python benchmarks/coverage.py --json coverage.json
     python benchmarks/coverage.py --log LOG --sigma 0.25   # evaluations a published log would have needed
 
-An image is its failure rate q; a look at it is a binomial draw. Rates: the thresholds of the grid (where a
+Of several σ an image is the scores of the class and of the others at each σ: equal ones where any of the bounds may be
+too large, others where the next stage, or a wrong class, decides.
+
+Otherwise an image is its failure rate q; a look at it is a binomial draw. Rates: the thresholds of the grid (where a
 test may fail with probability α, and no more), just around them, and far away.
 
 Of a log: the evaluations of Cohen et al. over those of the sequential method, three ways. A wrong image is one with
@@ -26,10 +30,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import bdtrc, ndtr, rel_entr
+from scipy.special import bdtrc, ndtr, ndtri, rel_entr
 
 from transmooth.records import logs
-from transmooth.smoothing import adaptive, sequential
+from transmooth.smoothing import adaptive, multi_sigma, sequential
 from transmooth.smoothing.bounds import Floats, Ints, max_failures, radius
 from transmooth.smoothing.crossing import crossing_probability
 from transmooth.smoothing.decision import ABSTAIN, ESTIMATION, SELECTION, Counts, Decisions
@@ -88,6 +92,40 @@ def simulate(images: int, n: int, seed: int) -> Iterator[dict[str, Any]]:
                 "failures/alpha": failures / images / ALPHA,
                 "error": math.sqrt(max(failures, 1)) / images / ALPHA,
                 "evaluations": evaluations / images,
+                "verdict": "valid" if bdtrc(failures - 1, images, ALPHA) >= 1e-4 else "INVALID",
+            }
+
+
+def several(images: int, n: int, seed: int) -> Iterator[dict[str, Any]]:
+    """One row per rule and image; `radius` is the true one."""
+    sigmas = np.array([1.0, 0.5, 0.25])
+    wrong = np.full(3, -1.5)  # of σ: each of three other classes is rare
+    scenes = {
+        "equal": (np.full(3, 0.3) / sigmas, wrong),
+        "last": (np.array([-0.2, -0.1, 2.0]), wrong),
+        "wrong": (np.array([-0.2, 0.5, 2.0]), np.array([-0.4, -1.0, -2.2])),
+    }
+    for name in multi_sigma.RULES:
+        stages = multi_sigma.Stages(name, (1.0, 0.5, 0.25), (0.0, 0.0, 0.0))
+        for scene, (own, others) in scenes.items():
+            second = np.minimum(ndtr(others), 1 - ndtr(own))
+            rest = (1 - ndtr(own) - second) / 2
+            p = np.stack([ndtr(own), second, rest, rest], 1)
+            top, other = sigmas * ndtri(p[:, 0]), sigmas * ndtri(p[:, 1:].max(1))
+            true = float(multi_sigma.RULES[name].radius(top[None], other[None], np.zeros(3))[0])
+            rng, failures = np.random.default_rng([seed, len(scene)]), 0
+            for first in range(0, images, AT_A_TIME):
+                size = min(AT_A_TIME, images - first)
+                drawn = np.stack([rng.multinomial(n, each, size) for each in p], 1)
+                found = stages.radius(drawn[..., 0], drawn[..., 1:].max(2), np.full((size, 3), n), ALPHA)
+                failures += int((found > max(true, 0)).sum())
+            yield {
+                "method": f"{name}, {scene}",
+                "radius": true,
+                "failures": failures,
+                "failures/alpha": failures / images / ALPHA,
+                "error": math.sqrt(max(failures, 1)) / images / ALPHA,
+                "evaluations": 3.0 * (N0 + n),
                 "verdict": "valid" if bdtrc(failures - 1, images, ALPHA) >= 1e-4 else "INVALID",
             }
 
@@ -172,6 +210,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--log", type=Path, help="replay this log instead")
     parser.add_argument("--sigma", type=float, help="the sigma of the log")
+    parser.add_argument("--several", action="store_true", help="simulate one classifier of several sigmas")
     arguments = parser.parse_args()
     if (arguments.log is None) != (arguments.sigma is None):
         parser.error("--log and --sigma go together")
@@ -181,11 +220,13 @@ def main() -> None:
         for name, value in rows[0].items():
             print(f"{name:34} {value:.5g}" if isinstance(value, float) else f"{name:34} {value}")
     else:
-        print(f"sigma {SIGMA}, alpha {ALPHA}, n {arguments.n}, {arguments.images} images at each true radius")
-        print(f"{'method':10} {'radius':>7} {'failures/alpha':>15} {'±':>6} {'evaluations':>12}  verdict")
-        for row in simulate(arguments.images, arguments.n, arguments.seed):
+        sigmas = "1, 0.5, 0.25" if arguments.several else str(SIGMA)
+        print(f"sigma {sigmas}, alpha {ALPHA}, n {arguments.n}, {arguments.images} images at each true radius")
+        width = 16 if arguments.several else 10
+        print(f"{'method':{width}} {'radius':>7} {'failures/alpha':>15} {'±':>6} {'evaluations':>12}  verdict")
+        for row in (several if arguments.several else simulate)(arguments.images, arguments.n, arguments.seed):
             print(
-                f"{row['method']:10} {row['radius']:7.3f} {row['failures/alpha']:15.4f} {row['error']:6.3f} "
+                f"{row['method']:{width}} {row['radius']:7.3f} {row['failures/alpha']:15.4f} {row['error']:6.3f} "
                 f"{row['evaluations']:12.0f}  {row['verdict']}",
                 flush=True,
             )

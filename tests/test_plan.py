@@ -559,3 +559,19 @@ def test_an_attack_is_planned_beside_a_certification_and_its_spec_has_all_that_c
         assert (other.evaluate_spec(FINETUNED, "autopgd_025") == spec) == same
         assert other.evaluate_spec(FINETUNED, "certify") == plan.evaluate_spec(FINETUNED, "certify")
     assert (other.shards("autopgd_025"), other.processes("autopgd_025")) == (3, 2)
+
+
+def test_a_classifier_of_several_sigmas_takes_of_the_study_what_is_not_its_own() -> None:
+    made = with_table(
+        {"label": "x", "train": ("mixed@upstream",), "evaluate": ("certify", "cascade")},
+        table__columns=("certified@0.25", "multi_sigma@0.25"),
+        study__certify__method="sequential",
+        study__certify__radii=(0.0, 0.25),
+    )
+    ((run, _), _) = made.evaluations
+    spec = made.evaluate_spec(run, "cascade")
+    found = spec.dump()
+    own: dict[str, Any] = {"kind": "multi_sigma", "method": "cascade", "sigmas": [1.0, 0.5, 0.25]}
+    own |= {"n0": 50, "n": 200, "alpha": 0.001, "seed": 0, "dtype": "fp32", "images": 100}
+    assert found == own | {"run": made.run_spec(run).dump()}
+    assert made.evaluate_spec(run, "certify").dump()["method"] == "sequential"

@@ -26,7 +26,7 @@ from transmooth.params import datasets, recipes, study, tables, values
 from transmooth.params.checks import needs
 from transmooth.publishing import model_card
 from transmooth.report import measures
-from transmooth.smoothing import deploy, engine, methods
+from transmooth.smoothing import deploy, engine, methods, multi_sigma
 from transmooth.training import schedule, tracking
 
 PACKAGE = ROOT / "src" / "transmooth"
@@ -66,6 +66,8 @@ SOURCES = kinds(datasets.Dataset.model_fields["source"].annotation)
         (values.Optimizer, schedule.OPTIMIZERS),
         (values.Precision, schedule.PRECISIONS),
         (values.Method, methods.METHODS),
+        (values.MultiSigma, multi_sigma.RULES),
+        (values.AnyMethod, methods.METHODS | multi_sigma.RULES),
         (values.Dtype, deploy.DTYPES),
         (values.Tracker, tracking.NAMED_BY),
         (values.Measure, measures.MEASURES),
@@ -95,6 +97,8 @@ def test_every_closed_choice_is_one_of_these() -> None:
         "Optimizer",
         "Precision",
         "Method",
+        "MultiSigma",
+        "AnyMethod",
         "Dtype",
         "Tracker",
         "Measure",
@@ -128,6 +132,8 @@ def test_an_evaluations_spec_is_its_entry_and_its_section_of_the_study(kind: str
         )
         assert section.not_spec < {*section.model_fields}
         fields |= {*section.model_fields} - section.not_spec
+    if kind == "multi_sigma":
+        fields -= {"radii", "tolerance"}  # of the method `sequential`
     asked = {*specs.EVALUATIONS[kind].model_fields}
     if kind == "lookup":  # without noise, of the section it takes the images alone
         assert asked == {"kind", "run", "images"} < fields
@@ -141,6 +147,7 @@ def test_a_measure_is_of_a_kind_of_evaluation_or_of_the_card() -> None:
         assert ("{radius" in measure.title) == (name in tables.AT_RADIUS)
         assert measure.per_sigma == ("certify" in tables.KINDS[name])
         assert measure.attacked == ("attack" in tables.KINDS[name])
+        assert (measure.per_sigma or measure.multi_sigma) == ("multi_sigma" in tables.KINDS[name])
 
 
 @pytest.mark.parametrize("name", sorted(files("objectives")))
@@ -159,7 +166,7 @@ def test_a_noise_is_called_as_its_package_says(name: str) -> None:
 
 
 def test_a_kind_of_source_is_a_file_and_an_entry() -> None:
-    assert files("data/sources") - {"source"} == {*sources.SOURCES} == {*SOURCES}
+    assert files("data/sources") - {"source", "labelled", "listing"} == {*sources.SOURCES} == {*SOURCES}
     for kind in sources.SOURCES:
         source = import_module(f"transmooth.data.sources.{kind}").source
         assert [*inspect.signature(source).parameters] == ["spec", "base"]
@@ -167,7 +174,7 @@ def test_a_kind_of_source_is_a_file_and_an_entry() -> None:
 
 # ---------------------------------------------------------------------------------------------------------- commands
 OPTIONS: dict[str, tuple[Any, ...]] = {
-    "method": (values.Method,),
+    "method": (values.AnyMethod,),
     "dtype": (values.Dtype,),
     "engine": (values.Engine,),
     "precision": (values.Dtype,),

@@ -4,6 +4,7 @@
     transmooth.SmoothedClassifier(model, sigma=0.5)          # the same as a module: predict, certify
     transmooth.choose_sigma(model, images, labels, [0.25, 0.5, 1.0])
     transmooth.attack(model, images, labels, epsilon=0.5)    # and an upper bound, by searching
+    transmooth.choose_stages(model, images, labels, [1.0, 0.5, 0.25])
 
 Torch is imported when one of these is first used.
 """
@@ -12,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transmooth.smoothing.attack import attack
-    from transmooth.smoothing.smoothed import SmoothedClassifier, certify, choose_sigma
+    from transmooth.smoothing.smoothed import SmoothedClassifier, certify, choose_sigma, choose_stages
 
 __version__ = "0.1.0"
-__all__ = ["SmoothedClassifier", "attack", "certify", "choose_sigma"]
+__all__ = ["SmoothedClassifier", "attack", "certify", "choose_sigma", "choose_stages"]
 
 
 def __getattr__(name: str) -> Any:

@@ -19,6 +19,7 @@ from transmooth.params.values import (
     Images,
     Measure,
     Method,
+    MultiSigma,
     Noise,
     Norm,
     Optimizer,
@@ -180,6 +181,22 @@ class ShiftSpec(Spec):
     images: int
 
 
+class MultiSigmaSpec(Spec):
+    """One certification of a classifier of several sigmas, in the order of its stages.  thresholds: None are all 0."""
+
+    kind: Literal["multi_sigma"] = "multi_sigma"
+    run: RunSpec | None = None
+    method: MultiSigma
+    sigmas: tuple[float, ...]
+    thresholds: tuple[float, ...] | None = None
+    images: Images
+    n0: int
+    n: int
+    alpha: float
+    seed: int
+    dtype: Dtype
+
+
 class AttackSpec(Spec):
     """One attack of a base classifier.  batch: images that are attacked together, on which the last bits depend."""
 
@@ -204,10 +221,11 @@ class SmoothedAttackSpec(AttackSpec):
     alpha: float
 
 
-EvaluateSpec = CertifySpec | SamplewiseSpec | LookupSpec | ShiftSpec | AttackSpec
+EvaluateSpec = CertifySpec | MultiSigmaSpec | SamplewiseSpec | LookupSpec | ShiftSpec | AttackSpec
 # By kind of evaluation.
 EVALUATIONS: Mapping[str, type[EvaluateSpec]] = {
     "certify": CertifySpec,
+    "multi_sigma": MultiSigmaSpec,
     "samplewise": SamplewiseSpec,
     "lookup": LookupSpec,
     "shift": ShiftSpec,

@@ -137,6 +137,21 @@ CASES = [
         certify("--method", "sequential", "--radii", "0.5,0.25"),
     ),
     Case(
+        "certify --sigma 1,0.5 --threshold 0.1,0",
+        f"{SAID}--threshold: is for the methods cascade and margin, found with cohen",
+        certify("--sigma", "1,0.5", "--threshold", "0.1,0"),
+    ),
+    Case(
+        "certify --method cascade --sigma 1,0.5 --threshold 0.1",
+        f"{SAID}--threshold: should be there for each of 2 --sigma, found 1",
+        certify("--method", "cascade", "--sigma", "1,0.5", "--threshold", 0.1),
+    ),
+    Case(
+        "certify --method cascade --sigma 1,1",
+        f"{SAID}each sigma should be one stage, got 1.0, 1.0",
+        certify("--method", "cascade", "--sigma", "1,1"),
+    ),
+    Case(
         "certify --radii 100",
         f"{SAID}n = 20 samples certify at most 0.4108 at sigma = 0.5; radii start at 100.0",
         certify("--method", "sequential", "--radii", "100"),

@@ -39,6 +39,7 @@ SOUND: dict[str, dict[str, Any]] = {
             "certify": {"kind": "certify", "sigmas": [0.25, 0.5]},
             "shift": {"kind": "shift", "sigmas": [0.5], "images": 2},
             "one": {"kind": "certify", "sigmas": [0.5]},
+            "cascade": {"kind": "multi_sigma", "method": "cascade", "sigmas": [0.5, 0.25], "thresholds": [0.1, 0]},
         },
     },
     "datasets": {
@@ -58,7 +59,7 @@ SOUND: dict[str, dict[str, Any]] = {
                 "columns": ["acr"],
                 "tasks": ["downstream"],
                 "rows": [
-                    {"label": "x", "runs": [{"train": ["clean@task", "kept@task"], "evaluate": ["one"]}]},
+                    {"label": "x", "runs": [{"train": ["clean@task", "kept@task"], "evaluate": ["one", "cascade"]}]},
                     {"label": "theirs", "files": [{"sigma": 0.5, "file": "theirs.tsv"}]},
                 ],
             }

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.bad_inputs import Case
-from tests.helpers.records import attacked_row, row
+from tests.helpers.records import attacked_row, multi_sigma_rows, row
 from transmooth.records import attacked, logs
 from transmooth.records import table as records
 
@@ -111,6 +111,16 @@ CASES = [
         lambda: [R.write_text("hello\n1\n"), read()][1],
     ),
     Case("records of an attack", f"{R}: not records: the columns alpha, … are missing", attack),
+    Case(
+        "a cascade's radius that its counts do not give",
+        f"{R}: image 1 has class 3 and radius 0.9 at sigma = 1, which is not what its counts give (…)",
+        rows(*multi_sigma_rows(1), *({**each, "radius": 0.9} for each in multi_sigma_rows(2)[2:])),
+    ),
+    Case(
+        "a cascade with an image that lacks a stage",
+        f"{R}: should have the counts of the same stages for each image, by one method and alpha",
+        rows(*multi_sigma_rows(2)[:-1]),
+    ),
     Case("no rows", f"{R}: there are no records in it", rows()),
     Case(
         "a radius that is NaN",

@@ -15,7 +15,7 @@ from transmooth.evaluation import test_indices as positions
 from transmooth.models.build import Network
 from transmooth.records import logs
 from transmooth.records import table as records
-from transmooth.smoothing import chunks
+from transmooth.smoothing import methods
 from transmooth.smoothing.methods import METHODS
 from transmooth.training.loop import train
 
@@ -29,7 +29,8 @@ def model(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def certify(model: Path, digits: Path, out: Path, *more: Any, sigma: float = 0.5) -> list[Any]:
-    settings = ["--sigma", sigma, "--n0", 20, "--n", 200, "--alpha", 0.01, "--images", 40, "--out", out]
+    noise = [] if "--sigma" in more else ["--sigma", sigma]
+    settings = [*noise, "--n0", 20, "--n", 200, "--alpha", 0.01, "--images", 40, "--out", out]
     return ["certify", model, digits, *settings, *more]
 
 
@@ -83,7 +84,7 @@ def test_an_interrupted_call_keeps_what_is_done_and_goes_on(
 
     limit = 32
     with monkeypatch.context() as patch:
-        patch.setattr(chunks, "METHODS", {"cohen": limited})
+        patch.setattr(methods, "METHODS", {"cohen": limited})
         done = call(*certify(model, digits, out), status=130)
     assert "stopped: 32 images are done and kept; the same command goes on" in done.stderr
     assert not out.exists()
@@ -92,7 +93,7 @@ def test_an_interrupted_call_keeps_what_is_done_and_goes_on(
     asked.clear()
     limit = 100
     with monkeypatch.context() as patch:
-        patch.setattr(chunks, "METHODS", {"cohen": limited})
+        patch.setattr(methods, "METHODS", {"cohen": limited})
         call(*certify(model, digits, out))
     assert len(asked) == 8
     if suffix == "parquet":
@@ -215,3 +216,41 @@ def test_a_report_of_records_shows_their_images(model: Path, digits: Path, tmp_p
     records.write(table(row(0, n0=None)), tmp_path / "log.parquet")
     assert "log.parquet: labels or n0 are unknown" in fault("report", tmp_path / "log.parquet", "--out", page)
     assert page.read_text() == written
+
+
+def test_one_classifier_of_several_sigmas(model: Path, digits: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r.parquet"
+    several = ["--sigma", "1,0.25", "--method", "cascade", "--threshold", "0.1,0"]
+    done = call(*certify(model, digits, out, *several, "--batch", 64))
+    assert "eager, fp32, batch 64; 40 images, at most 440 evaluations each" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("40 of 40 images")
+    rows = observed(out)
+    stages = [(1.0, 0, 0.1), (0.25, 1, 0.0)]
+    assert {(each["sigma"], each["stage"], each["threshold"]) for each in rows} == {*stages}
+    assert len(rows) == 80
+    shown = json.loads(call("accuracy", out, "--radii", "0", "--json").stdout)
+    right = [each["radius"] for each in rows if each["stage"] == 0 and each["prediction"] == each["label"]]
+    assert shown["n"] == 40
+    assert shown["acr"] == pytest.approx(sum(right) / 40)
+    assert "certified by cascade, not by Cohen's procedure" in shown["notes"]
+    assert "40 of 40 images" in call(*certify(model, digits, out, *several)).stderr  # there is nothing left to do
+    assert "is of another job" in fault(*certify(model, digits, out, *several[:4]))
+    call(*certify(model, digits, tmp_path / "r.tsv", *several))
+    assert logs.read(tmp_path / "r.tsv")["radius"].tolist() == pytest.approx(
+        logs.read_any(out)["radius"].tolist(), abs=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--threshold", 0.1], "--threshold: is for the methods cascade and margin, found with cohen"),
+        (["--method", "margin", "--threshold", "0.1,0"], "for each of 1 --sigma, found 2"),
+        (["--method", "margin", "--radii", "0,1"], "--radii, --tolerance: are of sequential alone, found with margin"),
+        (["--sigma", "1,1", "--method", "cascade"], "each sigma should be one stage, got 1.0, 1.0"),
+    ],
+)
+def test_options_of_several_sigmas_that_do_not_fit(
+    model: Path, digits: Path, tmp_path: Path, change: list[Any], message: str
+) -> None:
+    assert message in fault(*certify(model, digits, tmp_path / "r.parquet", *change))

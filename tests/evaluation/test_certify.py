@@ -7,15 +7,16 @@ import pytest
 
 from tests.helpers.checkpoints import CARD
 from tests.helpers.processes import launch
-from tests.helpers.specs import certify_spec, train_spec
+from tests.helpers.specs import certify_spec, multi_sigma_spec, train_spec
 from transmooth import provenance
 from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import read_card
-from transmooth.evaluation import certify, load_evaluation
+from transmooth.evaluation import certify, load_evaluation, multi_sigma
 from transmooth.evaluation import test_indices as positions
 from transmooth.models.build import Network
 from transmooth.records import table as records
-from transmooth.smoothing import chunks, cohen
+from transmooth.records.multi_sigma import one_row_each
+from transmooth.smoothing import chunks, cohen, methods
 from transmooth.specs import EVALUATIONS, CertifySpec
 from transmooth.training.loop import train
 
@@ -112,6 +113,58 @@ def test_an_interrupted_job_goes_on_where_it_was(
     pd.testing.assert_frame_equal(observed(out), whole)
 
 
+SEVERAL = multi_sigma_spec()
+
+
+def test_records_of_several_sigmas_do_not_depend_on_shards_and_are_of_one_classifier(
+    digits: Path, model: Path, tmp_path: Path
+) -> None:
+    files = []
+    for shards in (1, 3):
+        parts = [tmp_path / f"{k}-of-{shards}.parquet" for k in range(shards)]
+        for k, part in enumerate(parts):
+            multi_sigma.run(SEVERAL, digits, model, None, part, k, shards, 256)
+        files.append(tmp_path / f"{shards}.parquet")
+        multi_sigma.finish(SEVERAL, digits, parts, files[-1])
+    pd.testing.assert_frame_equal(*map(observed, files))
+    found = records.read(files[0]).to_pandas()
+    assert sorted(zip(found["stage"], found["sigma"], found["threshold"], strict=True)) == [
+        *[(0, 1.0, 0.05)] * 45,
+        *[(1, 0.25, 0.0)] * 45,
+    ]
+    answers = one_row_each(found, files[0])
+    assert answers["radius"].nunique() > 5
+    assert set(found["n"]) == {0, 130}
+
+
+def test_an_interrupted_job_of_several_sigmas_does_the_images_again_that_lack_one(
+    digits: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, out = tmp_path / "whole.parquet", tmp_path / "r.parquet"
+    multi_sigma.run(SEVERAL, digits, model, None, whole, 0, 1, 256)
+    real, done = methods.decide, list[int]()
+
+    def limited(counts: Any, images: Any, *rest: Any) -> Any:
+        if len(done) >= limit:
+            raise KeyboardInterrupt
+        done.extend(images)
+        return real(counts, images, *rest)
+
+    monkeypatch.setattr(chunks, "decide", limited)
+    limit = 16
+    with pytest.raises(KeyboardInterrupt):
+        multi_sigma.run(SEVERAL, digits, model, None, out, 0, 1, 256)
+    (journal,) = tmp_path.glob("r.parquet.*.journal")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 1 + 2 * 16
+    journal.write_bytes(b"".join(lines[:-3]))  # three images are left with the row of one sigma
+    done.clear()
+    limit = 100
+    multi_sigma.run(SEVERAL, digits, model, None, out, 0, 1, 256)
+    assert len(done) == 45 - 16 + 3
+    pd.testing.assert_frame_equal(observed(out), observed(whole))
+
+
 def test_a_model_of_other_classes_is_refused(digits: Path, network: Network, tmp_path: Path) -> None:
     weights.save(tmp_path / "model", network, CARD | {"classes": list("abcdefghij")})
     with pytest.raises(SystemExit, match="its classes are not those of"):
@@ -144,6 +197,8 @@ def test_shards_of_another_evaluation_are_not_joined(digits: Path, model: Path, 
 def test_what_is_left_is_what_no_row_has() -> None:
     rows = [{"sigma": 0.25, "index": 3}, {"sigma": 1.0, "index": 0}]
     assert certify.left(SPEC, [0, 3], rows) == [(0.25, 0), (1.0, 3)]
+    assert certify.left(SEVERAL, [0, 3], [{"sigma": 1.0, "index": 3}, {"sigma": 0.25, "index": 3}]) == [(1.0, 0)]
+    assert certify.left(SEVERAL, [0, 3], [{"sigma": 1.0, "index": 3}]) == [(1.0, 0), (1.0, 3)]
     assert certify.left(SPEC, [0, 3], []) == [(0.25, 0), (0.25, 3), (1.0, 0), (1.0, 3)]
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow as pa
 
 from transmooth.records.table import SCHEMA
+from transmooth.smoothing.multi_sigma import Stages
 
 
 def row(index: int, sigma: float = 0.5, **changes: Any) -> dict[str, Any]:
@@ -36,6 +37,8 @@ def row(index: int, sigma: float = 0.5, **changes: Any) -> dict[str, Any]:
         "region": None,
         "smoothed_radius": None,
         "allocation": None,
+        "stage": None,
+        "threshold": None,
     }
     return made | changes
 
@@ -78,3 +81,20 @@ def attacked_row(index: int, **changes: Any) -> dict[str, Any]:
         "evaluations": 45,
     }
     return made | changes
+
+
+def multi_sigma_rows(images: int, thresholds: tuple[float, float] = (0.1, 0.0), **changes: Any) -> list[dict[str, Any]]:
+    """Rows of a cascade of two sigmas, image by image, with the radii of their counts: the first image abstains.
+
+    changes: of all rows; a `label` other than 3 makes them wrong.
+    """
+    made, sigmas = list[dict[str, Any]](), (1.0, 0.5)
+    for index in range(images):
+        top, second = np.array([[450 + 60 * index, 500 + 60 * index]]).clip(0, 1000), np.array([[30, 20]])
+        second = np.minimum(second, 1000 - top)
+        radius = float(Stages("cascade", sigmas, thresholds).radius(top, second, np.full((1, 2), 1000), 0.001)[0])
+        for stage, sigma in enumerate(sigmas):
+            counts = {"top_count": int(top[0, stage]), "runner_up": int(second[0, stage])}
+            answer = {"radius": radius, "prediction": 3 if radius > 0 else -1, "method": "cascade"}
+            made.append(row(index, sigma, stage=stage, threshold=thresholds[stage], **counts | answer | changes))
+    return made

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tests.conftest import NETWORK
-from transmooth.specs import AttackSpec, CertifySpec, ScheduleSpec, TrainSpec
+from transmooth.specs import AttackSpec, CertifySpec, MultiSigmaSpec, ScheduleSpec, TrainSpec
 
 # A sum in another order differs in its last bits, and training multiplies that: compare after few steps.
 FEW_STEPS: dict[str, Any] = {"epochs": 1, "warmup_epochs": 0, "batch": 512, "optimizer": "sgd", "lr": [0.01]}
@@ -65,3 +65,10 @@ def attack_spec(**changes: Any) -> AttackSpec:
         "seed": 4,
     }
     return AttackSpec.of(made | changes)
+
+
+def multi_sigma_spec(**changes: Any) -> MultiSigmaSpec:
+    """A short certification of a cascade of two sigmas, of 45 images."""
+    made: dict[str, Any] = {"method": "cascade", "sigmas": [1.0, 0.25], "thresholds": [0.05, 0.0], "images": 45}
+    made |= {"n0": 20, "n": 130, "alpha": 0.01, "seed": 4, "dtype": "fp32"}
+    return MultiSigmaSpec.of(made | changes)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.helpers.records import row
+from tests.helpers.records import multi_sigma_rows, row
 from tests.helpers.report import (
     evaluated,
     left,
@@ -43,6 +43,34 @@ def test_accuracy_counts_right_images_with_at_least_the_radius() -> None:
     assert average_certified_radius(radii) == pytest.approx(0.75 / 5)
     # An abstention is not right, even where nobody knows the label.
     assert certified_radius(frame.assign(label=-1)).tolist() == [-np.inf] * 5
+
+
+def test_a_classifier_of_several_sigmas_is_read_as_one_curve(tmp_path: Path) -> None:
+    run = run_spec("net/clean@downstream")
+    single, several = evaluated(run, "certify"), evaluated(run, "cascade", kind="multi_sigma")
+    write_records(tmp_path, single, [row(i, s, radius=s) for i in range(5) for s in (0.25, 1.0)])
+    rows = multi_sigma_rows(5)
+    path = write_records(tmp_path, several, rows)
+    write_clean(tmp_path, run, 9)
+    both = single.model_copy(update={"records": (*single.records, *several.records)})
+    read = read_row(row_spec("a", [both]), tmp_path, tmp_path)
+    assert read.multi_sigma is not None
+    assert read.multi_sigma.tolist() == [[-np.inf, *(each["radius"] for each in rows[2::2])]]
+    assert [*read.curves] == [0.25, 1.0]
+    assert read.settings == Settings("cohen", 100, 1000, 0.001)
+    assert read.multi_settings == Settings("cascade of σ = 1, 0.5; τ = 0.1, 0", 100, 1000, 0.001)
+    only = read_row(row_spec("a", [several]), tmp_path, tmp_path)
+    assert (only.curves, only.images) == ({}, 5)
+    alone = read_files([path], "a")
+    assert alone.multi_sigma is not None
+    assert alone.multi_sigma.tolist() == read.multi_sigma.tolist()
+    assert (alone.curves, alone.multi_settings) == ({}, read.multi_settings)
+    with pytest.raises(ValueError, match="how it was certified should be the same"):
+        read_files([path, tmp_path / single.records[0].path], "a")
+    rows[5]["radius"] = 3.0
+    write_records(tmp_path, several, rows)
+    with pytest.raises(ValueError, match="image 2 has class 3 and radius 3"):
+        read_row(row_spec("a", [several]), tmp_path, tmp_path)
 
 
 @given(st.lists(st.floats(0, 4) | st.just(-np.inf), min_size=1), st.floats(0, 4))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.helpers.report import TWO, attack_result, columns, result
 from transmooth.params.values import Measure
+from transmooth.report.accuracy import Settings
 from transmooth.report.cells import cells, shown
 from transmooth.report.measures import MEASURES
 
@@ -31,6 +32,37 @@ def test_the_oracle_takes_the_best_sigma_of_each_column_and_brackets_its_own_cur
     }
     assert set(lines["images"]) == {4}
     assert set(lines["seeds"]) == {2}
+
+
+SEVERAL = Settings("cascade of σ = 1, 0.25", 50, 200, 0.001)
+BOTH = replace(
+    TWO, multi_sigma=np.array([[1.0, 0.5, 0.5, -np.inf], [1.0, 0.5, -np.inf, -np.inf]]), multi_settings=SEVERAL
+)
+ONLY = replace(BOTH, curves={}, settings=SEVERAL)
+
+
+def test_a_classifier_of_several_sigmas_stands_beside_the_oracle_and_is_none() -> None:
+    asked = columns("certified@0.75", "multi_sigma@0.75", "multi_sigma_acr")
+    lines = shown(cells([BOTH], asked), asked).set_index("column")
+    assert lines["value"].to_dict() == {"certified@0.75": 0.5, "multi_sigma@0.75": 0.25, "multi_sigma_acr": 0.4375}
+    assert lines["oracle"].tolist() == [True, False, False]
+    assert lines["method"].tolist() == ["cohen", SEVERAL.method, SEVERAL.method]
+    assert lines["images"].tolist() == [4, 4, 4]
+    assert lines.loc["multi_sigma@0.75", "natural"] == 0.625
+    assert lines["low"].notna().tolist() == [True, True, False]
+    # A row that has none has no cell there.
+    beside = cells([BOTH, replace(TWO, label="other")], asked)
+    assert set(beside[beside["measure"] == "multi_sigma"]["row"]) == {"ours"}
+
+
+def test_a_row_of_one_classifier_of_several_sigmas_has_its_curve() -> None:
+    lines = cells([ONLY], columns("clean", "certified@0.75"))
+    assert lines.set_index("column")["value"].to_dict() == pytest.approx(
+        {"clean": 0.85, "certified@0.75": 0.25, "acr": 0.4375}
+    )
+    assert not lines["oracle"].any()
+    assert lines["sigma"].isna().all()
+    assert lines.set_index("column").loc["certified@0.75", "method"] == SEVERAL.method
 
 
 def test_the_acr_stands_beside_what_is_certified_whether_it_is_a_column_or_not() -> None:

@@ -1,5 +1,6 @@
 """Curves of figures."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,3 +75,19 @@ def test_a_figure_of_a_network_has_its_certificates_and_its_attacks(tmp_path: Pa
     drawn = (tmp_path / "f.svg").read_text()
     assert drawn.count("attacked without noise") == 1
     assert "stroke-dasharray" in drawn
+
+
+def test_a_classifier_of_several_sigmas_is_one_curve() -> None:
+    grid, several = np.linspace(0, 1.1, 12), np.array([[1.0, 0.5, -np.inf, -np.inf]] * 2)
+    both, only = replace(TWO, multi_sigma=several), replace(TWO, curves={}, multi_sigma=several, label="cascade")
+    drawn = curves([both], grid)
+    assert list(dict.fromkeys(drawn["curve"])) == ["σ = 0.25", "σ = 1", "multi-σ", "oracle over σ"]
+    assert set(drawn[drawn["oracle"]]["curve"]) == {"oracle over σ"}
+    assert drawn.query("curve == 'multi-σ'")["certified_accuracy"].tolist() == [0.5] * 5 + [0.5] + [0.25] * 4 + [
+        0.25,
+        0,
+    ]
+    assert list(dict.fromkeys(curves([only], grid)["curve"])) == ["multi-σ"]
+    beside = curves([both, only], grid)
+    assert list(dict.fromkeys(beside["curve"])) == ["ours, multi-σ", "ours", "cascade"]
+    assert [largest_radius([both]), largest_radius([only])] == [1.0, 1.0]

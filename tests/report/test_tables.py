@@ -327,3 +327,16 @@ def test_the_robust_accuracy_of_smoothed_classifiers_stands_beside_certified_acc
     published = read_published(ROOT / "params" / "published.csv", "transfer-study", "Table 2")
     rows = {row.key: row.cells for row in paper_rows(published, table_spec(["standard", "robust@0.5", "robust@0.25"]))}
     assert rows["Food-101", "pretrain=none;finetune=AT"] == ("74.5", "62.3", None)
+
+
+def test_a_classifier_of_several_sigmas_stands_beside_the_oracle() -> None:
+    settings = Settings("cascade of σ = 1, 0.5", 50, 200, 0.001)
+    both = replace(TWO, multi_sigma=np.array([[1.0, 0.5, -np.inf, -np.inf]] * 2), multi_settings=settings)
+    only = replace(both, label="cascade", curves={}, settings=settings)
+    text = text_of(table_spec(["certified@0.25", "multi_sigma@0.25"]), [both, only])
+    assert "|  | ε = 0.25 | ε = 0.25, multi-σ |" in text
+    assert "Method of ours: cohen, n0 = 50, n = 200, α = 0.001." in text
+    assert "cascade of σ = 1, 0.5, n0 = 50, n ≤ 200, α = 0.001." in text
+    per_sigma = text.split("## Here: at each σ")[1]
+    assert "cascade" not in per_sigma
+    assert "multi-σ" not in per_sigma

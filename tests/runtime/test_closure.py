@@ -26,8 +26,9 @@ RECORDS = ["records/__init__.py", "records/table.py", "smoothing/__init__.py", "
 ROWS = [
     *CARD,
     *RECORDS,
-    *("records/attacked.py", "records/audit.py", "records/logs.py"),
+    *("records/attacked.py", "records/audit.py", "records/logs.py", "records/multi_sigma.py"),
     *("report/__init__.py", "report/accuracy.py"),
+    *("smoothing/cascade.py", "smoothing/decision.py", "smoothing/margin.py", "smoothing/multi_sigma.py"),
 ]
 ATTACKS = [
     *("attacks/__init__.py", "attacks/ball.py", "attacks/gradients.py"),
@@ -48,7 +49,8 @@ CERTIFY = [
     "records/journal.py",
     *SAMPLING,
     *("smoothing/adaptive.py", "smoothing/chunks.py", "smoothing/cohen.py", "smoothing/crossing.py"),
-    *("smoothing/design.py", "smoothing/methods.py", "smoothing/sequential.py"),
+    *("smoothing/cascade.py", "smoothing/design.py", "smoothing/margin.py", "smoothing/methods.py"),
+    *("smoothing/multi_sigma.py", "smoothing/sequential.py"),
 ]
 TABLES = [*ROWS, "report/cells.py", "report/measures.py", "report/tables.py"]
 SHIFTS = [*TABLES, "report/figures.py", "report/shift.py"]

@@ -13,12 +13,13 @@ from tests.helpers.smoothing import Linear, coins, eager, image, sampler_of
 from tests.helpers.specs import certify_spec
 from transmooth.params.messages import ParamsError, validate
 from transmooth.params.study import CertifyParams
-from transmooth.params.values import Method
+from transmooth.params.values import Method, MultiSigma
 from transmooth.smoothing import chunks, cohen
 from transmooth.smoothing.bounds import two_sided_radius
 from transmooth.smoothing.chunks import certify_chunks, images_per_chunk
 from transmooth.smoothing.decision import ESTIMATION
 from transmooth.smoothing.methods import METHODS, Settings, check
+from transmooth.smoothing.multi_sigma import RULES
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -88,6 +89,30 @@ def test_records_do_not_depend_on_chunks(method: Method, monkeypatch: pytest.Mon
     assert rows(asked, 100) == whole
 
 
+@pytest.mark.parametrize("method", RULES)
+def test_records_of_several_sigmas_do_not_depend_on_chunks(method: MultiSigma, monkeypatch: pytest.MonkeyPatch) -> None:
+    def of_several(batch: int) -> list[dict[str, Any]]:
+        engine = eager(Linear(-0.5).eval(), torch.stack([image(0), image(1)]), batch=batch)
+        asked = Settings(method, 20, 300, 0.01, seed=1, stages=((0.5, 0.1), (0.25, 0.0)))
+        todo = [(0.5, index, index % 2) for index in range(20)]
+        chunks_of = certify_chunks({0.5: engine, 0.25: engine}, image, todo, asked)
+        made = [row for chunk in chunks_of for row in chunk]
+        return sorted(
+            ({key: value for key, value in row.items() if key not in ("seconds", "batch")} for row in made),
+            key=lambda row: (row["stage"], row["index"]),
+        )
+
+    whole = of_several(256)
+    assert [(row["stage"], row["sigma"], row["threshold"], row["index"]) for row in whole] == [
+        *((0, 0.5, 0.1, index) for index in range(20)),
+        *((1, 0.25, 0.0, index) for index in range(20)),
+    ]
+    assert [row["radius"] for row in whole[:20]] == [row["radius"] for row in whole[20:]]
+    assert len({row["radius"] for row in whole}) > 2
+    monkeypatch.setattr(chunks, "images_per_chunk", lambda method, n, batch: 7)
+    assert of_several(100) == whole
+
+
 def test_the_rows_of_cohen_are_what_cohen_decides() -> None:
     decisions = cohen.certify(
         sampler_of(Linear(-0.5).eval(), image, 0.5, seed=1), np.arange(40), sigma=0.5, n0=100, n=1500, alpha=0.001
@@ -134,7 +159,9 @@ def test_a_chunk_fills_batches_and_a_killed_run_loses_little() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method": "bayes"}, "unknown method 'bayes'; there are cohen, cohen_two_sided, sequential, adaptive"),
+        ({"method": "bayes"}, "unknown method 'bayes'; there are cohen, .*, adaptive, cascade, margin"),
+        ({"method": "margin"}, "cascade and margin, and no other method, take several sigmas; got margin with None"),
+        ({"stages": ((0.5, 0.0),)}, "cascade and margin, and no other method, take several sigmas; got cohen with"),
         ({"n": 9}, "n = 9 samples can never certify at alpha = 0.001: cohen needs at least 10"),
         ({"method": "cohen_two_sided", "n": 10}, "cohen_two_sided needs at least 11"),
         ({"n0": 0}, "n0 .* at least 1, got 0"),

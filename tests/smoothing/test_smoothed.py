@@ -11,8 +11,9 @@ from torch import Tensor, nn
 import transmooth
 from tests.helpers.smoothing import Linear, coins, image
 from transmooth.smoothing import smoothed
+from transmooth.smoothing.bounds import max_radius
 from transmooth.smoothing.sampler import Sampler
-from transmooth.smoothing.smoothed import SmoothedClassifier, check_model, choose_sigma, vote
+from transmooth.smoothing.smoothed import SmoothedClassifier, check_model, choose_sigma, choose_stages, vote
 
 IMAGES = torch.stack([image(index) for index in range(12)])
 MODEL = Linear(-0.5).eval()
@@ -107,6 +108,66 @@ def test_a_vote_is_wrong_with_probability_alpha_at_most() -> None:
     assert vote(coins([0.0, 1.0]), np.arange(1), 11, 0.001).tolist() == [1]
     with pytest.raises(ValueError, match=r"n = 10 votes always abstain at alpha = 0.001: it takes at least 11"):
         vote(coins([0.0, 1.0]), np.arange(1), 10, 0.001)
+
+
+def test_one_classifier_of_several_sigmas_is_certified_and_predicts() -> None:
+    """Of a linear network every σ has the same radius, and so has the classifier that is made of them."""
+    module = SmoothedClassifier(MODEL, [1.0, 0.25], method="cascade", seed=0)
+    frame = module.certify(IMAGES, n=2000)
+    assert frame["index"].tolist() == np.arange(12).repeat(2).tolist()
+    assert frame["sigma"].tolist() == [1.0, 0.25] * 12
+    same = frame.groupby("index")[["selected", "prediction", "radius"]].nunique()
+    assert (same == 1).all(axis=None)
+    answers = frame.drop_duplicates("index")
+    assert (answers["radius"] <= EXACT).all()
+    decided = answers["prediction"] >= 0
+    assert decided.sum() >= 6
+    assert (answers["prediction"] == RIGHT)[decided].all()
+    other = transmooth.certify(MODEL, IMAGES, sigma=[1.0, 0.25], method="cascade", n=2000)
+    assert frame.drop(columns="seconds").equals(other.drop(columns="seconds"))
+    assert module.predict(IMAGES, n=2000).tolist() == answers["prediction"].tolist()
+    assert SmoothedClassifier(MODEL, [1.0, 0.25], method="cascade")(IMAGES[:2]).shape == (2,)
+    high = transmooth.certify(MODEL, IMAGES, sigma=[1.0, 0.25], method="cascade", thresholds=[9.0, 0.0], n=2000)
+    alone = transmooth.certify(MODEL, IMAGES, sigma=0.25, n=2000, alpha=0.001 / 3)
+    found = high[high["stage"] == 1].reset_index()
+    tried = found["n"] > 0
+    assert found["radius"][tried].tolist() == pytest.approx(alone["radius"][tried].tolist())  # the first never answers
+    assert (found["radius"][tried] > 0).sum() >= 6
+
+
+def test_the_stages_that_are_chosen_are_of_other_noise_and_deploy() -> None:
+    stages, score = choose_stages(Brittle().eval(), IMAGES, [0] * 12, [1.0, 0.25, 0.1], n=200)
+    assert stages.sigmas == (0.25,)  # at 1 it is always wrong, and 0.25 reaches farther than 0.1
+    assert score == pytest.approx(float(max_radius(200, 0.001, 0.25)))
+    module = SmoothedClassifier(MODEL, stages.sigmas, method="cascade", thresholds=stages.thresholds, seed=0)
+    assert len(module(IMAGES)) == 12
+
+
+@pytest.mark.parametrize(
+    ("sigma", "settings", "message"),
+    [
+        (0.5, {"thresholds": [0.1]}, "thresholds are for the methods cascade and margin; got them with cohen"),
+        ([1.0, 0.5], {"thresholds": [0.1, 0]}, "thresholds are for the methods"),
+        ([1.0, 1.0], {"method": "cascade"}, "each sigma should be one stage, got 1.0, 1.0"),
+        ([1.0, 0.5], {"method": "margin", "thresholds": [0.1]}, "one threshold for each of 2 sigmas, got 1"),
+        (
+            [1.0, 0.5],
+            {"method": "cascade", "thresholds": [-0.1, 0]},
+            "thresholds should be ≥ 0 and finite, got -0.1, 0",
+        ),
+        ([1.0, 0.5], {"method": "cascade", "n": 10}, "n = 10 samples can never certify .* cascade needs at least 12"),
+        ([1.0, 0.5], {"method": "cascade", "radii": [0.5]}, "sequential, and no other method, takes a grid of radii"),
+        ([1.0, 0.0], {"method": "cascade"}, "sigma must be a positive"),
+    ],
+)
+def test_stages_that_do_not_fit_are_refused(sigma: Any, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        transmooth.certify(MODEL, IMAGES, sigma=sigma, **settings)
+
+
+def test_several_sigmas_are_no_classifier_by_a_method_of_one() -> None:
+    with pytest.raises(ValueError, match="several sigmas is for the methods cascade and margin; got them with cohen"):
+        SmoothedClassifier(MODEL, [1.0, 0.5])
 
 
 class Brittle(nn.Module):

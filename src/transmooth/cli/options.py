@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-LISTS = ("--radii", "--sigmas", "--sigma", "--mean", "--std", "--indices")
+LISTS = ("--radii", "--sigmas", "--sigma", "--threshold", "--mean", "--std", "--indices")
 NUMBER = re.compile(r"[\d.]+(?:e[+-]?\d+)?")
 STOPPED = 130  # the exit status of what Ctrl-C ended, as shells have it
 
@@ -60,11 +60,17 @@ def json_object(text: str) -> dict[str, Any]:
 
 def _numbers(text: str) -> dict[str, float]:
     """Number by what was typed for it."""
+    parts = re.split(r"\s*,\s*|\s+", text.strip())
+    return dict(zip(parts, _in_order(text), strict=True))
+
+
+def _in_order(text: str) -> list[float]:
+    """Numbers in the order in which they were typed."""
     try:
-        numbers = {part.strip(): float(part) for part in re.split(r"\s*,\s*|\s+", text.strip())}
+        numbers = [float(part) for part in re.split(r"\s*,\s*|\s+", text.strip())]
     except ValueError:
-        numbers = {}
-    if not numbers or not all(0 <= number < float("inf") for number in numbers.values()):
+        numbers = []
+    if not numbers or not all(0 <= number < float("inf") for number in numbers):
         raise typer.BadParameter(
             f"should be numbers >= 0 with commas or spaces between, such as 0,0.25,0.5; found {text!r}"
         )
@@ -144,7 +150,15 @@ Sigmas = Annotated[
 SigmaList = Annotated[
     Any,
     typer.Option(
-        parser=_numbers, metavar="S,S,…", help="Standard deviation of the noise, on images in [0, 1]; several."
+        parser=_in_order,
+        metavar="S,S,…",
+        help="Standard deviation of the noise, on images in [0, 1]; several, for cascade and margin in their order.",
+    ),
+]
+Thresholds = Annotated[
+    Any,
+    typer.Option(
+        "--threshold", parser=_in_order, metavar="T,T,…", help="Of cascade and margin: one for each --sigma; else 0."
     ),
 ]
 Channels = Annotated[

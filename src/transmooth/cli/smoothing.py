@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
@@ -20,11 +20,12 @@ from transmooth.cli.options import (
     Sigma,
     SigmaList,
     Size,
+    Thresholds,
     TimmOptions,
     faults_in_one_line,
     print_export_notes,
 )
-from transmooth.params.values import Dtype, Method
+from transmooth.params.values import AnyMethod, Dtype, MultiSigma
 from transmooth.params.values import Engine as EngineName
 from transmooth.runtime import shutdown
 from transmooth.runtime.progress import Rows, Show, duration, telling
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from transmooth.loading.images import ImageSet
     from transmooth.loading.models import LoadedModel
     from transmooth.smoothing.engine import Engine as Prepared
-    from transmooth.specs import CertifySpec
+    from transmooth.specs import CertifySpec, MultiSigmaSpec
 
 Model = Annotated[
     str,
@@ -72,11 +73,17 @@ def certify(
     sigma: SigmaList,
     out: Annotated[Path, typer.Option(help="Records (.parquet) or a log in the field's format (.tsv).")],
     method: Annotated[
-        Method,
-        typer.Option(help="How counts become radii; sequential takes --radii."),
+        AnyMethod,
+        typer.Option(
+            help="How counts become radii; sequential takes --radii; cascade and margin certify one classifier of "
+            "several --sigma, the largest first."
+        ),
     ] = "cohen",
-    n0: Annotated[int, typer.Option(help="Samples that select the class.")] = 100,
-    n: Annotated[int, typer.Option(help="Samples that certify it: at most, where the method may stop.")] = 100_000,
+    threshold: Thresholds = None,
+    n0: Annotated[int, typer.Option(help="Samples that select the class, at each sigma.")] = 100,
+    n: Annotated[
+        int, typer.Option(help="Samples that certify it, at each sigma: at most, where the method may stop.")
+    ] = 100_000,
     alpha: Annotated[float, typer.Option(help="Probability, per image, that a radius is too large.")] = 0.001,
     radii: Radii = None,
     tolerance: Annotated[
@@ -115,27 +122,20 @@ def certify(
           --sigma 0.25 --n 1000 --images 2 --out log.tsv
       transmooth certify timm:resnet10t@weights.safetensors pictures/ --size 32 \\
           --denoiser unet/ --resize 64 --sigma 0.5 --n 100 --images 2 --out clean.parquet
+      transmooth certify model/ model/data --sigma 0.5,0.25 --method cascade \\
+          --n 1000 --images 10 --out cascade.parquet
     """
     with faults_in_one_line():
         from transmooth.loading.images import load_images
         from transmooth.loading.models import TimmArguments, load_model
         from transmooth.runtime.threads import threads_per_process
-        from transmooth.specs import CertifySpec
+        from transmooth.specs import evaluate_spec
 
         shutdown.raise_on_signals()
         threads_per_process()
-        spec = CertifySpec(
-            sigmas=tuple(sorted(set(sigma.values()))),
-            images=count or "all",
-            method=method,
-            radii=tuple(radii.values()) if radii else None,
-            tolerance=tolerance,
-            n0=n0,
-            n=n,
-            alpha=alpha,
-            seed=seed,
-            dtype=dtype,
-        )
+        asked = {"method": method, "images": count or "all", "n0": n0, "n": n, "alpha": alpha, "seed": seed}
+        asked |= {"dtype": dtype} | _of_method(method, sigma, radii, tolerance, threshold)
+        spec = cast("CertifySpec | MultiSigmaSpec", evaluate_spec(asked))
         done = 0
         tell = (lambda line: None) if quiet else partial(typer.echo, err=True)
         for each in spec.sigmas:
@@ -156,7 +156,10 @@ def certify(
                 ready = partial(_ready, engine, batch, tell)
                 notes = _certify_to(out, spec, loaded, network, pictures, chosen, ready, progress)
             except KeyboardInterrupt:
-                typer.echo(f"stopped: {done} images are done and kept; the same command goes on from there", err=True)
+                typer.echo(
+                    f"stopped: {done} images are done and kept; the same command goes on from there",
+                    err=True,
+                )
                 raise typer.Exit(STOPPED) from None
         tell(f"next: transmooth accuracy {out}")
     print_export_notes(out, notes)
@@ -244,34 +247,58 @@ def _class_names(path: Path) -> list[str]:
     return names
 
 
+def _of_method(
+    method: AnyMethod,
+    sigmas: Sequence[float],
+    radii: Mapping[str, float] | None,
+    tolerance: float | None,
+    thresholds: Sequence[float] | None,
+) -> dict[str, Any]:
+    """Return the part of a spec that depends on the method.  Raises ValueError for options that are not of it."""
+    if method in get_args(MultiSigma):
+        if radii is not None or tolerance is not None:
+            raise ValueError(f"--radii, --tolerance: are of sequential alone, found with {method}")
+        if thresholds and len(thresholds) != len(sigmas):
+            raise ValueError(f"--threshold: should be there for each of {len(sigmas)} --sigma, found {len(thresholds)}")
+        return {"kind": "multi_sigma", "sigmas": sigmas, "thresholds": thresholds}
+    if thresholds:
+        raise ValueError(f"--threshold: is for the methods {' and '.join(get_args(MultiSigma))}, found with {method}")
+    each = {"kind": "certify", "sigmas": sorted(set(sigmas)), "tolerance": tolerance}
+    return each | {"radii": list(radii.values()) if radii else None}
+
+
 def _certify_to(
     out: Path,
-    spec: "CertifySpec",
+    spec: "CertifySpec | MultiSigmaSpec",
     model: "LoadedModel",
     network: "nn.Module",
     images: "ImageSet",
     indices: Sequence[int],
-    ready: Callable[["CertifySpec", "nn.Module", "ImageSet", Sequence[int]], Mapping[float, "Prepared"]],
+    ready: Callable[
+        ["CertifySpec | MultiSigmaSpec", "nn.Module", "ImageSet", Sequence[int]], Mapping[float, "Prepared"]
+    ],
     progress: Show,
 ) -> list[str]:
     """Certify images and write records (.parquet) or a log (.tsv); return what a log cannot say of them.
 
-    An interrupted call goes on where it was; a finished one has nothing left to do, or only the images that are new.
+    Each image at every sigma, or by one classifier of several.  An interrupted call goes on where it was; a finished
+    one has nothing left to do, or only the images that are new.
     What makes a job is its content: settings, weights, classes and the pixels of the images, not where files lie.
-    ready: makes the network ready to run, once it is known that there is something left.  progress: called with the
-    rows that are new, and the number of all; at the start with those of an earlier call.  Raises ValueError before any
-    work, for settings that fit nothing, and for an `out` of another job.
+    ready: makes the network ready to run at each sigma, once it is known that there is something left.
+    progress: called with the rows that are new, and the number of all; at the start with those of an earlier call.
+    Raises ValueError before any work, for settings that fit nothing, and for an `out` of another job.
     """
     from transmooth import provenance
-    from transmooth.evaluation.certify import certify, left, settings_of
+    from transmooth.evaluation.certify import answers, certify, left, settings_of
     from transmooth.records import logs
     from transmooth.records import table as records
     from transmooth.records.journal import Journal
+    from transmooth.records.multi_sigma import one_row_each
     from transmooth.smoothing.methods import check
 
     if out.suffix not in (".parquet", ".tsv"):
         raise ValueError(f"{out}: should end in .parquet (records) or .tsv (log)")
-    if out.suffix == ".tsv" and len(spec.sigmas) > 1:
+    if out.suffix == ".tsv" and spec.kind == "certify" and len(spec.sigmas) > 1:
         raise ValueError(f"{out}: a log is of one sigma; records (.parquet) are of several")
     for sigma in spec.sigmas:
         check(settings_of(spec), sigma)
@@ -291,8 +318,8 @@ def _certify_to(
         finished = list(rows.values())
         _same_pictures(finished, images, pictures, out if out.exists() else journal.path)
         todo = left(spec, indices, finished)
-        total = len(finished) + len(todo)
-        progress(finished, total)
+        total = len(answers(finished)) + len(todo)
+        progress(answers(finished), total)
         if earlier and not todo and len(finished) == len(earlier):
             return []
         journal.restart(finished)  # without a line that was torn
@@ -305,7 +332,7 @@ def _certify_to(
                 return {"model": model.sha256, "file": name, "picture": pictures[index]}
 
             for new in certify(settings_of(spec), engines, known, images.fetch, todo, labels, journal):
-                progress(new, total)
+                progress(answers(new), total)
         every = journal.finished()
         there = len({row["index"] for row in every})
         made = {
@@ -320,7 +347,7 @@ def _certify_to(
         )
         notes = []
         if out.suffix == ".tsv":
-            frame = table.to_pandas().sort_values("index")
+            frame = one_row_each(table.to_pandas().sort_values("index"), out)
             logs.write(frame, out)
             notes = logs.export_notes(frame, made)
         else:
@@ -333,7 +360,7 @@ def _ready(
     engine: EngineName,
     batch: int | None,
     tell: Callable[[str], None],
-    spec: "CertifySpec",
+    spec: "CertifySpec | MultiSigmaSpec",
     network: "nn.Module",
     images: "ImageSet",
     indices: Sequence[int],
@@ -345,30 +372,25 @@ def _ready(
     from transmooth.smoothing.engine import EXAMPLES, FEW, base_classifier, prepare, prepare_each
     from transmooth.smoothing.methods import evaluations
 
-    settings, pairs = settings_of(spec), len(indices) * len(spec.sigmas)
-    each, most = evaluations(settings), evaluations(settings, most=True)
+    settings = settings_of(spec)
+    groups = settings.together(spec.sigmas)
+    each, most = (len(groups[0]) * evaluations(settings, most=known) for known in (False, True))
+    pairs = len(indices) * len(groups)
     planned = pairs * each
     some = torch.stack([images.fetch(index) for index in indices[:EXAMPLES]])
     engines = prepare_each(network, some, spec.sigmas, planned, dtype=spec.dtype, engine=engine, batch=batch)
     made = engines[spec.sigmas[0]]
     kinds = len(set(images.labels.tolist()))
     tell(f"{images.description}: {len(images)} images in {kinds} classes, {len(indices)} used")
-    many = f" at {len(spec.sigmas)} sigmas" if len(spec.sigmas) > 1 else ""
+    many = f" at {len(groups)} sigmas" if len(groups) > 1 else ""
     tell(f"{made.name}, {made.dtype}, batch {made.batch}; {len(indices)} images{many}, at most {most} evaluations each")
     if made.rate:
         about = "" if each == most else f", about {duration(planned / made.rate)} if a tenth is enough"
         tell(f"{made.rate:.0f} evaluations a second: at most {duration(pairs * most / made.rate)}{about}")
         if made.dtype == "fp32":
+            first = base_classifier(network, spec.sigmas[0])
             half, full = (
-                prepare(
-                    base_classifier(network, spec.sigmas[0]),
-                    some,
-                    spec.sigmas[0],
-                    planned,
-                    dtype=dtype,
-                    engine="eager",
-                    batch=FEW,
-                )
+                prepare(first, some, spec.sigmas[0], planned, dtype=dtype, engine="eager", batch=FEW)
                 for dtype in ("bf16", "fp32")
             )
             if half.dtype == "bf16" and half.rate and full.rate:

@@ -1,8 +1,12 @@
-"""Certification: for each test image and sigma a class and a radius (see smoothing/)."""
+"""Certification: for each test image and sigma a class and a radius (see smoothing/).
+
+One of a classifier of several sigmas, kind `multi_sigma`, has the same class and radius at each of them.
+"""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -18,7 +22,7 @@ from transmooth.runtime.progress import telling
 from transmooth.smoothing.chunks import certify_chunks
 from transmooth.smoothing.engine import EXAMPLES, Engine, prepare_each
 from transmooth.smoothing.methods import Settings, evaluations
-from transmooth.specs import CertifySpec, SamplewiseSpec
+from transmooth.specs import CertifySpec, MultiSigmaSpec, SamplewiseSpec
 
 # (shard, rows that are finished, this process's share) → (sigma, image) pairs that are left to certify
 Todo = Callable[["Shard", Sequence[Row], slice], Sequence[tuple[float, int]]]
@@ -39,7 +43,14 @@ class Shard:
 
 
 def run(
-    spec: CertifySpec, data: Path, checkpoint: Path, start: None, out: Path, shard: int, shards: int, batch: int | None
+    spec: CertifySpec | MultiSigmaSpec,
+    data: Path,
+    checkpoint: Path,
+    start: None,
+    out: Path,
+    shard: int,
+    shards: int,
+    batch: int | None,
 ) -> None:
     """Certify a shard of the test images at every sigma, as `run_shard` does."""
 
@@ -50,7 +61,7 @@ def run(
 
 
 def run_shard(
-    spec: CertifySpec | SamplewiseSpec,
+    spec: CertifySpec | MultiSigmaSpec | SamplewiseSpec,
     data: Path,
     checkpoint: Path,
     out: Path,
@@ -98,12 +109,13 @@ def run_shard(
             return {"model": sha256}
 
         with telling() as show:
-            show(finished, len(finished) + len(pairs))
+            total = len(answers(finished)) + len(pairs)
+            show(answers(finished), total)
             for rows in certify(settings, engines, known, lambda i: test[i][0], pairs, labels, journal, chosen):
-                show(rows, len(finished) + len(pairs))
+                show(answers(rows), total)
 
 
-def finish(spec: CertifySpec, data: Path, parts: Sequence[Path], out: Path) -> None:
+def finish(spec: CertifySpec | MultiSigmaSpec, data: Path, parts: Sequence[Path], out: Path) -> None:
     """Join the shards of one run into its records; every test image exactly once at every sigma."""
     indices = test_indices(read_manifest(data)["counts"]["test"], spec.images)
     records.merge(parts, out, indices.tolist(), spec.sigmas)
@@ -111,10 +123,16 @@ def finish(spec: CertifySpec, data: Path, parts: Sequence[Path], out: Path) -> N
         Journal(part, {}).remove()
 
 
-def left(spec: CertifySpec, indices: Sequence[int], finished: Sequence[Row]) -> list[tuple[float, int]]:
-    """Return the (sigma, image) pairs that a certification has still to do."""
+def left(
+    spec: CertifySpec | MultiSigmaSpec, indices: Sequence[int], finished: Sequence[Row]
+) -> list[tuple[float, int]]:
+    """Return the (sigma, image) pairs that a certification has still to do.
+
+    Of several sigmas that an image is certified at together the first stands for all.
+    """
     done = {(row["sigma"], row["index"]) for row in finished}
-    return [pair for pair in ((sigma, index) for sigma in spec.sigmas for index in indices) if pair not in done]
+    groups = settings_of(spec).together(spec.sigmas)
+    return [(group[0], index) for group in groups for index in indices if not done.issuperset(product(group, [index]))]
 
 
 def certify(
@@ -127,7 +145,7 @@ def certify(
     journal: Journal,
     chosen: tuple[int, float] = (0, 0.0),
 ) -> Iterator[Sequence[Row]]:
-    """Certify (sigma, image) pairs and yield their rows, each time after the journal has them.
+    """Certify (sigma, image) pairs, as of `left`, and yield their rows, each time after the journal has them.
 
     known: image → the columns of its rows that the certification does not give, such as the model.  fetch: image →
     float32 [3, H, W] in [0, 1].  labels: one for each pair.  chosen: evaluations and seconds of each pair that were
@@ -141,6 +159,14 @@ def certify(
         yield named
 
 
-def settings_of(spec: CertifySpec | SamplewiseSpec) -> Settings:
+def answers(rows: Sequence[Row]) -> list[Row]:
+    """Return a row for each answer: of a classifier of several sigmas that of its first stage."""
+    return [row for row in rows if not row.get("stage")]
+
+
+def settings_of(spec: CertifySpec | MultiSigmaSpec | SamplewiseSpec) -> Settings:
     """Return the part of a spec that certifiers read."""
+    if isinstance(spec, MultiSigmaSpec):
+        stages = tuple(zip(spec.sigmas, spec.thresholds or [0.0] * len(spec.sigmas), strict=True))
+        return Settings(spec.method, spec.n0, spec.n, spec.alpha, seed=spec.seed, stages=stages)
     return Settings(spec.method, spec.n0, spec.n, spec.alpha, spec.radii, spec.seed, spec.tolerance)

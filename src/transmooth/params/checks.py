@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from transmooth.params.messages import ParamsError
-from transmooth.params.recipes import PACKAGE, Certify, Evaluation, Samplewise
+from transmooth.params.recipes import PACKAGE, Certify, Evaluation, MultiSigmaCertify, Samplewise
 from transmooth.params.study import Params
 from transmooth.params.tables import KINDS, TASK, TRANSDUCTIVE, Evaluated, Row, Table, parse_column
 from transmooth.params.values import Measure
@@ -252,7 +252,7 @@ def _behind(params: Params, report: str, row: Row, where: str) -> Iterator[str]:
             continue
         for name in params.evaluations_of(report, each):
             entry = params.recipes.evaluations.get(name)
-            asked = entry.sigmas if isinstance(entry, Certify | Samplewise) else ()
+            asked = entry.sigmas if isinstance(entry, Certify | Samplewise | MultiSigmaCertify) else ()
             wrong = sorted(set(asked) - set(recipe.sigmas))
             if wrong and recipe.epochs != 0:
                 trained = ", ".join(f"{sigma:g}" for sigma in recipe.sigmas)
@@ -456,16 +456,19 @@ def _classless(params: Params) -> Iterator[str]:
 
 
 def _curves(params: Params) -> Iterator[str]:
-    """A row has one curve at each sigma, and all of them are of the same test images."""
+    """A row has one curve at each sigma, one of several sigmas at most, and all are of the same test images."""
     for report, place, row in params.tables.placed_rows():
         if report not in params.study.report:
             continue
-        where, sigmas = f"params/tables/{params.study.tables}.yaml: {place}", list[float]()
+        where, sigmas, several = f"params/tables/{params.study.tables}.yaml: {place}", list[float](), 0
         for each in row.evaluated:
             entries = _entries(params, report, each)
             sigmas += [sigma for entry in entries if entry.kind == "certify" for sigma in entry.sigmas]
+            several += sum(entry.kind == "multi_sigma" for entry in entries)
         if twice := sorted({sigma for sigma in sigmas if sigmas.count(sigma) > 1}):
             yield f"{where}: should be certified once at each sigma, is more often at {twice}"
+        if several and several + len(row.evaluated) > 2:
+            yield f"{where}: a classifier of several sigmas should be the only one, of the row's only run"
         if len(row.evaluated) == 1 and report not in params.tables.courses:
             epsilons = _epsilons(params, row)
             if twice := sorted({epsilon for epsilon in epsilons if epsilons.count(epsilon) > 1}):

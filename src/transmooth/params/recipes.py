@@ -11,13 +11,16 @@ from transmooth.params.values import (
     Count,
     DenoiserText,
     Head,
+    Level,
     Levels,
     Model,
+    MultiSigma,
     Name,
     Noise,
     Norm,
     Positive,
     Sigmas,
+    Stages,
     Stem,
     Trainable,
     Weights,
@@ -136,6 +139,27 @@ class Lookup(EvaluationModel):
     kind: Literal["lookup"]
 
 
+class MultiSigmaCertify(EvaluationModel):
+    """Certify one classifier of these sigmas, in the order in which it asks them; see smoothing/multi_sigma.py.
+
+    thresholds: of the sigmas, 0 where they are not given.
+    """
+
+    amount: ClassVar[str | None] = "certify"
+    kind: Literal["multi_sigma"]
+    method: MultiSigma
+    sigmas: Stages
+    thresholds: tuple[Level, ...] | None = None
+
+    @model_validator(mode="after")
+    def _one_threshold_each(self) -> Self:
+        if self.thresholds is not None and len(self.thresholds) != len(self.sigmas):
+            raise ValueError(
+                f"thresholds: should be one for each of {len(self.sigmas)} sigmas, found {len(self.thresholds)}"
+            )
+        return self
+
+
 class Shift(EvaluationModel):
     """Measure how far normalised features of `images` test images move from the run's start to the run."""
 
@@ -154,7 +178,7 @@ class Attack(EvaluationModel):
     epsilon: Positive
 
 
-Evaluation = Annotated[Certify | Shift | Attack | Samplewise | Lookup, Field(discriminator="kind")]
+Evaluation = Annotated[Certify | Shift | Attack | Samplewise | Lookup | MultiSigmaCertify, Field(discriminator="kind")]
 
 
 class Recipes(Model):

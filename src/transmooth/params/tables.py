@@ -11,8 +11,10 @@ TASK = "task"  # the role that stands for each of a table's or the study's `task
 # The kinds of evaluation whose records a measure can be computed from; none: the run's card has it.
 KINDS: dict[Measure, tuple[str, ...]] = {
     "clean": (),
-    "certified": ("certify", "samplewise", "lookup"),
-    "acr": ("certify", "samplewise", "lookup"),
+    "certified": ("certify", "multi_sigma", "samplewise", "lookup"),
+    "acr": ("certify", "multi_sigma", "samplewise", "lookup"),
+    "multi_sigma": ("multi_sigma",),
+    "multi_sigma_acr": ("multi_sigma",),
     "standard": ("attack",),
     "robust": ("attack",),
     "parameters": (),
@@ -21,7 +23,7 @@ KINDS: dict[Measure, tuple[str, ...]] = {
     "hours": (),
 }
 TRANSDUCTIVE = ("samplewise", "lookup")  # kinds whose certificates are about balls around the test images
-AT_RADIUS = ("certified", "robust")  # measures that are of one radius
+AT_RADIUS = ("certified", "multi_sigma", "robust")  # measures that are of one radius
 
 
 class LogFile(Model):

@@ -48,6 +48,7 @@ Positive = Annotated[float, BeforeValidator(_no_booleans), Field(gt=0, allow_inf
 Levels = Annotated[tuple[Level, ...], Field(min_length=1), AfterValidator(unique)]
 Seeds = Annotated[tuple[Whole, ...], Field(min_length=1), AfterValidator(unique)]
 Radii = Annotated[tuple[Level, ...], Field(min_length=1), AfterValidator(_increasing)]
+Stages = Annotated[tuple[Positive, ...], Field(min_length=1), AfterValidator(unique)]
 Sigmas = Annotated[tuple[Positive, ...], Field(min_length=1), AfterValidator(_increasing)]
 Images = Count | Literal["all"]
 
@@ -65,12 +66,16 @@ Optimizer = Literal["sgd", "adamw"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Engine = Literal["auto", "eager", "compiled", "frozen"]
 Method = Literal["cohen", "cohen_two_sided", "sequential", "adaptive"]
+MultiSigma = Literal["cascade", "margin"]  # methods that certify one classifier of several sigmas
+AnyMethod = Literal[Method, MultiSigma]
 Dtype = Literal["fp32", "bf16"]
 Tracker = Literal["tensorboard", "wandb", "mlflow"]
 Measure = Literal[
     "clean",
     "certified",
     "acr",
+    "multi_sigma",
+    "multi_sigma_acr",
     "standard",
     "robust",
     "parameters",

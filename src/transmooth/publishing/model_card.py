@@ -49,6 +49,8 @@ def model_card(
         if other := set(parquet.read(path)["model"].to_pylist()) - {card["weights_sha256"]}:
             raise ValueError(f"{path}: of other weights, {other.pop()}; the checkpoint's are {card['weights_sha256']}")
     certified = read_files(records, repository) if records else None
+    if certified and not certified.curves:
+        raise ValueError(f"{records[0]}: is of a classifier of several sigmas; a model card tells those of each sigma")
     front = ModelCardData(
         library_name="transmooth",
         pipeline_tag="image-classification",

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from transmooth import files
 from transmooth.records import table as records
 from transmooth.records.audit import audit
+from transmooth.records.multi_sigma import one_row_each
 from transmooth.smoothing.bounds import Floats
 
 COLUMNS = ["index", "label", "prediction", "radius", "correct", "seconds"]
@@ -252,9 +253,10 @@ def read_any(
 ) -> pd.DataFrame:
     """Read a log, or Parquet records as if they were one, whatever the file's name is.
 
-    sigma: which records to take, needed if the file has those of several. Records keep all their columns, which tell
-    alpha, and `.attrs["grid"]` is as of `grid_of`. predictions: take a log without radii too. labels: by index, where
-    the file has none. Raises ValueError as `read` does, and for a sigma that the file does
+    sigma: which records to take, needed if the file has those of several, and not for one classifier of several, which
+    has one row an image (see `records.multi_sigma`). Records keep all their columns, which tell alpha, and
+    `.attrs["grid"]` is as of `grid_of`. predictions: take a log without radii too. labels: by index, where the file has
+    none. Raises ValueError as `read` does, and for a sigma that the file does
     not have or a label < 0.
     """
     path = Path(path)
@@ -269,9 +271,11 @@ def read_any(
                     f"for images {frame['index'][large].tolist()[:10]}"
                 )
             return frame
-    frame: pd.DataFrame = records.read(path).to_pandas()
+    frame: pd.DataFrame = one_row_each(records.read(path).to_pandas(), path)
     if not len(frame):
         raise ValueError(f"{path}: there are no records in it")
+    if "stages" in frame.attrs:
+        sigma = None
     there = sorted(set(frame["sigma"]))
     if sigma is None and len(there) > 1:
         raise ValueError(f"{path}: holds records of several sigmas; choose one: {', '.join(map(str, there))}")

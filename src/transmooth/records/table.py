@@ -12,9 +12,14 @@
     region       radius of the ball around the image that has this sigma alone (see smoothing/regions.py)
     smoothed_radius   what is certified at this sigma, of which `radius` is what the region leaves
     allocation   SHA-256 of all regions, which names the classifier
+    stage        of a multi-sigma classifier, from 0     threshold    of this stage
 
-The last three are of transductive evaluations, `samplewise` and `lookup`, and null in all others.  A lookup adds no
+Region, smoothed_radius and allocation are of transductive evaluations, `samplewise` and `lookup`, and null in all
+others.  A lookup adds no
 noise and takes no samples: its method is `lookup`, its sigma, alpha and smoothed_radius are null.
+
+A multi-sigma classifier has a row at each sigma: selected, prediction and radius are the classifier's, equal in all of
+its rows; n, top_count and runner_up are of this sigma, 0 where the radius did not need it (see records/multi_sigma.py).
 A label that nobody knows, and what an imported log or an older file does not tell, is null.
 
 Files are Parquet; their metadata hold the spec, the versions, the commit and the SHA-256 of the file, without which a
@@ -65,10 +70,15 @@ SCHEMA = pa.schema(
         ("region", pa.float64()),
         ("smoothed_radius", pa.float64()),
         ("allocation", pa.string()),
+        ("stage", pa.int64()),
+        ("threshold", pa.float64()),
     ]
 )
 # Not in files before 0.2.
-_NEW = ("runner_up", "engine", "batch", "file", "picture", "region", "smoothed_radius", "allocation")
+_NEW = (
+    *("runner_up", "engine", "batch", "file", "picture"),
+    *("region", "smoothed_radius", "allocation", "stage", "threshold"),
+)
 LOOKUP = "lookup"  # the method of records that no noise certified
 # The last key of the metadata.  Its value is the SHA-256 of the file with this one in its place.
 _SEAL = "transmooth.seal"

@@ -7,12 +7,13 @@ ACR                       mean over the images of radius where right, else 0
 standard accuracy         SA: share of the attacked images that the base classifier answers right, no noise
 robust accuracy at r      RA: share of them that an attack within r leaves right; an upper bound, so SA ≥ RA
 oracle                    the largest over sigma at each r: a choice made after seeing the results, not a certificate
+multi-sigma               one classifier of several sigmas, whose radii are certificates (see smoothing/multi_sigma.py)
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +22,11 @@ import pandas as pd
 from transmooth.checkpoint.card import read_card
 from transmooth.params.present import below
 from transmooth.params.tables import KINDS
+from transmooth.params.values import MultiSigma
 from transmooth.records import attacked
 from transmooth.records import table as records
 from transmooth.records.logs import grid_of, read_any
+from transmooth.records.multi_sigma import one_row_each
 from transmooth.smoothing.bounds import share_interval
 from transmooth.specs import RowSpec
 
@@ -31,6 +34,8 @@ Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 # In the place of σ for a curve whose images have a σ each, or none: a transductive one.  A dict finds it by identity.
 EACH = float("nan")
+# Kinds of evaluation whose records are curves: not of one classifier of several σ.
+ONE_SIGMA = tuple(kind for kind in KINDS["certified"] if kind not in KINDS["multi_sigma"])
 
 
 def certified_radius(frame: pd.DataFrame) -> Floats:
@@ -59,6 +64,11 @@ def curves_of(frame: pd.DataFrame) -> Iterator[tuple[float, pd.DataFrame]]:
         yield from ((float(sigma), group) for sigma, group in frame.groupby("sigma"))
 
 
+def of_several(method: str) -> bool:
+    """Whether the method of `Settings` is that of one classifier of several σ."""
+    return method.startswith(get_args(MultiSigma))
+
+
 def sigma_text(sigma: float) -> str:
     """Return the σ of a curve in words."""
     return "transductive" if np.isnan(sigma) else f"σ = {sigma:g}"
@@ -68,7 +78,8 @@ def sigma_text(sigma: float) -> str:
 class Settings:
     """How records were certified.
 
-    n: samples per image, at most, where the method may stop. grid: as of `logs.grid_of`, None unless sequential.
+    method: for a classifier of several sigmas with these.  n: samples per image, at most, where the method may stop; of
+    several sigmas at each.  grid: as of `logs.grid_of`, None unless sequential.
     method "log" and None: a log of the field's format does not tell; "lookup" and None: there is no noise.
     Nothing at all: a row that was not certified.
     """
@@ -99,7 +110,8 @@ class RowResult:
     """One row of a table: its runs (for each seed one, or a set that is pooled) at every sigma.
 
     published, dataset: where the paper has it, see specs.RowSpec.
-    curves: sigma, or EACH → float64 [seeds, images], each image's certified radius or -inf.
+    curves: sigma, or EACH → float64 [seeds, images], each image's certified radius or -inf; settings: how they were
+    certified.  multi_sigma, multi_settings: the same of a classifier of several sigmas, None where there is none.
     clean: one clean accuracy per seed, over `clean_images` test images; NaN where nobody measured it.
     stage: measures of the runs' last stage, see `last_stage`, one number per seed each; none where nobody knows.
     attacks: epsilon -> what is left; every one of the same images.
@@ -115,6 +127,8 @@ class RowResult:
     settings: Settings
     stage: Mapping[str, Floats] = field(default_factory=dict)
     attacks: Mapping[float, AttackResult] = field(default_factory=dict)
+    multi_sigma: Floats | None = None
+    multi_settings: Settings = Settings()
 
     @property
     def seeds(self) -> int:
@@ -124,7 +138,14 @@ class RowResult:
     @property
     def images(self) -> int:
         """Number of certified test images."""
-        return int(next(iter(self.curves.values())).shape[1])
+        return int(self.radii(next(iter(self.curves), np.nan)).shape[1])
+
+    def radii(self, sigma: float) -> Floats:
+        """Return the certified radii [seeds, images] of the curve at a sigma, or EACH; at another NaN `multi_sigma`."""
+        if sigma in self.curves or not np.isnan(sigma):
+            return self.curves[sigma]
+        assert self.multi_sigma is not None
+        return self.multi_sigma
 
     @property
     def attacked_images(self) -> int:
@@ -132,8 +153,8 @@ class RowResult:
         return max((each.right.shape[1] for each in self.attacks.values()), default=0)
 
     def accuracy(self, sigma: float, radii: Sequence[float] | Floats) -> Floats:
-        """Certified accuracy of each seed: [seeds, radii]."""
-        return np.stack([certified_accuracy(image_radii, radii) for image_radii in self.curves[sigma]])
+        """Certified accuracy of each seed at a sigma as of `radii`: [seeds, radii]."""
+        return np.stack([certified_accuracy(image_radii, radii) for image_radii in self.radii(sigma)])
 
     def interval(self, share: float, images: int) -> tuple[float, float]:
         """95 % Clopper-Pearson interval of a share of test images: other images of the same kind, the same networks."""
@@ -147,11 +168,13 @@ def read_row(row: RowSpec, results: Path, base: Path) -> RowResult:
     Raises ValueError where records are damaged, or were not certified alike.
     """
     stage, attacks = dict[str, Floats](), dict[float, AttackResult]()
+    multi_sigma, multi_settings = None, Settings()
     if row.files:
         curves, settings = _curves_of_logs(row, base)
         clean, images = np.array([np.nan]), 0
     else:
         curves, settings = _curves_of_runs(row, results)
+        multi_sigma, multi_settings = _multi_sigma_of_runs(row, results)
         cards = [read_card(results / "train" / runs[0].run.path) for runs in row.runs]
         tests = [card["test"] for card in cards]
         clean, images = np.array([test["correct"] / test["images"] for test in tests]), tests[0]["images"]
@@ -164,7 +187,11 @@ def read_row(row: RowSpec, results: Path, base: Path) -> RowResult:
     if len(settings) > 1:
         raise ValueError(f"{row.label}: its records should be certified alike, found {sorted(map(str, settings))}")
     made = settings.pop() if settings else Settings()
-    return RowResult(row.label, row.block, row.published, row.dataset, curves, clean, images, made, stage, attacks)
+    return RowResult(
+        *(row.label, row.block, row.published, row.dataset, curves, clean, images, made, stage, attacks),
+        multi_sigma=multi_sigma,
+        multi_settings=multi_settings,
+    )
 
 
 def last_stage(card: Mapping[str, Any]) -> dict[str, float]:
@@ -187,7 +214,7 @@ def _curves_of_runs(row: RowSpec, results: Path) -> tuple[dict[float, Floats], s
     found: dict[float, list[Floats]] = {}
     settings: set[Settings] = set()
     for runs in row.runs:
-        for path in (results / each.path for run in runs for each in run.records if each.kind in KINDS["certified"]):
+        for path in (results / each.path for run in runs for each in run.records if each.kind in ONE_SIGMA):
             frame = records.read(path).to_pandas()
             settings.add(settings_of(frame, path))
             for sigma, group in curves_of(frame):
@@ -228,6 +255,20 @@ def attack_method(frame: pd.DataFrame) -> str:
     return f"AutoPGD in {first['norm']} on {first['losses'].replace(', ', ' and ')}, {first['steps']} steps{starts}"
 
 
+def _multi_sigma_of_runs(row: RowSpec, results: Path) -> tuple[Floats | None, Settings]:
+    """[seeds, images] of the classifier of several sigmas, over the runs of the row; None where there is none."""
+    paths = [results / each.path for runs in row.runs for run in runs for each in run.records]
+    kinds = [each.kind for runs in row.runs for run in runs for each in run.records]
+    several = [path for path, kind in zip(paths, kinds, strict=True) if kind == "multi_sigma"]
+    if not several:
+        return None, Settings()
+    frames = [one_row_each(records.read(path).to_pandas(), path) for path in several]
+    settings = {settings_of(frame, path) for frame, path in zip(frames, several, strict=True)}
+    if len(settings) > 1:
+        raise ValueError(f"{row.label}: its records should be certified alike, found {sorted(map(str, settings))}")
+    return np.stack([certified_radius(frame) for frame in frames]), settings.pop()
+
+
 def _curves_of_logs(row: RowSpec, base: Path) -> tuple[dict[float, Floats], set[Settings]]:
     """Sigma -> [1, images], from logs or records of somebody else's network, all of the same images."""
     curves, settings, images = dict[float, Floats](), set[Settings](), None
@@ -245,17 +286,18 @@ def _curves_of_logs(row: RowSpec, base: Path) -> tuple[dict[float, Floats], set[
 def read_files(paths: Sequence[Path], label: str) -> RowResult:
     """The records of one network, in one file or in one for each sigma; its clean accuracy is not known (NaN).
 
+    A file of a classifier of several sigmas is the row's `multi_sigma`.
     Raises ValueError, naming the file, for records that are damaged or that cannot stand in one row: of several models
     or settings, of other images than the first file's, of a sigma that was there before, or without labels.
     """
     curves: dict[float, Floats] = {}
-    frames = [(path, records.read(_no_log(path)).to_pandas()) for path in paths]
+    frames = [(path, one_row_each(records.read(_no_log(path)).to_pandas(), path)) for path in paths]
     same = ("its model", "how it was certified", "its images (index, label)")
     found = set()
     for path, frame in frames:
         if not len(frame) or frame["label"].isna().any():
             raise ValueError(f"{path}: {'labels are unknown' if len(frame) else 'there are no records in it'}")
-        for sigma, group in curves_of(frame):
+        for sigma, group in [(0.0, frame)] if "stages" in frame.attrs else curves_of(frame):
             if sigma in curves:
                 raise ValueError(f"{path}: sigma = {sigma} is there twice; name each file once")
             curves[sigma] = certified_radius(group)[None]
@@ -265,7 +307,12 @@ def read_files(paths: Sequence[Path], label: str) -> RowResult:
                 if len(set(values)) > 1:
                     raise ValueError(f"{path}: {name} should be the same as in {paths[0]} at every sigma")
     (_, settings, _) = found.pop()
-    return RowResult(label, "", None, None, dict(sorted(curves.items())), np.array([np.nan]), 0, settings)
+    multi_sigma = curves.pop(0.0, None)
+    return RowResult(
+        *(label, "", None, None, dict(sorted(curves.items())), np.array([np.nan]), 0, settings),
+        multi_sigma=multi_sigma,
+        multi_settings=settings,
+    )
 
 
 def _no_log(path: Path) -> Path:
@@ -293,7 +340,8 @@ def settings_of(frame: pd.DataFrame, path: Path) -> Settings:
     n = int(made.get("spec", {}).get("n", frame["n"].max()))
     alpha = float(first["alpha"])
     n0 = None if np.isnan(first["n0"]) else int(first["n0"])  # an imported log need not tell
-    return Settings(first["method"], n0, n, alpha, None if grid is None else tuple(grid))
+    method = f"{first['method']} of {frame.attrs['stages']}" if "stages" in frame.attrs else first["method"]
+    return Settings(method, n0, n, alpha, None if grid is None else tuple(grid))
 
 
 def grid_text(grid: Sequence[float] | None) -> str:

@@ -11,6 +11,7 @@ from transmooth.report.measures import MEASURES, MeasureInfo
 from transmooth.specs import ColumnSpec
 
 ACR = ColumnSpec(measure="acr")
+SHARES = ("certified", "multi_sigma")  # certified accuracies, whose curve has a value at radius 0
 
 
 def cells(rows: Iterable[RowResult], columns: Sequence[ColumnSpec]) -> pd.DataFrame:
@@ -18,7 +19,8 @@ def cells(rows: Iterable[RowResult], columns: Sequence[ColumnSpec]) -> pd.DataFr
 
     A measure that has a value at each sigma has a line for each, and where these are several one more for the oracle,
     the best of them at the choice of `sigma`; so has the ACR, which stands beside them whether it is a column or not.
-    One that has no sigma has one line, without it, and so has one of a transductive row.
+    One that has no sigma has one line, without it: so has what is of a transductive row, or of a classifier of several
+    sigmas.
 
         block, row, published, dataset     which row            value, low, high   mean over seeds, its 95 % interval
         column, measure, radius            which column         seed_sd            standard deviation over seeds
@@ -38,9 +40,12 @@ def _lines(row: RowResult, column: ColumnSpec) -> Iterator[dict[str, Any]]:
     for oracle, sigma in _choices(row, info, radius):
         values = info.value(row, sigma, radius)
         mean = float(values.mean())
-        images = row.images if info.per_sigma else row.attacked_images if info.attacked else row.clean_images
+        certified = info.per_sigma or info.multi_sigma
+        images = row.images if certified else row.attacked_images if info.attacked else row.clean_images
         low, high = row.interval(mean, images) if info.interval and images else (np.nan, np.nan)
         settings = row.settings
+        if certified and sigma not in row.curves:
+            settings = row.multi_settings
         if info.attacked:  # SA is of every attack
             settings = Settings(row.attacks[radius].method if radius in row.attacks else "")
         yield {
@@ -57,7 +62,7 @@ def _lines(row: RowResult, column: ColumnSpec) -> Iterator[dict[str, Any]]:
             "low": low,
             "high": high,
             "seed_sd": values.std(ddof=1) if row.seeds > 1 else np.nan,
-            "natural": row.accuracy(sigma, [0.0]).mean() if column.measure == "certified" else np.nan,
+            "natural": row.accuracy(sigma, [0.0]).mean() if column.measure in SHARES else np.nan,
             "images": images,
             "seeds": row.seeds,
             "method": settings.method,
@@ -69,9 +74,14 @@ def _lines(row: RowResult, column: ColumnSpec) -> Iterator[dict[str, Any]]:
 
 
 def _choices(row: RowResult, info: MeasureInfo, radius: float) -> list[tuple[bool, float]]:
-    """(oracle, sigma) of each line.  The oracle takes the sigma with the best mean; the smaller one of equals."""
-    if not info.per_sigma:
-        return [(False, np.nan)]
+    """(oracle, sigma) of each line.  The oracle takes the sigma with the best mean; the smaller one of equals.
+
+    A row whose only curve is that of a classifier of several sigmas has one line, without a sigma; what is of such a
+    classifier has none in a row without one.
+    """
+    if not info.per_sigma or not row.curves:
+        certified = info.per_sigma or info.multi_sigma
+        return [] if certified and row.multi_sigma is None else [(False, np.nan)]
     if len(row.curves) == 1:  # nothing to choose from
         return [(False, sigma) for sigma in row.curves]
     sign = 1 if info.better == "larger" else -1

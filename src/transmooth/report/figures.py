@@ -21,6 +21,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 POINTS = 201
 ORACLE = "oracle over σ"
 ATTACKED = "attacked without noise"
+SEVERAL = "multi-σ"
 
 
 def write_figure(spec: FigureSpec, results: Path, base: Path, out: Path) -> None:
@@ -39,6 +40,7 @@ def write_figure(spec: FigureSpec, results: Path, base: Path, out: Path) -> None
 def largest_radius(rows: Sequence[RowResult]) -> float:
     """Return the largest radius at which a curve of these rows has something to show, at least 0.25."""
     certified = [float(radii.max()) for row in rows for radii in row.curves.values()]
+    certified += [float(row.multi_sigma.max()) for row in rows if row.multi_sigma is not None]
     return max([0.25, *certified, *(epsilon for row in rows for epsilon in l2_attacks(row))])
 
 
@@ -103,16 +105,20 @@ def curves(rows: Sequence[RowResult], grid: Floats) -> pd.DataFrame:
     """Columns curve, oracle, radius, certified_accuracy, low, high, images, point.
 
     One row gives a curve for each sigma and the oracle over several; several rows give the oracle of each, or its only
-    curve.  A row that was attacked too has one more, an upper bound: SA, and from each epsilon on the RA there, which
-    is a `point`.  It is of the base classifier, where the others are lower bounds of the smoothed one.
+    curve.  A classifier of several sigmas is one curve, in both cases.  A row that was attacked too has one more, an
+    upper bound: SA, and from each epsilon on the RA there, which is a `point`.  It is of the base classifier, where the
+    others are lower bounds of the smoothed one.
     """
     frames = []
     for row in rows:
         by_sigma = {sigma: row.accuracy(sigma, grid).mean(0) for sigma in row.curves}
         if len(rows) == 1:
             frames += [_curve(row, sigma_text(sigma), False, grid, share) for sigma, share in by_sigma.items()]
+        if row.multi_sigma is not None:
+            name = SEVERAL if len(rows) == 1 else f"{row.label}, {SEVERAL}" if by_sigma else row.label
+            frames.append(_curve(row, name, False, grid, row.accuracy(np.nan, grid).mean(0)))
         choice = len(by_sigma) > 1
-        if choice or len(rows) > 1:
+        if by_sigma and (choice or len(rows) > 1):
             name = ORACLE if len(rows) == 1 else row.label
             frames.append(_curve(row, name, choice, grid, np.max(list(by_sigma.values()), axis=0)))
         if l2_attacks(row):

@@ -1,8 +1,8 @@
 """What a column of a table shows: of each measure the unit, the direction, the name in params/published.csv, the value.
 
 A measure is a number for each seed of a row.  `per_sigma`: it has one at each sigma of the row's curves, so that there
-is an oracle over several; the others are of the base classifier, by itself or attacked, or of the training of its last
-stage.
+is an oracle over several; `multi_sigma`: it is of the one classifier of several sigmas; the others are of the base
+classifier, by itself or attacked, or of the training of its last stage.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,6 +35,7 @@ class MeasureInfo:
     unit: Unit
     value: Callable[[RowResult, float, float], Floats]
     per_sigma: bool
+    multi_sigma: bool = False
     interval: bool = False
     better: Literal["larger", "smaller"] = "larger"
     attacked: bool = False
@@ -48,7 +49,7 @@ class MeasureInfo:
 
 
 def _acr(row: RowResult, sigma: float, radius: float) -> Floats:
-    return np.array([average_certified_radius(image_radii) for image_radii in row.curves[sigma]])
+    return np.array([average_certified_radius(image_radii) for image_radii in row.radii(sigma)])
 
 
 def _standard(row: RowResult) -> Floats:
@@ -94,6 +95,25 @@ MEASURES: Mapping[Measure, MeasureInfo] = {
         unit="radius",
         value=_acr,
         per_sigma=True,
+    ),
+    "multi_sigma": MeasureInfo(
+        title="ε = {radius:g}, multi-σ",
+        words="certified accuracy of one classifier of several σ",
+        published=None,
+        unit="percent",
+        value=lambda row, sigma, radius: row.accuracy(np.nan, [radius])[:, 0],
+        per_sigma=False,
+        multi_sigma=True,
+        interval=True,
+    ),
+    "multi_sigma_acr": MeasureInfo(
+        title="ACR, multi-σ",
+        words="average certified radius of one classifier of several σ",
+        published=None,
+        unit="radius",
+        value=lambda row, sigma, radius: _acr(row, np.nan, radius),
+        per_sigma=False,
+        multi_sigma=True,
     ),
     "standard": MeasureInfo(
         title="SA",

@@ -12,7 +12,7 @@ import pandas as pd
 
 from transmooth import files
 from transmooth.records.table import LOOKUP
-from transmooth.report.accuracy import read_row
+from transmooth.report.accuracy import of_several, read_row
 from transmooth.report.cells import cells, shown
 from transmooth.report.measures import FORMATS, MEASURES
 from transmooth.specs import ColumnSpec, RowSpec, TableSpec
@@ -99,6 +99,7 @@ def _sigmas(lines: pd.DataFrame) -> str:
     """Where rows are certified that have one sigma each; nothing where there is no sigma."""
     rows = {f"σ = {sigma:g}": ", ".join(group["row"].unique()) for sigma, group in lines.groupby("sigma")}
     own = lines[_of_curves(lines) & lines["sigma"].isna() & (lines["method"] != LOOKUP)]
+    own = own[~own["method"].map(of_several).astype(bool)]
     rows |= {"a σ of each image": ", ".join(own["row"].unique())} if len(own) else {}
     places = [f"{sigma} ({names})" if len(rows) > 1 else sigma for sigma, names in rows.items()]
     return f" Certified at {_listed(places)}." if places else ""
@@ -127,7 +128,7 @@ def methods(lines: pd.DataFrame) -> str:
     sentences = [f"Without noise: {', '.join(lookups['row'].unique())}."] if len(lookups) else []
     for (method, n0, n, alpha, grid), group in groups:
         whose = f" of {', '.join(dict.fromkeys(group['row']))}" if len(groups) > 1 else ""
-        most = "≤" if method in ("sequential", "adaptive") else "="
+        most = "≤" if method.startswith(("sequential", "adaptive", "cascade", "margin")) else "="
         sentences.append(f"Method{whose}: {method}, n0 = {n0:.0f}, n {most} {n:.0f}, α = {alpha:g}.")
         if grid:
             radii = grid.replace(" ", ", ")
@@ -143,7 +144,7 @@ def methods(lines: pd.DataFrame) -> str:
 
 def _of_curves(lines: pd.DataFrame) -> "pd.Series[bool]":
     """Which lines are of curves: of certified radii."""
-    return lines["measure"].map(lambda measure: MEASURES[measure].per_sigma).astype(bool)
+    return lines["measure"].map(lambda name: MEASURES[name].per_sigma or MEASURES[name].multi_sigma).astype(bool)
 
 
 def title(column: ColumnSpec) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from transmooth.smoothing.engine import Engine
-from transmooth.smoothing.methods import METHODS, Settings
+from transmooth.smoothing.methods import Settings, decide
 from transmooth.smoothing.sampler import Sampler
 
 CHUNK = 16
@@ -36,24 +36,28 @@ def certify_chunks(
     """Certify (sigma, index, label) triples, grouped by sigma; yield the rows of one chunk of images at a time.
 
     engines: of each sigma.  todo: labels are None, all of them, where nobody knows them.  Rows have every column of a
-    record but `model`, and do not depend on the chunks.
+    record but `model`, and do not depend on the chunks.  A classifier of several sigmas has a row at each of them, of
+    each image that is there at any.
     """
-    method = METHODS[settings.method]
-    for sigma in dict.fromkeys(sigma for sigma, _, _ in todo):
-        engine = engines[sigma]
-        size = images_per_chunk(settings.method, settings.n, engine.batch)
-        sampler = Sampler(engine, fetch, sigma, settings.seed)
-        mine = [(index, label) for at, index, label in todo if at == sigma]
+    for sigmas in settings.together(dict.fromkeys(sigma for sigma, _, _ in todo)):
+        size = images_per_chunk(settings.method, settings.n, engines[sigmas[0]].batch)
+        samplers = [Sampler(engines[sigma], fetch, sigma, settings.seed) for sigma in sigmas]
+        mine = list(dict.fromkeys((index, label) for at, index, label in todo if at in sigmas))
         for first in range(0, len(mine), size):
             indices, labels = zip(*mine[first : first + size], strict=True)
             known = None if None in labels else np.array(labels)
             started = time.perf_counter()
-            decisions = method(sampler, np.array(indices), known, sigma, settings)
-            seconds = time.perf_counter() - started
-            share = decisions.evaluations / decisions.evaluations.sum()
-            columns = asdict(decisions) | {"seconds": seconds * share}
-            common = {name: getattr(settings, name) for name in ("method", "alpha", "n0", "seed")}
-            common |= {"sigma": sigma, "dtype": engine.dtype, "engine": engine.name, "batch": engine.batch}
-            values = (column.tolist() for column in columns.values())
-            rows = zip(indices, labels, *values, strict=True)
-            yield [dict(zip(("index", "label", *columns), row, strict=True)) | common for row in rows]
+            decided = decide(samplers, np.array(indices), known, sigmas, settings)
+            seconds = (time.perf_counter() - started) / sum(decisions.evaluations.sum() for decisions in decided)
+            made = list[dict[str, Any]]()
+            for stage, (sigma, decisions) in enumerate(zip(sigmas, decided, strict=True)):
+                columns = asdict(decisions) | {"seconds": seconds * decisions.evaluations}
+                common = {name: getattr(settings, name) for name in ("method", "alpha", "n0", "seed")}
+                engine = engines[sigma]
+                common |= {"sigma": sigma, "dtype": engine.dtype, "engine": engine.name, "batch": engine.batch}
+                if settings.stages is not None:
+                    common |= {"stage": stage, "threshold": settings.stages[stage][1]}
+                values = (column.tolist() for column in columns.values())
+                rows = zip(indices, labels, *values, strict=True)
+                made += [dict(zip(("index", "label", *columns), row, strict=True)) | common for row in rows]
+            yield made

@@ -4,18 +4,20 @@ cohen             fixed n, Clopper–Pearson on the selected class (Cohen et al.
 cohen_two_sided   fixed n, with a bound on the runner-up too: larger radii where no class has a clear majority
 sequential        decides a grid of `radii` with as few samples as each image needs, n at most
 adaptive          a pilot picks each image's n, at most the given one; for the ACR
+cascade, margin   one classifier of several σ, each with n samples at most (see `multi_sigma`)
 
 All hold the same guarantee, for every image by itself: P[certified radius > true radius] ≤ alpha.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
-from transmooth.params.values import Method as MethodName
-from transmooth.smoothing import adaptive, cohen, sequential
+from transmooth.params.values import AnyMethod
+from transmooth.smoothing import adaptive, cohen, multi_sigma, sequential
 from transmooth.smoothing.bounds import Ints, check_probability, check_sigma, max_radius, min_samples, two_sided_radius
 from transmooth.smoothing.decision import ABSTAIN, ESTIMATION, Counts, Decisions, draw, select, split
 
@@ -24,17 +26,22 @@ from transmooth.smoothing.decision import ABSTAIN, ESTIMATION, Counts, Decisions
 class Settings:
     """How to certify.
 
-    n: samples of an image, at most where the method may stop.  radii, tolerance: of `sequential` alone, see `GridPlan`;
-    None is its own tolerance.
+    n: samples of an image at each σ, at most where the method may stop.  radii, tolerance: of `sequential` alone, see
+    `GridPlan`; None is its own tolerance.  stages: σ and threshold of each stage of `cascade` or `margin`, in order.
     """
 
-    method: MethodName
+    method: AnyMethod
     n0: int
     n: int
     alpha: float
     radii: Sequence[float] | None = None
     seed: int = 0
     tolerance: float | None = None
+    stages: tuple[tuple[float, float], ...] | None = None
+
+    def together(self, sigmas: Iterable[float]) -> list[tuple[float, ...]]:
+        """Return the sigmas that an image is certified at together: each by itself, or all stages of one classifier."""
+        return [(sigma,) for sigma in sigmas] if self.stages is None else [tuple(sigma for sigma, _ in self.stages)]
 
 
 Method = Callable[[Counts, Ints, Ints | None, float, Settings], Decisions]
@@ -73,12 +80,29 @@ def _adaptive(counts: Counts, images: Ints, labels: Ints | None, sigma: float, s
 
 # (counts, images, labels or None, sigma, settings) → Decisions.  With labels, `sequential` and `adaptive` stop after
 # the selection where it chose a wrong class: such an image scores 0 at every radius, whatever more samples say.
-METHODS: Mapping[MethodName, Method] = {
+METHODS: Mapping[str, Method] = {
     "cohen": _cohen,
     "cohen_two_sided": _cohen_two_sided,
     "sequential": _sequential,
     "adaptive": _adaptive,
 }
+
+
+def decide(
+    counts: Sequence[Counts], images: Ints, labels: Ints | None, sigmas: Sequence[float], settings: Settings
+) -> tuple[Decisions, ...]:
+    """Return the decisions at each of the sigmas that images are certified at together; counts: of each of them."""
+    if settings.method in METHODS:
+        return (METHODS[settings.method](counts[0], images, labels, sigmas[0], settings),)
+    return multi_sigma.certify(
+        counts, images, stages_of(settings), n0=settings.n0, n=settings.n, alpha=settings.alpha, labels=labels
+    )
+
+
+def stages_of(settings: Settings) -> multi_sigma.Stages:
+    """Return the stages of `cascade` or `margin`."""
+    sigmas, thresholds = zip(*(settings.stages or ()), strict=True)
+    return multi_sigma.Stages(settings.method, sigmas, thresholds)
 
 
 @lru_cache(maxsize=8)
@@ -89,7 +113,7 @@ def _grid(sigma: float, radii: tuple[float, ...], alpha: float, n: int, toleranc
 
 
 def evaluations(settings: Settings, most: bool = False) -> int:
-    """The forward passes that an image takes: at most, or about; `sequential` and `adaptive` stop at a tenth of n."""
+    """The forward passes that an image takes at a sigma: at most, or about; some methods stop at a tenth of n."""
     early = settings.method in ("sequential", "adaptive") and not most
     return settings.n0 + (settings.n // 10 if early else settings.n)
 
@@ -98,11 +122,14 @@ def check(settings: Settings, sigma: float) -> None:
     """Refuse, before any work, what could never certify.
 
     Raises ValueError for an unknown method, numbers that are no integers, sigma ≤ 0, alpha outside (0, 1),
-    n0 < 1, `radii` missing or in vain, or an n that certifies nothing even if no sample fails.
+    n0 < 1, `radii` or `stages` missing or in vain, or an n that certifies nothing even if no sample fails.
     """
     method, n, radii = settings.method, settings.n, settings.radii
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}; there are {', '.join(METHODS)}")
+    if method not in (known := (*METHODS, *multi_sigma.RULES)):
+        raise ValueError(f"unknown method {method!r}; there are {', '.join(known)}")
+    if (method in multi_sigma.RULES) != bool(settings.stages):
+        several = " and ".join(multi_sigma.RULES)
+        raise ValueError(f"{several}, and no other method, take several sigmas; got {method} with {settings.stages}")
     for name in ("n0", "n", "seed"):
         number = getattr(settings, name)
         if not isinstance(number, int | np.integer) or not 0 <= number < 2**63:
@@ -116,6 +143,13 @@ def check(settings: Settings, sigma: float) -> None:
     if settings.tolerance is not None and method != "sequential":
         raise ValueError(f"sequential, and no other method, takes a tolerance; got {method}")
     alpha = settings.alpha / 2 if method == "cohen_two_sided" else settings.alpha
+    if settings.stages:
+        sigmas, thresholds = zip(*settings.stages, strict=True)
+        if len(set(sigmas)) < len(sigmas) or sigma not in sigmas:
+            raise ValueError(f"each sigma should be one stage, got {', '.join(map(str, sigmas))}")
+        if not all(0 <= threshold < math.inf for threshold in thresholds):
+            raise ValueError(f"thresholds should be ≥ 0 and finite, got {', '.join(map(str, thresholds))}")
+        alpha /= multi_sigma.RULES[method].bounds_at_once(len(sigmas))
     if n < (fewest := min_samples(alpha)):
         raise ValueError(
             f"n = {n} samples can never certify at alpha = {settings.alpha}: {method} needs at least {fewest}"

@@ -9,7 +9,8 @@ probability p > 1/2, g is constant within the ℓ2 radius σ Φ⁻¹(p) of x (Co
 **Several σ.** A certificate is about g at ONE σ, fixed without the samples that estimate it. Certifying at several σ
 and keeping each image's largest radius (the oracle envelope of the papers) certifies no classifier: x ↦ g_σ(x)(x) may
 choose another σ next to x and then answers with another classifier, about which the radius at x says nothing.
-`choose_sigma` is what remains valid: one σ for all images, chosen on other noise, at no cost in α.
+Valid are one σ for all images, chosen on other noise at no cost in α (`choose_sigma`), and one classifier made of
+several σ, whose own radius is certified (`sigma=[1.0, 0.5, 0.25], method="cascade"`; see `smoothing.multi_sigma`).
 """
 
 import secrets
@@ -24,13 +25,14 @@ from scipy.special import bdtr
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from transmooth.params.values import AnyMethod, MultiSigma
 from transmooth.params.values import Engine as EngineName
-from transmooth.params.values import Method
 from transmooth.smoothing.bounds import Floats, Ints, check_probability, check_sigma
 from transmooth.smoothing.chunks import certify_chunks
-from transmooth.smoothing.decision import ABSTAIN, SELECTION, Counts, draw
+from transmooth.smoothing.decision import ABSTAIN, ESTIMATION, SELECTION, Counts, draw
 from transmooth.smoothing.engine import EXAMPLES, base_classifier, prepare, prepare_each
 from transmooth.smoothing.methods import METHODS, Settings, check, evaluations
+from transmooth.smoothing.multi_sigma import RULES, Stages, choose
 from transmooth.smoothing.sampler import Sampler
 
 # What is smoothed: a module in eval mode, or any function, of images [B, C, H, W] in [0, 1] → logits [B, K].
@@ -43,12 +45,13 @@ CHOICE = 3
 
 
 class SmoothedClassifier(nn.Module):
-    """The smoothed classifier g of a base classifier, at one σ.
+    """The smoothed classifier g of a base classifier, at one σ, or one classifier h of several (see `multi_sigma`).
 
     model: images [B, 3, H, W] in [0, 1] → logits [B, K], in eval mode, an image's logits independent of its batch; a
     module, or any function; an output with `logits`, as those of transformers, stands for these.
     Where the model has a method `at(sigma)`, what that returns is smoothed: a denoiser needs to know the noise.
-    sigma: standard deviation of the noise, in units of the [0, 1] image. dtype: `bf16` smooths the network in bf16.
+    sigma: standard deviation of the noise, in units of the [0, 1] image; several in the order of their stages. method,
+    thresholds: of several, see `certify`. dtype: `bf16` smooths the network in bf16.
     engine, batch: how the network is run, else chosen by a short timing (see `smoothing.engine`).
     Noise is a function of (seed, position of the image). seed: for answers that can be repeated. Without one each call
     of `predict` draws a fresh seed, which nobody who chooses the images can know, and `certify` takes 0.
@@ -59,16 +62,23 @@ class SmoothedClassifier(nn.Module):
     def __init__(
         self,
         model: Model,
-        sigma: float,
+        sigma: float | Sequence[float],
         *,
+        method: AnyMethod = "cohen",
+        thresholds: Sequence[float] | None = None,
         seed: int | None = None,
         dtype: str = "fp32",
         engine: EngineName = "auto",
         batch: int | None = None,
     ) -> None:
-        check_sigma(sigma)
+        for each in _each(sigma):
+            check_sigma(each)
+        if _stages(method, sigma, thresholds) is None and _is_listed(sigma):
+            several = " and ".join(RULES)
+            raise ValueError(f"one classifier of several sigmas is for the methods {several}; got them with {method}")
         super().__init__()
         self.model, self.sigma, self.seed = as_module(model), sigma, seed
+        self.method, self.thresholds = method, thresholds
         self.run: dict[str, Any] = {"dtype": dtype, "engine": engine, "batch": batch}
 
     def forward(self, images: Tensor) -> Tensor:
@@ -78,17 +88,24 @@ class SmoothedClassifier(nn.Module):
     def predict(self, images: Images, n: int = 1000, alpha: float = 0.001) -> Tensor:
         """The class of g for each image [B, 3, H, W], int64 [B], −1 where it abstains (see `vote`).
 
+        Of several σ the answer is the class that `certify` would certify at some radius > 0, by 100 selection samples
+        and n more at each σ; per image, P[answer is neither h(x) nor −1] ≤ alpha, as for one σ.
+
         Raises ValueError for a model or images that cannot be smoothed.
         """
-        images, _ = as_images(images)
-        network = base_classifier(with_logits(self.model, images[0]), self.sigma)
-        check_model(network, images[0])
         seed = secrets.randbits(63) if self.seed is None else self.seed
-        return predict_at(self.model, images, np.arange(len(images)), self.sigma, seed, n, alpha, self.run)
+        if _is_listed(self.sigma):
+            own = {"method": self.method, "thresholds": self.thresholds, "n": n, "alpha": alpha, "seed": seed}
+            frame = certify(self.model, images, sigma=self.sigma, **own, **self.run)
+            return torch.from_numpy(frame["prediction"].to_numpy()[:: len(self.sigma)].copy())
+        images, _ = as_images(images)
+        model = with_logits(self.model, images[0])
+        return predict_at(model, images, np.arange(len(images)), self.sigma, seed, n, alpha, self.run)
 
     def certify(self, images: Images, labels: ArrayLike | None = None, **settings: Any) -> pd.DataFrame:
         """`certify` of this module, with its other settings."""
-        return certify(self.model, images, labels, sigma=self.sigma, seed=self.seed or 0, **settings, **self.run)
+        own = {"method": self.method, "thresholds": self.thresholds, "seed": self.seed or 0}
+        return certify(self.model, images, labels, sigma=self.sigma, **own | settings, **self.run)
 
 
 def predict_at(
@@ -111,7 +128,8 @@ def certify(
     labels: ArrayLike | None = None,
     *,
     sigma: float | Sequence[float],
-    method: Method = "cohen",
+    method: AnyMethod = "cohen",
+    thresholds: Sequence[float] | None = None,
     n0: int = 100,
     n: int = 100_000,
     alpha: float = 0.001,
@@ -131,31 +149,61 @@ def certify(
     radius] ≤ alpha if the image was chosen without knowing the noise, hence `seed`; prediction −1 and radius 0 mean
     that nothing could be certified: more samples may help, or noise of this σ leaves the model no majority.
 
+    sigma: several, with method `cascade` or `margin`, are the stages of one classifier, in order; thresholds: τ ≥ 0 of
+    each, 0 where they are not given. There is a row for each image and σ then, image by image, in all of which
+    selected, prediction and radius are that classifier's; n, top_count and runner_up are of the σ, and n is 0 where its
+    samples could not have changed the radius.
+
     Columns: index (position), label (if given), prediction, radius (ℓ2), radius_linf = radius / √(3·H·W), which holds
     because an ℓ∞ ball lies in the ℓ2 ball of √d times its radius, selected, n, top_count, evaluations, seconds, method,
     alpha, n0, seed, dtype, sigma.
 
     Raises ValueError for settings that could never certify, images outside [0, 1], and a model that cannot be smoothed.
     """
-    settings = Settings(method, n0, n, alpha, radii, seed, tolerance)
-    sigmas = list(np.unique(np.atleast_1d(np.asarray(sigma, np.float64)))) if _is_listed(sigma) else [sigma]
+    sigmas, stages = _each(sigma), _stages(method, sigma, thresholds)
     if not sigmas:
         raise ValueError("certify needs at least one sigma, got none")
+    if stages is None and len(sigmas) > 1:
+        sigmas = tuple(sorted(set(sigmas)))
+    settings = Settings(method, n0, n, alpha, radii, seed, tolerance, stages)
     for each in sigmas:
         check(settings, each)
     images, labels = as_images(images, labels)
     model = with_logits(as_module(model), images[0])
-    classes = [check_model(base_classifier(model, each), images[0]) for each in sigmas]
+    classes = min(check_model(base_classifier(model, each), images[0]) for each in sigmas)
     known: list[int | None] = [None] * len(images)
     if labels is not None:
-        known = class_numbers(labels, classes[0]).tolist()
-    todo = [(each, index, label) for each in sigmas for index, label in enumerate(known)]
-    planned = len(todo) * evaluations(settings)
+        known = class_numbers(labels, classes).tolist()
+    firsts = [together[0] for together in settings.together(sigmas)]
+    todo = [(each, index, label) for each in firsts for index, label in enumerate(known)]
+    planned = len(images) * len(sigmas) * evaluations(settings)
     made = prepare_each(model, images[:EXAMPLES], sigmas, planned, dtype=dtype, engine=engine, batch=batch)
     rows = [row for chunk in certify_chunks(made, images.__getitem__, todo, settings) for row in chunk]
     frame = pd.DataFrame(rows)
+    if settings.stages:
+        frame = frame.sort_values(["index", "stage"], ignore_index=True)
     frame.insert(4, "radius_linf", frame["radius"] / np.sqrt(images[0].numel()))
     return frame if labels is not None else frame.drop(columns="label")
+
+
+def _each(sigma: Any) -> tuple[float, ...]:
+    """The sigmas, or the one; what is none of these stays for `check_sigma` to refuse."""
+    return tuple(map(float, sigma)) if _is_listed(sigma) else (sigma,)
+
+
+def _stages(
+    method: AnyMethod, sigma: float | Sequence[float], thresholds: Sequence[float] | None
+) -> tuple[tuple[float, float], ...] | None:
+    """σ and threshold of each stage of one classifier of several σ.  Raises ValueError where they do not fit."""
+    several = " and ".join(RULES)
+    if method not in RULES:
+        if thresholds is not None:
+            raise ValueError(f"thresholds are for the methods {several}; got them with {method}")
+        return None
+    sigmas = _each(sigma)
+    if thresholds is not None and len(thresholds) != len(sigmas):
+        raise ValueError(f"there must be one threshold for each of {len(sigmas)} sigmas, got {len(thresholds)}")
+    return tuple(zip(sigmas, thresholds or [0.0] * len(sigmas), strict=True))
 
 
 def choose_sigma(
@@ -203,6 +251,46 @@ def choose_sigma(
         certified: Floats = np.where(decisions.prediction == right, decisions.radius, -1)
         scores[sigma] = float(certified.clip(0).mean() if radius is None else (certified >= radius).mean())
     return max(scores, key=lambda sigma: (scores[sigma], -sigma)), scores
+
+
+def choose_stages(
+    model: Model,
+    images: Images,
+    labels: ArrayLike | None,
+    sigmas: Sequence[float],
+    *,
+    method: MultiSigma = "cascade",
+    radius: float | None = None,
+    n: int = 1000,
+    alpha: float = 0.001,
+    seed: int = 0,
+    dtype: str = "fp32",
+    engine: EngineName = "auto",
+    batch: int | None = None,
+) -> tuple[Stages, float]:
+    """The stages to deploy, of these sigmas in their order, and their score (see `multi_sigma.choose`).
+
+        stages, _ = choose_stages(model, images, labels, [1.0, 0.5, 0.25])
+        SmoothedClassifier(model, stages.sigmas, method=stages.rule, thresholds=stages.thresholds)
+
+    images, labels: held out.  The noise is none that `certify` draws, as of `choose_sigma`.
+    """
+    asked = tuple((sigma, 0.0) for sigma in sigmas)
+    for sigma in sigmas:
+        check(Settings(method, 1, n, alpha, seed=seed, stages=asked), sigma)
+    images, labels = as_images(images, labels)
+    if labels is None:
+        raise ValueError("choose_stages needs the labels of the images, or a DataLoader or Dataset that gives them")
+    model = with_logits(as_module(model), images[0])
+    right = class_numbers(labels, min(check_model(base_classifier(model, sigma), images[0]) for sigma in sigmas))
+    planned = len(images) * len(sigmas) * n
+    made = prepare_each(model, images[:EXAMPLES], sigmas, planned, dtype=dtype, engine=engine, batch=batch)
+    indices, every = np.arange(len(images)), np.full(len(images), n)
+    seen = [
+        draw(Sampler(made[sigma], images.__getitem__, sigma, seed), CHOICE + ESTIMATION, indices, 0 * every, every)
+        for sigma in sigmas
+    ]
+    return choose(np.stack(seen, 1), right, sigmas, method, alpha, radius=radius)
 
 
 def vote(counts: Counts, images: Ints, n: int, alpha: float) -> Ints:

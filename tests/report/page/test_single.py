@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.page import SIGMAS, charts_of, read_page, rows_of
+from tests.helpers.records import multi_sigma_rows
 from transmooth.loading.images import load_images
 from transmooth.records import table as records
 from transmooth.report.page.single import write_single
@@ -50,3 +51,15 @@ def test_the_images_that_were_certified_are_shown_and_others_refused(digits: Pat
     with pytest.raises(ValueError, match=r"is not of the images .*: their labels differ"):
         write_single(paths, [0.25], tmp_path / "other.html", load_images(str(digits), "train", None))
     assert not (tmp_path / "other.html").exists()
+
+
+def test_the_page_of_a_classifier_of_several_sigmas_has_one_curve(tmp_path: Path) -> None:
+    made = {"spec": {"n": 1000}, "model": {"model": "timm:<net>", "sha256": "ab"}}
+    records.write(records.from_rows(multi_sigma_rows(6), made), tmp_path / "r.parquet")
+    write_single([tmp_path / "r.parquet"], [0.0, 0.25], tmp_path / "report.html")
+    parsed = read_page(tmp_path / "report.html")
+    (spec,) = charts_of(parsed).values()
+    assert [(curve["curve"], curve["oracle"]) for curve in spec["data"]["values"]] == [("multi-σ", False)]
+    text = " ".join(text for _, text in parsed.texts)
+    assert "6 test images, certified at σ = 1, 0.5; τ = 0.1, 0." in text
+    assert "Method: cascade of σ = 1, 0.5; τ = 0.1, 0, n0 = 100, n ≤ 1000, α = 0.001." in text

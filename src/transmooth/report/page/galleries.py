@@ -22,7 +22,8 @@ def gallery(dataset: str, folder: Path, certified: Sequence[Certification], resu
     from transmooth.loading.denoisers import denoiser_of
     from transmooth.loading.images import load_images
 
-    here = [each for each in certified if each.run and each.run.dataset == dataset and not each.transductive]
+    here = [each for each in certified if each.run and each.run.dataset == dataset]
+    here = [each for each in here if not (each.transductive or each.stages)]
     if not here:
         return None
     best = max(here, key=lambda each: each.mean_acr)

@@ -13,6 +13,7 @@ import pandas as pd
 from transmooth.checkpoint.card import read_card
 from transmooth.records import attacked
 from transmooth.records import table as records
+from transmooth.records.multi_sigma import one_row_each
 from transmooth.report.accuracy import average_certified_radius, certified_radius, curves_of
 from transmooth.specs import RunSpec
 
@@ -62,12 +63,14 @@ class Certification:
     """One network's records.
 
     frame: columns as of records/table.py.  acr: average certified radius by sigma, or EACH (see report/accuracy.py).
+    stages: of a classifier of several sigmas, in words; its ACR is that of its first.  Empty of others.
     """
 
     path: str
     frame: pd.DataFrame
     made: Mapping[str, Any]
     acr: Mapping[float, float]
+    stages: str = ""
 
     @property
     def run(self) -> RunSpec | None:
@@ -84,6 +87,13 @@ class Certification:
     def evaluations(self) -> int:
         """Forward passes spent; 0 where an imported log does not tell."""
         return int(self.frame["evaluations"].sum())
+
+    @property
+    def sigmas(self) -> str:
+        """The noise levels in words."""
+        if self.transductive:
+            return "a σ of each"
+        return self.stages or "σ = " + ", ".join(f"{sigma:g}" for sigma in sorted(self.acr))
 
     @property
     def mean_acr(self) -> float:
@@ -118,8 +128,9 @@ def read_training(path: str, results: Path) -> Training:
 def read_certification(path: str, results: Path) -> Certification:
     """Return the records `path` below `results`.  Raises RecordError where they are damaged."""
     frame = records.read(results / path).to_pandas()
-    acr = {sigma: average_certified_radius(certified_radius(group)) for sigma, group in curves_of(frame)}
-    return Certification(path, frame, records.metadata(results / path), acr)
+    rows = one_row_each(frame, results / path)
+    acr = {sigma: average_certified_radius(certified_radius(group)) for sigma, group in curves_of(rows)}
+    return Certification(path, frame, records.metadata(results / path), acr, rows.attrs.get("stages", ""))
 
 
 def read_attack(path: str, results: Path) -> Attacked:

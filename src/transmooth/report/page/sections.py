@@ -13,9 +13,9 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from transmooth.report import courses, gains, shift
-from transmooth.report.accuracy import Floats, RowResult, read_row, sigma_text
+from transmooth.report.accuracy import Floats, RowResult, of_several, read_row, sigma_text
 from transmooth.report.cells import cells, shown
-from transmooth.report.figures import ORACLE, curves, largest_radius
+from transmooth.report.figures import ORACLE, SEVERAL, curves, largest_radius
 from transmooth.report.measures import MEASURES
 from transmooth.report.page import charts
 from transmooth.report.page.page import Section, TableRow
@@ -136,7 +136,8 @@ def _finding(lines: pd.DataFrame, spec: TableSpec, paper: Sequence[PaperRow], qu
     best = there.loc[there["value"].idxmax()]
     name = f"{best['row']} ({best['block']})" if best["block"] else best["row"]
     value, low, high = (100 * best[name] for name in ("value", "low", "high"))
-    where = ORACLE if best["oracle"] else "under attack" if column.measure == "robust" else sigma_text(best["sigma"])
+    where = ORACLE if best["oracle"] else SEVERAL if of_several(best["method"]) else sigma_text(best["sigma"])
+    where = "under attack" if column.measure == "robust" else where
     text = f"At ε = {radius:g}, {name} reaches {value:.1f} % [{low:.0f}, {high:.0f}] ({where})"
     if len(there) > 1:
         close = int((there["high"] >= best["value"]).sum()) - 1

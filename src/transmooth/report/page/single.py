@@ -14,7 +14,7 @@ from transmooth.report.page.galleries import pictures
 from transmooth.report.page.page import Page, render
 from transmooth.report.page.provenance import Certification, duration, parameters, read_certification, versions
 from transmooth.report.page.sections import curve_table, row_chart
-from transmooth.report.page.study import certify_stage, sigmas
+from transmooth.report.page.study import certify_stage
 from transmooth.report.tables import methods
 from transmooth.specs import ColumnSpec, TableSpec
 
@@ -43,6 +43,7 @@ def write_single(
         pd.concat([part.frame for part in parts], ignore_index=True),
         parts[0].made,
         {sigma: acr for part in parts for sigma, acr in part.acr.items()},
+        parts[0].stages,
     )
     spec = TableSpec(
         name="accuracy",
@@ -59,7 +60,7 @@ def write_single(
     network = str(identity["model"].get("model") or whole.frame["model"].iloc[0] or "unknown weights")
     page = Page(
         title=f"Certified robustness of {network}",
-        summary=f"{row.images} test images, certified at {sigmas(whole)}.",
+        summary=f"{row.images} test images, certified at {whole.sigmas}.",
         facts={"evaluations": f"{whole.evaluations:,}", "time": duration(float(whole.frame["seconds"].sum()))},
         tables=[section],
         galleries=[] if images is None else [pictures(whole, images.description, images, network, denoiser)],

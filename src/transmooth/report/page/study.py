@@ -86,15 +86,8 @@ def _summary(trainings: Sequence[Training], certified: Sequence[Certification], 
     images = sorted({each.frame["index"].nunique() for each in certified})
     return (
         f"{text}; {len(networks_certified)} networks were certified on {' and '.join(tasks)}, each on "
-        f"{' or '.join(map(str, images))} test images at {sigmas(certified[0])}."
+        f"{' or '.join(map(str, images))} test images at {certified[0].sigmas}."
     )
-
-
-def sigmas(certified: Certification) -> str:
-    """Return the noise levels of a certification in words."""
-    if certified.transductive:
-        return "a σ of each"
-    return "σ = " + ", ".join(f"{sigma:g}" for sigma in sorted(certified.acr))
 
 
 def _facts(
