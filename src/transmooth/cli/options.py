@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperCommand
@@ -109,7 +109,9 @@ class Command(TyperCommand):
         _, _, order = self.make_parser(ctx).parse_args(list(args))
         for option in order:
             if option.opts[0] in LISTS and order.count(option) > 1:
-                raise typer.BadParameter("is there twice; several numbers go in one, with commas", ctx, option)
+                raise typer.BadParameter(
+                    "is there twice; several numbers go in one, with commas", ctx, cast(Any, option)
+                )
         return super().parse_args(ctx, args)
 
 

@@ -176,7 +176,7 @@ def _chosen(images: "ImageSet", count: int | None, indices: str | None) -> list[
     from transmooth.evaluation import test_indices
 
     if indices is None:
-        return test_indices(len(images), count or "all").tolist()
+        return [int(index) for index in test_indices(len(images), count or "all")]
     if count is not None:
         raise ValueError("--images and --indices both say which images; give one of them")
     if re.fullmatch(r"\s*\d+(\s*,\s*\d+)*\s*", indices):
@@ -217,14 +217,12 @@ def _fitted(
     module = model.module.to("cuda" if torch.cuda.is_available() else "cpu")
     try:
         network, outputs = tried(images)
-    except ValueError:
+    except ValueError as fault:
         grey = images.grey()
         try:
             network, outputs = tried(grey)
         except ValueError:
-            grey = None
-        if grey is None:
-            raise
+            raise fault from None
         images = grey
     names = None if classes is None else _class_names(classes)
     images = match_classes(model, outputs, images, names)

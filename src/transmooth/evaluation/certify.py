@@ -107,7 +107,7 @@ def certify(
     """
     triples = [(sigma, index, label) for (sigma, index), label in zip(todo, labels, strict=True)]
     for rows in certify_chunks(engines, fetch, triples, settings):
-        named = [row | known(row["index"]) for row in rows]
+        named = [{**row, **known(row["index"])} for row in rows]
         journal.append(named)
         yield named
 

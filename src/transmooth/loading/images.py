@@ -83,7 +83,8 @@ class ImageSet:
         def fetch(index: int) -> Tensor:
             red, green, blue = (self.fetch(index) * 255).round().to(torch.int64)
             luma = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
-            return luma[None].to(torch.float32) / 255
+            grey: Tensor = luma[None].to(torch.float32) / 255
+            return grey
 
         return replace(
             self, fetch=fetch, notes=(*self.notes, "the network takes one channel: the images are turned grey")

@@ -98,13 +98,13 @@ def read(path: str | os.PathLike[str], *, radius: bool = True, labels: Mapping[i
         except ValueError as error:
             cut.append((number, line, error))
     there = {row["index"] for row in table}
-    for number, line, error in cut:
+    for number, line, fault in cut:
         if number == last:
-            notes.append(f"dropped the last line ({error}): {line!r}")
+            notes.append(f"dropped the last line ({fault}): {line!r}")
         elif _cut_off(line, names, separator) in there:
             notes.append(f"dropped line {number}, which was cut off; its image is there anew: {line!r}")
         else:
-            raise ValueError(f"{path}, line {number}: {error}{_perhaps(line, names, separator)}") from None
+            raise ValueError(f"{path}, line {number}: {fault}{_perhaps(line, names, separator)}") from None
     if not table:
         raise ValueError(f"{path}: a log has at least one image; its only line is cut off: {body[-1][1]!r}")
     if comma:
@@ -269,7 +269,7 @@ def read_any(
                     f"for images {frame['index'][large].tolist()[:10]}"
                 )
             return frame
-    frame: pd.DataFrame = records.read(path).to_pandas()
+    frame = records.read(path).to_pandas()
     if not len(frame):
         raise ValueError(f"{path}: there are no records in it")
     there = sorted(set(frame["sigma"]))

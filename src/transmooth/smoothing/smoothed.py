@@ -126,7 +126,8 @@ def certify(
     Raises ValueError for settings that could never certify, images outside [0, 1], and a model that cannot be smoothed.
     """
     settings = Settings(method, n0, n, alpha, radii, seed, tolerance)
-    sigmas = list(np.unique(np.atleast_1d(np.asarray(sigma, np.float64)))) if _is_listed(sigma) else [sigma]
+    # One sigma stays as it is given: what is none is named by `check`.
+    sigmas: list[Any] = np.unique(np.asarray(sigma, np.float64)).tolist() if _is_listed(sigma) else [sigma]
     if not sigmas:
         raise ValueError("certify needs at least one sigma, got none")
     for each in sigmas:
@@ -247,8 +248,8 @@ def _gathered(source: Any) -> tuple[Tensor, ArrayLike | None]:
     images: list[Tensor] = []
     labels: list[Any] = []
     batched = isinstance(source, DataLoader) and source.batch_size is not None
-    items = range(len(source)) if isinstance(source, Dataset) and hasattr(source, "__len__") else None  # type: ignore[arg-type]
-    for item in source if items is None else (source[number] for number in items):  # type: ignore[index]
+    items = range(len(source)) if isinstance(source, Dataset) and hasattr(source, "__len__") else None
+    for item in source if items is None else (source[number] for number in items):
         image, *rest = item if isinstance(item, list | tuple) else (item,)
         if isinstance(image, np.ndarray):
             image = torch.from_numpy(image)
