@@ -67,7 +67,7 @@ SOURCES = kinds(datasets.Dataset.model_fields["source"].annotation)
         (values.Precision, schedule.PRECISIONS),
         (values.Method, methods.METHODS),
         (values.MultiSigma, multi_sigma.RULES),
-        (values.AnyMethod, methods.METHODS | multi_sigma.RULES),
+        (values.AnyMethod, {**methods.METHODS, **multi_sigma.RULES}),
         (values.Dtype, deploy.DTYPES),
         (values.Tracker, tracking.NAMED_BY),
         (values.Measure, measures.MEASURES),

@@ -117,7 +117,7 @@ def test_shards_of_another_spec_are_not_merged(tmp_path: Path) -> None:
         records.merge(parts, tmp_path / "all.parquet", [0, 1], [0.5])
 
 
-MADE = {
+MADE: dict[str, Any] = {
     "spec": {"alpha": 0.001, "sigmas": [0.5], "images": 2},
     "model": {"sha256": "a", "model": "x"},
     "data": {"classes": ["a"]},

@@ -14,7 +14,6 @@ from transmooth.report.accuracy import EACH, curves_of, read_files, read_row
 from transmooth.report.cells import cells
 from transmooth.report.figures import curves
 from transmooth.report.page.provenance import read_certification
-from transmooth.report.page.study import sigmas
 from transmooth.report.tables import markdown, read_published
 from transmooth.smoothing.bounds import SLACK
 from transmooth.specs import EvaluatedSpec, RowSpec
@@ -93,7 +92,7 @@ def test_records_of_ones_own_read_as_one_curve(results: Path) -> None:
     assert [*read_files([path], "own").curves] == [EACH]
     certified = read_certification(OWN.records[0].path, results)
     assert certified.transductive
-    assert sigmas(certified) == "a σ of each"
+    assert certified.sigmas == "a σ of each"
     assert [*certified.acr.values()] == pytest.approx([(1.2 - SLACK) / 4])
 
 

@@ -137,7 +137,7 @@ def certify(
         asked |= {"dtype": dtype} | _of_method(method, sigma, radii, tolerance, threshold)
         spec = cast("CertifySpec | MultiSigmaSpec", evaluate_spec(asked))
         done = 0
-        tell = (lambda line: None) if quiet else partial(typer.echo, err=True)
+        tell: Callable[[str], None] = (lambda line: None) if quiet else partial(typer.echo, err=True)
         for each in spec.sigmas:
             if each > LARGE:
                 _note(f"sigma is in units of images in [0, 1]: {each:g} is {each * 255:g} grey levels of 255")
@@ -180,7 +180,7 @@ def _chosen(images: "ImageSet", count: int | None, indices: str | None) -> list[
     from transmooth.evaluation import test_indices
 
     if indices is None:
-        return test_indices(len(images), count or "all").tolist()
+        return [int(index) for index in test_indices(len(images), count or "all")]
     if count is not None:
         raise ValueError("--images and --indices both say which images; give one of them")
     if re.fullmatch(r"\s*\d+(\s*,\s*\d+)*\s*", indices):
@@ -221,13 +221,13 @@ def fitted(
     module = model.module.to("cuda" if torch.cuda.is_available() else "cpu")
     try:
         network, outputs = tried(images)
-    except ValueError:
+    except ValueError as fault:
         grey = images.grey()
         with suppress(ValueError):
             network, outputs = tried(grey)
             images = grey
         if images is not grey:
-            raise
+            raise fault from None
     names = None if classes is None else _class_names(classes)
     images = match_classes(model, outputs, images, names)
     for note in (*model.notes, *images.notes):

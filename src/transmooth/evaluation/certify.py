@@ -154,7 +154,7 @@ def certify(
     spent = dict(zip(("evaluations", "seconds"), chosen, strict=True))
     triples = [(sigma, index, label) for (sigma, index), label in zip(todo, labels, strict=True)]
     for rows in certify_chunks(engines, fetch, triples, settings):
-        named = [row | {key: row[key] + more for key, more in spent.items()} | known(row["index"]) for row in rows]
+        named = [{**row, **{k: row[k] + more for k, more in spent.items()}, **known(row["index"])} for row in rows]
         journal.append(named)
         yield named
 

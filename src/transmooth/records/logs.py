@@ -105,7 +105,7 @@ def read(path: str | os.PathLike[str], *, radius: bool = True, labels: Mapping[i
         elif _cut_off(line, names, separator) in there:
             notes.append(f"dropped line {number}, which was cut off; its image is there anew: {line!r}")
         else:
-            raise ValueError(f"{path}, line {number}: {fault}{_perhaps(line, names, separator)}")
+            raise ValueError(f"{path}, line {number}: {fault}{_perhaps(line, names, separator)}") from None
     if not table:
         raise ValueError(f"{path}: a log has at least one image; its only line is cut off: {body[-1][1]!r}")
     if comma:
@@ -271,7 +271,7 @@ def read_any(
                     f"for images {frame['index'][large].tolist()[:10]}"
                 )
             return frame
-    frame: pd.DataFrame = one_row_each(records.read(path).to_pandas(), path)
+    frame = one_row_each(records.read(path).to_pandas(), path)
     if not len(frame):
         raise ValueError(f"{path}: there are no records in it")
     if "stages" in frame.attrs:

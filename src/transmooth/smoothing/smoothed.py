@@ -94,8 +94,14 @@ class SmoothedClassifier(nn.Module):
         Raises ValueError for a model or images that cannot be smoothed.
         """
         seed = secrets.randbits(63) if self.seed is None else self.seed
-        if _is_listed(self.sigma):
-            own = {"method": self.method, "thresholds": self.thresholds, "n": n, "alpha": alpha, "seed": seed}
+        if isinstance(self.sigma, Sequence | np.ndarray | Tensor):
+            own: dict[str, Any] = {
+                "method": self.method,
+                "thresholds": self.thresholds,
+                "n": n,
+                "alpha": alpha,
+                "seed": seed,
+            }
             frame = certify(self.model, images, sigma=self.sigma, **own, **self.run)
             return torch.from_numpy(frame["prediction"].to_numpy()[:: len(self.sigma)].copy())
         images, _ = as_images(images)
@@ -352,8 +358,8 @@ def _gathered(source: Any) -> tuple[Tensor, ArrayLike | None]:
     images: list[Tensor] = []
     labels: list[Any] = []
     batched = isinstance(source, DataLoader) and source.batch_size is not None
-    items = range(len(source)) if isinstance(source, Dataset) and hasattr(source, "__len__") else None  # type: ignore[arg-type]
-    for item in source if items is None else (source[number] for number in items):  # type: ignore[index]
+    items = range(len(source)) if isinstance(source, Dataset) and hasattr(source, "__len__") else None
+    for item in source if items is None else (source[number] for number in items):
         image, *rest = item if isinstance(item, list | tuple) else (item,)
         if isinstance(image, np.ndarray):
             image = torch.from_numpy(image)
