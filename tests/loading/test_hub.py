@@ -56,7 +56,8 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
 
 
 def certify(model: str | Path, digits: Path, out: Path, *more: Any) -> list[dict[str, Any]]:
-    settings = ["--sigma", 0.25, "--n0", 20, "--n", 200, "--alpha", 0.01, "--images", 20, "--out", out]
+    sigma = [] if "--sigma" in more else ["--sigma", 0.25]
+    settings = [*sigma, "--n0", 20, "--n", 200, "--alpha", 0.01, "--images", 20, "--out", out]
     call("certify", model, digits, *settings, *more)
     return [{k: v for k, v in each.items() if k != "seconds"} for each in records.read(out).to_pylist()]
 
