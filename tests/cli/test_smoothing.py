@@ -213,8 +213,8 @@ def test_a_report_of_records_shows_their_images(model: Path, digits: Path, tmp_p
     assert "ε = 0.125" in written
     assert "none.parquet: no such file" in fault("report", tmp_path / "none.parquet", "--out", page)
     assert "sigma = 0.5 is there twice" in fault("report", out, out, "--out", page)
-    records.write(table(row(0, n0=None)), tmp_path / "log.parquet")
-    assert "log.parquet: labels or n0 are unknown" in fault("report", tmp_path / "log.parquet", "--out", page)
+    records.write(table(row(0, label=None)), tmp_path / "log.parquet")
+    assert "log.parquet: labels are unknown" in fault("report", tmp_path / "log.parquet", "--out", page)
     assert page.read_text() == written
 
 
@@ -223,7 +223,7 @@ def test_one_classifier_of_several_sigmas(model: Path, digits: Path, tmp_path: P
     several = ["--sigma", "1,0.25", "--method", "cascade", "--threshold", "0.1,0"]
     done = call(*certify(model, digits, out, *several, "--batch", 64))
     assert "eager, fp32, batch 64; 40 images, at most 440 evaluations each" in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("40 of 40 images")
+    assert done.stderr.splitlines()[-2].startswith("40 of 40 images")
     rows = observed(out)
     stages = [(1.0, 0, 0.1), (0.25, 1, 0.0)]
     assert {(each["sigma"], each["stage"], each["threshold"]) for each in rows} == {*stages}
@@ -233,7 +233,10 @@ def test_one_classifier_of_several_sigmas(model: Path, digits: Path, tmp_path: P
     assert shown["n"] == 40
     assert shown["acr"] == pytest.approx(sum(right) / 40)
     assert "certified by cascade, not by Cohen's procedure" in shown["notes"]
-    assert "40 of 40 images" in call(*certify(model, digits, out, *several)).stderr  # there is nothing left to do
+    written = out.read_bytes()
+    again = call(*certify(model, digits, out, *several))
+    assert again.stderr == f"next: transmooth accuracy {out}\n"  # there is nothing left to do
+    assert out.read_bytes() == written
     assert "is of another job" in fault(*certify(model, digits, out, *several[:4]))
     call(*certify(model, digits, tmp_path / "r.tsv", *several))
     assert logs.read(tmp_path / "r.tsv")["radius"].tolist() == pytest.approx(
