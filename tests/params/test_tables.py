@@ -525,3 +525,13 @@ def test_no_report_may_be_called_like_a_rule_of_the_workflow() -> None:
     files = [ROOT / "Snakefile", *(ROOT / "workflow" / "rules").glob("*.smk")]
     named = {name for file in files for name in re.findall(r"^rule (\w+):$", file.read_text(), re.MULTILINE)}
     assert named == set(RULES)
+
+
+def test_distances_of_images_that_are_resized_are_not_known(base: Path) -> None:
+    beside = [ROW | {"label": "transductive lookup", "evaluate": ["lookup"]}]
+    edit(base, "tables/mixed_noise", "tables.t.rows", [ROW, *beside])
+    assert load("smoke", base)
+    edit(base, "datasets", "datasets.digits.stored", 16)
+    edit(base, "datasets", "datasets.digits.resize", 20)
+    with pytest.raises(ParamsError, match=r"rows\[1\]: distances are of images as stored, and digits resizes them"):
+        load("smoke", base)

@@ -522,6 +522,9 @@ def _transductive(params: Params) -> Iterator[str]:
             where = f"params/tables/{params.study.tables}.yaml: {place}"
             if "transductive" not in row.label:
                 yield f"{where}.label: should say that the row is transductive, found {row.label!r}"
+            for name in {_dataset(params, each.train[-1].split("@")[1]) for each in row.evaluated}:
+                if (dataset := params.datasets.get(name)) is not None and dataset.resize is not None:
+                    yield f"{where}: distances are of images as stored, and {name} resizes them to {dataset.resize}"
             if missing := [kind for kind in ("lookup", "certify") if kind not in there]:
                 yield (
                     f"{where}: is transductive: beside it should stand a row evaluated by lookup and one by certify, "
