@@ -59,8 +59,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         timm.create_model("resnet10t", num_classes=2).state_dict(), folder / "weights.safetensors"
     )
     weights = read_card(folder / "model")["weights_sha256"]
-    rows = table(*(row(i, 0.25, radius=0.476 * (i % 2), n=100_000, model=weights) for i in range(4)))
+    own = {"n": 100_000, "model": weights, "picture": None}
+    rows, more = (table(*(row(i, s, radius=0.476 * (i % 2), **own) for i in range(4))) for s in (0.25, 0.5))
     records.write(rows, folder / "records.parquet")
+    records.write(more, folder / "more.parquet")
     shutil.copy(folder / "records.parquet", folder / "ours.parquet")
     certify = ("certify", folder / "model", folder / "model" / "data", "--sigma", 0.25, "--n", 200, "--quiet")
     call(*certify, "--out", folder / "certified.parquet")
