@@ -4,16 +4,18 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from tests.helpers.records import row
+from tests.helpers.records import multi_sigma_rows, row
 from tests.helpers.report import evaluated, row_spec, run_spec, table_spec, write_clean, write_records
 from transmooth.records import table as records
 from transmooth.report.accuracy import EACH, curves_of, read_files, read_row
 from transmooth.report.cells import cells
 from transmooth.report.figures import curves
 from transmooth.report.page.provenance import read_certification
+from transmooth.report.page.sections import table_section
 from transmooth.report.tables import markdown, read_published
 from transmooth.smoothing.bounds import SLACK
 from transmooth.specs import EvaluatedSpec, RowSpec
@@ -76,6 +78,26 @@ def test_a_table_says_what_each_row_is(results: Path, tmp_path: Path) -> None:
     assert "Without noise: near, transductive. Method: cohen, n0 = 100, n = 1000, α = 0.001." in text
     assert "Certified at σ = 0.5 (one) and a σ of each image (own, transductive)." in text
     assert "largest over σ" not in text
+
+
+def test_a_classifier_of_several_sigmas_is_no_transductive_one(results: Path, tmp_path: Path) -> None:
+    """Neither has one σ, and they stand in one table."""
+    (tmp_path / "published.csv").write_text("paper,table,dataset,block,row,method,metric,radius,value\n")
+    several = evaluated(RUN, "cascade", kind="multi_sigma")
+    write_records(tmp_path, several, multi_sigma_rows(4))
+    named = [spec("own", OWN), spec("cascade", several), spec("one", ONE)]
+    table = table_spec(["certified@0.25"], named)
+    own, cascade, one = (read_row(each, results, results) for each in named)
+    assert (list(own.curves), own.multi_sigma, cascade.curves) == ([EACH], None, {})
+    lines = cells([own, cascade, one], table.columns)
+    assert lines["sigma"].isna().tolist() == [True] * 4 + [False] * 2
+    assert lines["method"].tolist() == ["cohen"] * 2 + ["cascade of σ = 1, 0.5; τ = 0.1, 0"] * 2 + ["cohen"] * 2
+    text = markdown(table, lines, read_published(tmp_path / "published.csv", None, None))
+    assert "Certified at σ = 0.5 (one) and a σ of each image (own)." in text
+    for alone, where in ((named[0], "transductive"), (named[1], "multi-σ"), (named[2], "σ = 0.5")):
+        section = table_section(table_spec(["certified@0.25"], [alone]), results, results, tmp_path / "published.csv")
+        assert f"({where})" in section.finding
+    assert list(dict.fromkeys(curves([own, cascade], np.array([0.0]))["curve"])) == ["own", "cascade"]
 
 
 def test_two_seeds_of_a_lookup_were_certified_alike(results: Path) -> None:
