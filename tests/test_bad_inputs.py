@@ -177,7 +177,7 @@ any_row = st.fixed_dictionaries(
     {
         "label": st.none() | whole,
         "prediction": st.integers(0, 2**63 - 1),
-        "radius": st.floats(0, allow_infinity=False),
+        "radius": st.floats(0, 10),  # 40 sigma, of the smaller one
         "selected": st.none() | whole,
         "alpha": st.floats(0, 1, exclude_min=True, exclude_max=True),
         "n0": st.none() | whole,

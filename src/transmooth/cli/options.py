@@ -117,7 +117,7 @@ class Command(TyperCommand):
             if option.opts[0] in LISTS and order.count(option) > 1:
                 raise typer.BadParameter(
                     "is there twice; several numbers go in one, with commas",
-                    param_hint=option.opts[0],
+                    param_hint=f"'{option.opts[0]}'",
                 )
         return super().parse_args(ctx, args)
 

@@ -265,7 +265,7 @@ def read_any(
     with path.open("rb") as file:
         if file.read(4) != b"PAR1":
             frame = read(path, radius=not predictions, labels=labels)
-            if sigma is not None and (large := frame["radius"] > 40 * sigma).any():
+            if sigma is not None and sigma > 0 and (large := frame["radius"] > 40 * sigma).any():
                 raise ValueError(
                     f"{path}: no samples certify more than 40 sigma, got {frame['radius'][large].tolist()[:10]} "
                     f"for images {frame['index'][large].tolist()[:10]}"
