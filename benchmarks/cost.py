@@ -4,14 +4,15 @@
 
 Computed, not measured: images of a stage x FLOP an image (three forwards for a training step; one where only the head
 learns) / the FLOP a second that a GPU sustains, which the caller states.  `benchmarks/train.py` measures that for one
-machine.  Behind a denoiser each of an image's copies costs a forward of it more, and FT-CADIS has its attack and a
-second pass, counted as if all images were attacked: at most that.  Sizes of the data sets are those that their
-authors state.
+machine.  A step of an attack costs two forwards, for its gradient is of the images alone.  Behind a denoiser each of
+an image's copies costs a forward of it more, and FT-CADIS has its attack and a second pass, counted as if all images
+were attacked: at most that.  Sizes of the data sets are those that their authors state.
 """
 
 import argparse
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -22,7 +23,15 @@ from transmooth.models.build import Network, create
 from transmooth.models.denoiser import UNET, of_config
 from transmooth.params.load import load
 from transmooth.plan import Plan, Run
-from transmooth.specs import CertifySpec, NetworkSpec, TrainSpec
+from transmooth.specs import (
+    AttackSpec,
+    CertifySpec,
+    MultiSigmaSpec,
+    NetworkSpec,
+    SamplewiseSpec,
+    ShiftSpec,
+    TrainSpec,
+)
 
 # OpenAI's U-Net of CIFAR-10, which a spec names by its file.
 CIFAR10_UNET = {
@@ -33,6 +42,14 @@ CIFAR10_UNET = {
     "up_block_types": ["UpBlock2D", "AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
     "attention_head_dim": 64,
 }
+# What objectives take where the recipe does not say.
+USUAL: Mapping[str, Mapping[str, int]] = defaultdict(
+    lambda: {"copies": 1, "steps": 0},
+    confidence={"copies": 4, "steps": 4},
+    consistency={"copies": 2, "steps": 0},
+    adversarial={"copies": 1, "steps": 3},
+    smooth_adversarial={"copies": 2, "steps": 2},
+)
 # Training and test images.
 SIZES = {
     "imagenet32": (1_281_167, 50_000),
@@ -40,14 +57,28 @@ SIZES = {
     "cifar10": (50_000, 10_000),
     "cifar10_folder": (50_000, 10_000),
     "cifar100": (50_000, 10_000),
+    "cifar10_100": (1_000, 10_000),
+    "cifar10_500": (5_000, 10_000),
+    "cifar10_2000": (20_000, 10_000),
+    "cifar10_224": (50_000, 10_000),
+    "cifar100_224": (50_000, 10_000),
+    "birdsnap": (47_386, 2_443),
+    "sun397": (19_850, 19_850),
+    "cars": (8_144, 8_041),
+    "aircraft": (6_667, 3_333),
+    "caltech101": (3_030, 5_647),
+    "caltech256": (15_420, 15_187),
     "tinyimagenet32": (100_000, 10_000),
     "pets": (3_680, 3_669),
     "food101": (75_750, 25_250),
     "flowers102": (2_040, 6_149),
     "dtd": (3_760, 1_880),
     "digits": (1_297, 500),
+    "digits_20": (200, 500),
+    "digits_60": (600, 500),
     "characters": (12_000, 1_240),
     "textures": (3_000, 600),
+    "textures_60": (480, 600),
 }
 
 
@@ -70,11 +101,12 @@ def flops(network: str, size: int) -> tuple[float, float]:
 
 def training(spec: TrainSpec, forward: float, denoiser: float) -> float:
     """FLOP of an image of a training step, of forwards of the network and of its denoiser, which is 0 without one."""
-    passes = 3 if spec.trainable == "all" else 1
-    if spec.objective != "confidence":
-        return spec.views * (denoiser + passes * forward)
-    copies, steps = (int(str(spec.options.get(name, 4))) for name in ("copies", "steps"))
-    return copies * (denoiser + (2 * passes + 3 * steps) * forward)
+    passes = 1 if spec.trainable.startswith("head") else 3
+    copies, steps = (int(str(spec.options.get(name, usual))) for name, usual in USUAL[spec.objective].items())
+    if spec.objective == "confidence":
+        return copies * (denoiser + (2 * passes + 3 * steps) * forward)
+    attack = 2 * steps + 1 if steps else 0
+    return spec.views * copies * (denoiser + (passes + attack) * forward)
 
 
 def cost(plan: Plan) -> dict[str, dict[str, float]]:
@@ -105,11 +137,19 @@ def cost(plan: Plan) -> dict[str, dict[str, float]]:
         evaluation, dataset = plan.evaluate_spec(run, name), plan.dataset(run)
         forward, _ = flops(plan.network_spec(run.network).text, datasets[dataset].size)
         images = SIZES[dataset][1] if evaluation.images == "all" else min(evaluation.images, SIZES[dataset][1])
-        if isinstance(evaluation, CertifySpec):
+        if isinstance(evaluation, CertifySpec | MultiSigmaSpec):
             samples, rows = evaluation.n0 + evaluation.n, images * len(evaluation.sigmas)
             add(name, rows * samples * (forward + denoising(run)), rows * 100)
-        else:  # of the run, of what it starts from, and of that with other statistics
+        elif isinstance(evaluation, SamplewiseSpec):  # chooses by n0 samples at each sigma
+            samples = (len(evaluation.sigmas) + 1) * evaluation.n0 + evaluation.n
+            add(name, images * samples * (forward + denoising(run)), images * 100)
+        elif isinstance(evaluation, AttackSpec):  # as if no image fell before the last run
+            runs = len(evaluation.losses) * evaluation.restarts
+            add(name, images * (1 + runs * (2 * evaluation.steps + 3)) * forward, images * 100)
+        elif isinstance(evaluation, ShiftSpec):  # of the run, of what it starts from, and of that with other statistics
             add(name, images * len(evaluation.sigmas) * 3 * forward, 0)
+        else:
+            add(name, images * forward, images * 100)
     return dict(found)
 
 
