@@ -76,13 +76,11 @@ def train_step(accelerator, task, model, optimizer, split, batch, step, epoch):
     return _train_step(accelerator, task, model, optimizer, split, batch, step, epoch)
 """,
     "smoothing/chunks.py": """
-def _traced(method):
-    def certify(counts, images, labels, sigma, spec):
-        _note(*(f"image {image} at {sigma}" for image in images))
-        return method(counts, images, labels, sigma, spec)
-    return certify
+_decide = decide
 
-METHODS = {name: _traced(method) for name, method in METHODS.items()}
+def decide(counts, images, labels, sigmas, settings):
+    _note(*(f"image {image} at {sigma}" for sigma in sigmas for image in images))
+    return _decide(counts, images, labels, sigmas, settings)
 """,
 }
 

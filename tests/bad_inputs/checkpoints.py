@@ -147,9 +147,14 @@ CASES = [
         described(stems="cifar"),
     ),
     Case(
-        "a card of a billion layers, or of a network far larger than its weights",
-        f"{DESCRIBES}it has more than … parameters, or … values in them",
+        "a card of a billion layers",
+        f"{DESCRIBES}options: 1e+09 is more than any network has of anything",
         described(options={"layers": [10**9, 1, 1, 1]}),
+    ),
+    Case(
+        "a card of a network far larger than its weights",
+        f"{DESCRIBES}it has more than … parameters, or … values in them",
+        described(options={"layers": [40, 40, 40, 40]}),
     ),
     Case(
         "a card that has timm load another file",
@@ -164,7 +169,7 @@ CASES = [
     ),
     Case(
         "a card of another head than the weights",
-        f"{FITS}Missing key(s) in state_dict: "
+        f"{FITS}Error(s) in loading state_dict for Network: Missing key(s) in state_dict: "
         '"backbone.fc.0.weight", "backbone.fc.0.bias", "backbone.fc.2.weight", "backbone.fc.2.bias". …',
         described(head="projection"),
     ),

@@ -316,7 +316,7 @@ CASES = [
     ),
     Case(
         "a kind of evaluation that has no file",
-        "params/recipes.yaml: evaluations.one.kind: should be one of 'certify', 'shift', 'attack', found '../shift'",
+        "params/recipes.yaml: evaluations.one.kind: should be one of 'certify', …, found '../shift'",
         changed("  one:\n    kind: certify", "  one:\n    kind: ../shift", "recipes.yaml"),
     ),
     Case(

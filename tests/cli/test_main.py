@@ -62,7 +62,7 @@ def test_exit_statuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Missing option '--radius'" in call("compare", "a", "b", status=2).stderr
     assert fault("accuracy", tmp_path / "no.tsv").startswith("transmooth: ")
 
-    def stopped(*_: object) -> None:
+    def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(logs, "read_any", stopped)

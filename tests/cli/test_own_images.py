@@ -87,7 +87,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seen.extend(int(index) for index in images)
         return real(counts, images, *rest)
 
-    monkeypatch.setattr(chunks, "METHODS", {"cohen": counted})
+    monkeypatch.setattr(methods, "METHODS", {"cohen": counted})
     return seen
 
 
@@ -140,7 +140,7 @@ def test_a_killed_extension_keeps_both(monkeypatch: pytest.MonkeyPatch, asked: l
         return real(counts, images, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(chunks, "METHODS", {"cohen": killed})
+        patch.setattr(methods, "METHODS", {"cohen": killed})
         patch.setattr(chunks, "images_per_chunk", lambda *_: 1)
         call(*certify(), status=130)
     call(*certify())

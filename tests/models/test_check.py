@@ -59,8 +59,8 @@ def test_a_network_that_can_be_built_is_good(network: NetworkSpec) -> None:
         (changed(name="hf-hub:timm/resnet18"), "name: timm has no 'hf-hub:timm/resnet18'"),
         (changed(name="local-dir:model"), "name: timm has no 'local-dir:model'"),
         (changed(name="convnext_atto", options={}), "stem: cifar fits ResNets; ConvNeXt has no conv1 and maxpool"),
-        (optional(layers=[10**9, 1, 1, 1]), "it has more than 5000 parameters, or 20000000000 values in them"),
-        (optional(channels=[10**9, 1, 1, 1]), "it has more than 5000 parameters, or 20000000000 values in them"),
+        (optional(layers=[10**9, 1, 1, 1]), "options: 1e+09 is more than any network has of anything"),
+        (optional(channels=[10**5, 10**5, 1, 1]), "it has more than 5000 parameters, or 20000000000 values in them"),
         (optional(checkpoint_path="w.pth"), "options.checkpoint_path: is not of a network, but of how timm makes one"),
         (optional(pretrained=True), "options.pretrained: is not of a network, but of how timm makes one"),
     ],
@@ -107,7 +107,9 @@ def test_a_card_of_a_network_far_larger_than_its_weights_is_refused_at_once(
 ) -> None:
     weights.save(tmp_path, network, CARD | {"network": optional(**options).dump()})
     started = time.process_time()
-    with pytest.raises(CheckpointError, match=r"model\.json: describes no network: it has more than \d+ parameters"):
+    with pytest.raises(
+        CheckpointError, match=r"model\.json: describes no network: .* more than (\d+ parameters|any network)"
+    ):
         weights.load(tmp_path)
     assert time.process_time() - started < 5
 

@@ -145,7 +145,7 @@ def test_certify_smooths_behind_the_denoiser_of_its_sigma() -> None:
 
     head = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
     frame = certify(Spy(made, head).eval(), torch.rand(2, 3, 8, 8), sigma=0.5, n0=10, n=100, engine="eager")
-    assert asked == [0.5]
+    assert set(asked) == {0.5}
     assert len(frame) == 2
 
 

@@ -118,7 +118,7 @@ def merge(
     records: Annotated[list[Path], typer.Argument(help="Parquet records of one network, certified alike.")],
     out: Annotated[Path, typer.Option(help="Records to write.")],
 ) -> None:
-    """Join records of one network: other sigmas, or other images of one set.
+    """Join records of one network: more sigmas, or images.
 
     \b
     Example:

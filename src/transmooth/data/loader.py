@@ -61,6 +61,11 @@ class Split:
         return pixels if self.resize is None else enlarge(pixels, self.resize)
 
 
+def positions_of(indices: Indices) -> Tensor:
+    """Return positions in a split as a tensor of the CPU, int64 [B], of its own memory."""
+    return torch.from_numpy(np.array(indices, np.int64))
+
+
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """A tensor of the CPU on a device, for which the processor does not wait: a GPU takes it from pinned memory."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

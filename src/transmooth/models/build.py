@@ -71,7 +71,9 @@ def resize(images: Tensor, size: int | None) -> Tensor:
     """Return images [B, 3, size, size], bicubic and without aliases, or as they are where there is no size."""
     if size is None or images.shape[-2:] == (size, size):
         return images
-    return functional.interpolate(images, (size, size), mode="bicubic", antialias=True)
+    # In fp32 also inside a network of 16 bits, for which torch has no such filter on a CPU.
+    resized = functional.interpolate(images.float(), (size, size), mode="bicubic", antialias=True)
+    return resized.to(images.dtype)
 
 
 def create(network: NetworkSpec, classes: int, mean: Sequence[float], std: Sequence[float]) -> Network | Denoiser:

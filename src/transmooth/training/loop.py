@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from transmooth import files, provenance
 from transmooth.checkpoint import resume, weights
 from transmooth.checkpoint.card import read_card
-from transmooth.data.loader import Split, open_split, to_device
+from transmooth.data.loader import Split, open_split, positions_of, to_device
 from transmooth.data.manifest import read_manifest
 from transmooth.data.order import batch_indices
 from transmooth.loading.denoisers import load_denoiser
@@ -273,7 +273,7 @@ def train_step(
     mine = batch_indices(len(split), batch, step, spec.seed, rank, world)
     sums: Sums = {}
     for part in np.array_split(mine, spec.schedule.accumulate):
-        tensors = (*split.pixels(part), torch.tensor(part))
+        tensors = (*split.pixels(part), positions_of(part))
         pixels, labels, positions = (to_device(tensor, accelerator.device) for tensor in tensors)
         images = task.images(split.resized(pixels), split.size, generator)
         with accelerator.accumulate(model):
