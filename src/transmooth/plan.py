@@ -304,14 +304,12 @@ class Plan:
     def evaluate_spec(self, run: Run, name: str) -> specs.EvaluateSpec:
         """One evaluation of a run: its entry, and of its study's section what its kind has and the entry does not say.
 
-        What changes no record of it is absent: see `not_spec` of its amount.
+        How a job is carried out, not what it computes, is no field of its spec, and so absent.
         """
         entry, amount = self.evaluation(name), self.amount(name)
         kind, content = specs.EVALUATIONS[entry.kind], {"run": self.run_spec(run), **entry.model_dump()}
         if amount is not None:
-            content |= amount.model_dump(
-                exclude=set(amount.not_spec), include=kind.model_fields.keys() - content.keys()
-            )
+            content |= amount.model_dump(include=kind.model_fields.keys() - content.keys())
             content["images"] = amount.images or self.params.datasets[self.dataset(run)].images
         return kind(**content)
 

@@ -130,10 +130,9 @@ class TrainSpec(Spec):
     augment: tuple[Augmentation, ...]
 
 
-class CertifySpec(Spec):
-    """One certification.  radii, tolerance: of the sequential method alone."""
+class CertificationSpec(Spec):
+    """What certifications at one sigma have in common.  radii, tolerance: of the sequential method alone."""
 
-    kind: Literal["certify"] = "certify"
     run: RunSpec | None = None
     sigmas: tuple[float, ...]
     images: Images
@@ -147,21 +146,16 @@ class CertifySpec(Spec):
     dtype: Dtype
 
 
-class SamplewiseSpec(Spec):
+class CertifySpec(CertificationSpec):
+    """One certification of each test image at every sigma."""
+
+    kind: Literal["certify"] = "certify"
+
+
+class SamplewiseSpec(CertificationSpec):
     """One certification of each test image at a sigma of its own; n0 samples at each of `sigmas` choose it."""
 
     kind: Literal["samplewise"] = "samplewise"
-    run: RunSpec | None = None
-    sigmas: tuple[float, ...]
-    images: Images
-    method: Method
-    radii: tuple[float, ...] | None = None
-    tolerance: float | None = None
-    n0: int
-    n: int
-    alpha: float
-    seed: int
-    dtype: Dtype
 
 
 class LookupSpec(Spec):

@@ -1,6 +1,6 @@
 """params/studies/<name>.yaml: how much of everything."""
 
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
@@ -94,8 +94,6 @@ class Schedule(Model):
 class CertifyParams(Model):
     """How much a certification does; `n` is the most samples of an image where the method may stop earlier."""
 
-    # How a job is carried out, not what it computes: never in a spec.
-    not_spec: ClassVar[frozenset[str]] = frozenset({"batch", "shards", "processes"})
     method: Method = "cohen"
     radii: Radii | None = None
     tolerance: Positive | None = None
@@ -136,7 +134,6 @@ class AttackParams(Model):
     batch: images that are attacked together.  It is part of the spec: gradients depend on their batch in the last bits.
     """
 
-    not_spec: ClassVar[frozenset[str]] = frozenset({"shards", "processes"})
     steps: Count = 100
     losses: Annotated[tuple[AttackLoss, ...], Field(min_length=1), AfterValidator(unique)] = ("cross_entropy", "margin")
     restarts: Count = 1
