@@ -176,13 +176,17 @@ class ShiftSpec(Spec):
 
 
 class MultiSigmaSpec(Spec):
-    """One certification of a classifier of several sigmas, in the order of its stages.  thresholds: None are all 0."""
+    """One certification of a classifier of several sigmas, in the order of its stages.
+
+    thresholds: None are all 0.  radii: that images may end early for, None where each stage takes n samples.
+    """
 
     kind: Literal["multi_sigma"] = "multi_sigma"
     run: RunSpec | None = None
     method: MultiSigma
     sigmas: tuple[float, ...]
     thresholds: tuple[float, ...] | None = None
+    radii: tuple[float, ...] | None = None
     images: Images
     n0: int
     n: int

@@ -138,7 +138,7 @@ CASES = [
     ),
     Case(
         "certify --sigma 1,0.5 --threshold 0.1,0",
-        f"{SAID}--threshold: is for the methods cascade and margin, found with cohen",
+        f"{SAID}--threshold: is for the methods cascade, margin, multiscale, dual_rs, found with cohen",
         certify("--sigma", "1,0.5", "--threshold", "0.1,0"),
     ),
     Case(

@@ -159,7 +159,7 @@ def test_the_sequential_method_says_where_it_looked(model: Path, digits: Path, t
     ("change", "message"),
     [
         (["--n", 6], "n = 6 samples can never certify at alpha = 0.01: cohen needs at least 7"),
-        (["--method", "sequential"], "sequential, and no other method, takes a grid of radii"),
+        (["--method", "sequential"], "sequential, and no other method at one sigma, takes a grid of radii"),
         (["--out", "r.csv"], "r.csv: should end in .parquet (records) or .tsv (log)"),
         (["--split", "val"], "has no split 'val'"),
     ],
@@ -247,9 +247,12 @@ def test_one_classifier_of_several_sigmas(model: Path, digits: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["--threshold", 0.1], "--threshold: is for the methods cascade and margin, found with cohen"),
+        (
+            ["--threshold", 0.1],
+            "--threshold: is for the methods cascade, margin, multiscale, dual_rs, found with cohen",
+        ),
         (["--method", "margin", "--threshold", "0.1,0"], "for each of 1 --sigma, found 2"),
-        (["--method", "margin", "--radii", "0,1"], "--radii, --tolerance: are of sequential alone, found with margin"),
+        (["--method", "margin", "--tolerance", "0.2"], "--tolerance: is of sequential alone, found with margin"),
         (["--sigma", "1,1", "--method", "cascade"], "each sigma should be one stage, got 1.0, 1.0"),
     ],
 )

@@ -39,6 +39,7 @@ def row(index: int, sigma: float = 0.5, **changes: Any) -> dict[str, Any]:
         "allocation": None,
         "stage": None,
         "threshold": None,
+        "looks": None,
     }
     return made | changes
 
@@ -96,5 +97,5 @@ def multi_sigma_rows(images: int, thresholds: tuple[float, float] = (0.1, 0.0), 
         for stage, sigma in enumerate(sigmas):
             counts = {"top_count": int(top[0, stage]), "runner_up": int(second[0, stage])}
             answer = {"radius": radius, "prediction": 3 if radius > 0 else -1, "method": "cascade"}
-            made.append(row(index, sigma, stage=stage, threshold=thresholds[stage], **counts | answer | changes))
+            made.append(row(index, sigma, stage=stage, threshold=thresholds[stage], looks=1, **counts | answer | changes))
     return made

@@ -388,7 +388,7 @@ FAULTS: list[tuple[str, str, Any, str]] = [
         "recipes",
         "evaluations.cascade.method",
         "cohen",
-        r"evaluations.cascade.method: should be 'cascade' or 'margin', found 'cohen'",
+        r"evaluations.cascade.method: should be 'cascade', 'margin', 'multiscale' or 'dual_rs', found 'cohen'",
     ),
     ("recipes", "evaluations.certify.sigmas", [0.5, 0.25], f"{RECIPES}: evaluations.certify.sigmas: should increase"),
     ("recipes", "evaluations.certify.sigmas", [0.25, float("nan")], rf"{RECIPES}: evaluations.certify.sigmas\[1\]"),

@@ -59,8 +59,8 @@ def test_records_of_one_sigma_stay_as_they_are() -> None:
         (4, {"threshold": 0.2}, "should have the counts of the same stages"),
         (4, {"stage": 3}, "should have the counts of the same stages"),
         (4, {"sigma": 2.0}, "should have the counts of the same stages"),
-        (4, {"alpha": 0.01}, "by one method and alpha"),
-        (4, {"method": "margin"}, "by one method and alpha"),
+        (4, {"alpha": 0.01}, "by one method, alpha and looks"),
+        (4, {"method": "margin"}, "by one method, alpha and looks"),
         (4, {"method": "cohen", "stage": None}, "should have the counts of the same stages"),
     ],
 )

@@ -30,7 +30,7 @@ def test_values_by_hand(measure: Measure, sigma: float, radius: float, of_each_s
     assert MEASURES[measure].value(TWO, sigma, radius).tolist() == pytest.approx(of_each_seed)
 
 
-@pytest.mark.parametrize("measure", ["parameters", "trained", "denoiser_parameters", "hours"])
+@pytest.mark.parametrize("measure", ["parameters", "trained", "denoiser_parameters", "hours", "evaluations"])
 def test_measures_of_the_last_stage_are_what_its_card_says(measure: Measure) -> None:
     known = replace(TWO, stage={measure: np.array([1.5, 2.5])})
     assert MEASURES[measure].value(known, np.nan, 0.0).tolist() == [1.5, 2.5]
@@ -43,6 +43,7 @@ def test_numbers_are_printed_in_their_unit() -> None:
     assert MEASURES["parameters"].text(86.860264) == "86.860"
     assert MEASURES["denoiser_parameters"].text(np.nan) == ""
     assert MEASURES["hours"].text(0.125) == "0.12"
+    assert MEASURES["evaluations"].text(1234.5) == "1234"
     assert MEASURES["certified"].text(0.6249) == "62.5"
     assert MEASURES["acr"].text(0.6249) == "0.625"
     assert MEASURES["clean"].text(np.nan) == ""

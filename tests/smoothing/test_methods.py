@@ -85,15 +85,18 @@ def test_records_do_not_depend_on_chunks(method: Method, monkeypatch: pytest.Mon
     whole = rows(asked, 256)
     assert [row["index"] for row in whole] == list(range(40))
     assert len({row["radius"] for row in whole}) > 2
-    monkeypatch.setattr(chunks, "images_per_chunk", lambda method, n, batch: 7)
+    monkeypatch.setattr(chunks, "images_per_chunk", lambda settings, batch: 7)
     assert rows(asked, 100) == whole
 
 
+@pytest.mark.parametrize("radii", [None, (0.0, 0.1, 0.2, 0.4)])
 @pytest.mark.parametrize("method", RULES)
-def test_records_of_several_sigmas_do_not_depend_on_chunks(method: MultiSigma, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_of_several_sigmas_do_not_depend_on_chunks(
+    method: MultiSigma, radii: tuple[float, ...] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def of_several(batch: int) -> list[dict[str, Any]]:
         engine = eager(Linear(-0.5).eval(), torch.stack([image(0), image(1)]), batch=batch)
-        asked = Settings(method, 20, 300, 0.01, seed=1, stages=((0.5, 0.1), (0.25, 0.0)))
+        asked = Settings(method, 20, 300, 0.01, radii, seed=1, stages=((0.5, 0.1), (0.25, 0.0)))
         todo = [(0.5, index, index % 2) for index in range(20)]
         chunks_of = certify_chunks({0.5: engine, 0.25: engine}, image, todo, asked)
         made = [row for chunk in chunks_of for row in chunk]
@@ -109,7 +112,8 @@ def test_records_of_several_sigmas_do_not_depend_on_chunks(method: MultiSigma, m
     ]
     assert [row["radius"] for row in whole[:20]] == [row["radius"] for row in whole[20:]]
     assert len({row["radius"] for row in whole}) > 2
-    monkeypatch.setattr(chunks, "images_per_chunk", lambda method, n, batch: 7)
+    assert {row["looks"] for row in whole} == {1 if radii is None else 2}
+    monkeypatch.setattr(chunks, "images_per_chunk", lambda settings, batch: 7)
     assert of_several(100) == whole
 
 
@@ -150,23 +154,33 @@ def test_who_tolerates_more_takes_fewer_samples() -> None:
 
 
 def test_a_chunk_fills_batches_and_a_killed_run_loses_little() -> None:
-    assert images_per_chunk("cohen", 100_000, 256) == 1
-    assert images_per_chunk("cohen", 500, 256) == 16
-    assert images_per_chunk("sequential", 100_000, 256) == 32
-    assert images_per_chunk("sequential", 100_000, 2048) == 256
+    assert images_per_chunk(asked_for("cohen", n=100_000), 256) == 1
+    assert images_per_chunk(asked_for("cohen", n=500), 256) == 16
+    assert images_per_chunk(asked_for("sequential", n=100_000), 256) == 32
+    assert images_per_chunk(asked_for("sequential", n=100_000), 2048) == 256
+    assert images_per_chunk(asked_for("adaptive", n=100_000), 256) == 32
+    several = Settings("cascade", 20, 100_000, 0.01, stages=((0.5, 0.0), (0.25, 0.0)))
+    assert images_per_chunk(several, 256) == 1
+    assert images_per_chunk(replace(several, radii=(0.0, 0.5)), 256) == 32
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"method": "bayes"}, "unknown method 'bayes'; there are cohen, .*, adaptive, cascade, margin"),
-        ({"method": "margin"}, "cascade and margin, and no other method, take several sigmas; got margin with None"),
-        ({"stages": ((0.5, 0.0),)}, "cascade and margin, and no other method, take several sigmas; got cohen with"),
+        (
+            {"method": "margin"},
+            "cascade, margin, multiscale, dual_rs, and no other method, take several sigmas; got margin with None",
+        ),
+        (
+            {"stages": ((0.5, 0.0),)},
+            "cascade, margin, multiscale, dual_rs, and no other method, take several sigmas; got cohen with",
+        ),
         ({"n": 9}, "n = 9 samples can never certify at alpha = 0.001: cohen needs at least 10"),
         ({"method": "cohen_two_sided", "n": 10}, "cohen_two_sided needs at least 11"),
         ({"n0": 0}, "n0 .* at least 1, got 0"),
         ({"alpha": 1.0}, "alpha must be strictly between 0 and 1"),
-        ({"radii": [0.5]}, "sequential, and no other method, takes a grid of radii; got cohen"),
+        ({"radii": [0.5]}, "sequential, and no other method at one sigma, takes a grid of radii; got cohen"),
         ({"method": "sequential"}, "got sequential with radii None"),
         ({"tolerance": 0.2}, "sequential, and no other method, takes a tolerance; got cohen"),
         ({"method": "sequential", "radii": [0.5], "tolerance": -1.0}, "tolerance .* must be positive"),

@@ -16,9 +16,14 @@ from tests.helpers.smoothing import coins
 from transmooth.smoothing import cascade, cohen, margin
 from transmooth.smoothing.bounds import Floats, Ints, radius, two_sided_radius
 from transmooth.smoothing.decision import SELECTION
-from transmooth.smoothing.multi_sigma import RULES, Stages, certify, choose, score_bounds
+from transmooth.smoothing.multi_sigma import RULES, Stages, certify, choose, looks, score_bounds
 
-ANSWERS: dict[str, Callable[[Floats, Floats], Ints]] = {"cascade": planar.cascade, "margin": planar.margin}
+ANSWERS: dict[str, Callable[[Floats, Floats], Ints]] = {
+    "cascade": planar.cascade,
+    "margin": planar.margin,
+    "multiscale": planar.cascade,
+    "dual_rs": planar.cascade,
+}
 SIGMAS = [0.12, 0.25, 0.5, 1.0]
 seeds = st.integers(0, 2**32 - 1)
 stages = st.permutations(SIGMAS).flatmap(lambda order: st.integers(1, 4).map(lambda count: np.array(order[:count])))
@@ -27,6 +32,11 @@ stages = st.permutations(SIGMAS).flatmap(lambda order: st.integers(1, 4).map(lam
 def thresholds_of(rng: np.random.Generator, sigmas: Floats) -> Floats:
     """None at all, or up to a half of σ."""
     return np.asarray(sigmas * rng.choice([0.0, 0.5]) * rng.random(len(sigmas)))
+
+
+def exact_radius(rule: str, low: Floats, high: Floats, thresholds: Floats) -> Floats:
+    """The radius of exact scores [B, m] of c and of the best other class."""
+    return RULES[rule].radius(low, np.maximum(low, high) if RULES[rule].of_all else high, thresholds)
 
 
 # ------------------------------------------------------------------------------------------------- the two theorems
@@ -38,13 +48,13 @@ def test_no_point_within_the_radius_has_another_answer(seed: int, sigmas: Floats
     points = rng.uniform(-0.5, 1.5, (12, 2))
     scores = scene.scores(points, sigmas)
     answers = answer(scores, thresholds)
-    radii = RULES[rule].radius(*bounds(scores, answers), thresholds)
+    radii = exact_radius(rule, *bounds(scores, answers), thresholds)
     for point, mine, r in zip(points, answers, radii, strict=True):
         if r > 0:
             near = scene.scores(neighbours(point, r, rng), sigmas)
             assert (answer(near, thresholds) == mine).all()
     for other in range(planar.CLASSES):  # of a class that is not the answer no radius is certified
-        claimed = RULES[rule].radius(*bounds(scores, np.full(12, other)), thresholds)
+        claimed = exact_radius(rule, *bounds(scores, np.full(12, other)), thresholds)
         assert (claimed[answers != other] <= 0).all()
 
 
@@ -63,7 +73,7 @@ def test_the_largest_radius_over_sigma_is_no_certificate() -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(seeds, st.integers(1, 4), st.sampled_from([*RULES]))
+@given(seeds, st.integers(1, 4), st.sampled_from(["cascade", "margin"]))
 def test_the_radius_is_the_distance_in_the_space_of_scores(seed: int, count: int, rule: str) -> None:
     """All scores may move by r, those of c down and one wrong class up at one stage or all: no answer changes below R.
 
@@ -99,7 +109,7 @@ def test_radii_by_hand() -> None:
     low, high, top = np.array([[-0.2, 0.5]]), np.array([[-0.3, -0.5]]), np.array([[-0.1, 0.6]])
     assert cascade.radius(low, high, none).tolist() == [0.3]
     assert cascade.published_radius(low, high, none).tolist() == [0.3]
-    assert cascade.separate_radius(low, high, top, none).tolist() == [0.1]
+    assert cascade.published_radius(low, np.maximum(high, top), none).tolist() == [0.1]
     # A threshold keeps a wrong class away, and takes as much from the right one.
     assert cascade.radius(low, high, np.array([0.1, 0.1])).tolist() == pytest.approx([0.4])
     assert margin.radius(low, high, np.array([0.0, 0.4])).tolist() == pytest.approx([0.2])
@@ -114,7 +124,9 @@ def test_the_other_forms_of_a_cascade_never_certify_more(seed: int) -> None:
     high = np.minimum(rng.uniform(-2, 1, (50, 3)), -low)
     ours, published = (each(low, high, thresholds) for each in (cascade.radius, cascade.published_radius))
     assert (np.maximum(published, 0) <= np.maximum(ours, 0)).all()
-    assert (cascade.separate_radius(low, high, top, thresholds) <= published).all()
+    of_all = cascade.published_radius(low, np.maximum(high, top), thresholds)
+    assert (of_all <= published).all()
+    assert (of_all < published).any()
     assert (published < ours).any()
 
 
@@ -126,9 +138,10 @@ def test_one_stage_is_cohen(n: int, alpha: float, sigma: float, data: st.DataObj
     second = np.array([data.draw(st.integers(0, n - int(top[0])))])
     counts = np.stack([second, top, n - top - second], 1)
     runner_up = counts[:, [0, 2]].max(1)
-    one, two = (Stages(rule, (sigma,), (0.0,)) for rule in ("cascade", "margin"))
+    one, two, *others = (Stages(rule, (sigma,), (0.0,)) for rule in RULES)
     shape = (top[:, None], runner_up[:, None], np.array([[n]]))
     assert one.radius(*shape, alpha) == radius(n - top, n, alpha, sigma)
+    assert all(each.radius(*shape, alpha) == one.radius(*shape, alpha) for each in others)
     assert two.radius(*shape, alpha) == pytest.approx(two_sided_radius(counts, [1], alpha, sigma), abs=1e-12)
 
 
@@ -161,6 +174,12 @@ EQUAL = [[p, *[(1 - p) / 3] * 3] for p in ndtr(0.2 / np.array([1.0, 0.5, 0.25]))
 THREE = [[0.55, 0.3, 0.1, 0.05], [0.8, 0.1, 0.06, 0.04], [0.9, 0.04, 0.03, 0.03]]
 
 
+def true_radius(rule: str, scores: Floats) -> float:
+    """What no radius of class 0 should exceed, with scores [m, K] and no thresholds: that of the classifier itself."""
+    exact = margin.radius if rule == "margin" else cascade.radius
+    return float(exact(scores[None, :, 0], scores[None, :, 1:].max(2), np.zeros(len(scores)))[0])
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_a_radius_is_too_large_with_probability_alpha_at_most(rule: str) -> None:
     """At points where one bound decides, or several at once."""
@@ -170,7 +189,7 @@ def test_a_radius_is_too_large_with_probability_alpha_at_most(rule: str) -> None
     for shares in (EQUAL, THREE, THREE[::-1], [THREE[1]] * 3, [[0.5, 0.5, 0, 0], [0.5, 0.5, 0, 0], THREE[2]]):
         p = np.array(shares)
         scores = np.array(made.sigmas)[:, None] * ndtri(p)
-        exact = RULES[rule].radius(scores[None, :, 0], scores[None, :, 1:].max(2), np.array(made.thresholds))[0]
+        exact = true_radius(rule, scores)
         drawn = np.stack([rng.multinomial(n, each, images) for each in p], 1)
         found = made.radius(drawn[:, :, 0], drawn[:, :, 1:].max(2), np.full((images, 3), n), alpha)
         worst = max(worst, float((found > max(exact, 0)).mean()))
@@ -201,6 +220,71 @@ def test_what_every_stage_is_asked_for_is_what_could_change_the_radius() -> None
     # A cascade often knows after its first stage; a margin needs all bounds on other classes, but where it is lost.
     first = [certify(counts, images, Stages(r, (1.0, 0.5, 0.25), (0.0,) * 3), n0=50, n=400, alpha=0.01) for r in RULES]
     assert np.mean([each.n.mean() for each in first[0]]) < 0.8 * np.mean([each.n.mean() for each in first[1]])
+
+
+# ------------------------------------------------------------------------------------------------------- in looks
+RADII = (0.0, 0.1, 0.2, 0.3, 0.4)
+
+
+def test_an_image_is_looked_at_four_times_at_most_and_once_without_radii() -> None:
+    assert looks(10_000, None) == [10_000]
+    assert looks(10_000, RADII) == [157, 625, 2500, 10_000]
+    assert looks(4 * 64, RADII) == [64, 256]
+    assert looks(4 * 63, RADII) == [252]
+
+
+@pytest.mark.parametrize("rule", ["cascade", "margin"])
+def test_a_radius_of_the_look_at_which_an_image_ends_is_too_large_with_probability_alpha_at_most(rule: str) -> None:
+    """At points where one bound decides, or several at once; also where the radius is the largest of all looks."""
+    rng, alpha, sizes, images = np.random.default_rng(6), 0.05, looks(1200, RADII), 5000
+    assert len(sizes) == 3
+    made = Stages(rule, (1.0, 0.5), (0.0, 0.0))
+    worst = 0.0
+    for shares in ([EQUAL[0], EQUAL[1]], THREE[:2], THREE[1::-1], [THREE[1], THREE[1]]):
+        p = np.array(shares)
+        scores = np.array(made.sigmas)[:, None] * ndtri(p)
+        exact = true_radius(rule, scores)
+        drawn, largest = np.zeros((images, 2, 4), int), np.zeros(images)
+        for before, size in zip([0, *sizes], sizes, strict=False):
+            drawn += np.stack([rng.multinomial(size - before, each, images) for each in p], 1)
+            n = np.full((images, 2), size)
+            found = made.radius(drawn[:, :, 0], drawn[:, :, 1:].max(2), n, alpha, looks=len(sizes))
+            largest = np.maximum(largest, found)
+        worst = max(worst, float((largest > max(exact, 0)).mean()))
+    assert worst <= alpha
+    assert worst > 0.1 * alpha or rule == "margin"
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_looks_reach_nearly_the_same_radii_with_a_fraction_of_the_samples(rule: str) -> None:
+    rng, images = np.random.default_rng(2), np.arange(300)
+    shares = [rng.dirichlet([0.15] * 4, 300).tolist() for _ in range(3)]
+    counts, made = [coins(*each, seed=k) for k, each in enumerate(shares)], Stages(rule, (1.0, 0.5, 0.25), (0.0,) * 3)
+    fixed, early = (certify(counts, images, made, n0=50, n=10_000, alpha=0.001, radii=radii) for radii in (None, RADII))
+    asked = np.stack([each.n for each in early], 1)
+    assert set(asked.ravel().tolist()) <= {0, *looks(10_000, RADII)}
+    assert asked.sum() < 0.6 * sum(each.n.sum() for each in fixed)
+    reached = [(each[0].radius[:, None] >= np.array(RADII)) & (each[0].radius[:, None] > 0) for each in (fixed, early)]
+    assert reached[0].sum() > 200
+    assert abs(int(reached[0].sum()) - int(reached[1].sum())) <= 0.02 * reached[0].sum()
+    # The radius is that of the counts, whichever look they are of.
+    top, second = (np.stack([getattr(each, name) for each in early], 1) for name in ("top_count", "runner_up"))
+    assert early[0].radius.tolist() == made.radius(top, second, asked, 0.001, looks=4).tolist()
+    assert all((each.evaluations == 50 + each.n).all() for each in early)
+
+
+def test_samples_of_a_look_are_the_first_of_those_of_the_next() -> None:
+    asked: list[tuple[list[int], list[int]]] = []
+
+    def counts(stream: int, images: Ints, start: Ints, n: Ints) -> Ints:
+        if stream != SELECTION:
+            asked.append((start.tolist(), n.tolist()))
+        return np.stack([n - n // 10, n // 10], 1)
+
+    made = Stages("cascade", (1.0,), (0.0,))
+    (found,) = certify([counts], np.arange(1), made, n0=10, n=1200, alpha=0.01, radii=(0.0, 1.25))
+    assert asked == [([0], [75]), ([75], [225]), ([300], [900])]
+    assert found.n.tolist() == [1200]  # Φ⁻¹(0.9) = 1.28: only many samples tell it from 1.25
 
 
 def test_the_class_is_of_the_selection_samples_and_a_wrong_one_ends_there() -> None:
@@ -267,7 +351,7 @@ def test_more_of_c_and_less_of_others_never_certifies_less(seed: int) -> None:
     rng = np.random.default_rng(seed)
     n = np.full((20, 2), 100)
     top, second = rng.integers(30, 90, (20, 2)), rng.integers(0, 10, (20, 2))
-    for rule in RULES:
+    for rule in ("cascade", "margin"):
         made = Stages(rule, (1.0, 0.5), (0.1, 0.0))
         base = made.radius(top, second, n, 0.01)
         assert (made.radius(top + rng.integers(0, 2, (20, 2)), second, n, 0.01) >= base).all()

@@ -146,7 +146,11 @@ def test_the_stages_that_are_chosen_are_of_other_noise_and_deploy() -> None:
 @pytest.mark.parametrize(
     ("sigma", "settings", "message"),
     [
-        (0.5, {"thresholds": [0.1]}, "thresholds are for the methods cascade and margin; got them with cohen"),
+        (
+            0.5,
+            {"thresholds": [0.1]},
+            "thresholds are for the methods cascade, margin, multiscale, dual_rs; got them with cohen",
+        ),
         ([1.0, 0.5], {"thresholds": [0.1, 0]}, "thresholds are for the methods"),
         ([1.0, 1.0], {"method": "cascade"}, "each sigma should be one stage, got 1.0, 1.0"),
         ([1.0, 0.5], {"method": "margin", "thresholds": [0.1]}, "one threshold for each of 2 sigmas, got 1"),
@@ -166,7 +170,9 @@ def test_stages_that_do_not_fit_are_refused(sigma: Any, settings: dict[str, Any]
 
 
 def test_several_sigmas_are_no_classifier_by_a_method_of_one() -> None:
-    with pytest.raises(ValueError, match="several sigmas is for the methods cascade and margin; got them with cohen"):
+    with pytest.raises(
+        ValueError, match="several sigmas is for the methods cascade, margin, multiscale, dual_rs; got them with cohen"
+    ):
         SmoothedClassifier(MODEL, [1.0, 0.5])
 
 

@@ -152,13 +152,16 @@ SigmaList = Annotated[
     typer.Option(
         parser=_in_order,
         metavar="S,S,…",
-        help="Standard deviation of the noise, on images in [0, 1]; several, for cascade and margin in their order.",
+        help="Standard deviation of the noise, on images in [0, 1]; several, for cascade and its like in their order.",
     ),
 ]
 Thresholds = Annotated[
     Any,
     typer.Option(
-        "--threshold", parser=_in_order, metavar="T,T,…", help="Of cascade and margin: one for each --sigma; else 0."
+        "--threshold",
+        parser=_in_order,
+        metavar="T,T,…",
+        help="Of a classifier of several sigmas: one for each --sigma; else 0.",
     ),
 ]
 Channels = Annotated[

@@ -76,7 +76,8 @@ def certify(
         AnyMethod,
         typer.Option(
             help="How counts become radii; sequential takes --radii; cascade and margin certify one classifier of "
-            "several --sigma, the largest first."
+            "several --sigma, the largest first, and may end images early for --radii; multiscale and dual_rs are "
+            "radii of other papers for the cascade."
         ),
     ] = "cohen",
     threshold: Thresholds = None,
@@ -255,16 +256,16 @@ def _of_method(
     thresholds: Sequence[float] | None,
 ) -> dict[str, Any]:
     """Return the part of a spec that depends on the method.  Raises ValueError for options that are not of it."""
+    grid = {"radii": list(radii.values()) if radii else None}
     if method in get_args(MultiSigma):
-        if radii is not None or tolerance is not None:
-            raise ValueError(f"--radii, --tolerance: are of sequential alone, found with {method}")
+        if tolerance is not None:
+            raise ValueError(f"--tolerance: is of sequential alone, found with {method}")
         if thresholds and len(thresholds) != len(sigmas):
             raise ValueError(f"--threshold: should be there for each of {len(sigmas)} --sigma, found {len(thresholds)}")
-        return {"kind": "multi_sigma", "sigmas": sigmas, "thresholds": thresholds}
+        return {"kind": "multi_sigma", "sigmas": sigmas, "thresholds": thresholds} | grid
     if thresholds:
-        raise ValueError(f"--threshold: is for the methods {' and '.join(get_args(MultiSigma))}, found with {method}")
-    each = {"kind": "certify", "sigmas": sorted(set(sigmas)), "tolerance": tolerance}
-    return each | {"radii": list(radii.values()) if radii else None}
+        raise ValueError(f"--threshold: is for the methods {', '.join(get_args(MultiSigma))}, found with {method}")
+    return {"kind": "certify", "sigmas": sorted(set(sigmas)), "tolerance": tolerance} | grid
 
 
 def _certify_to(

@@ -168,5 +168,5 @@ def settings_of(spec: CertifySpec | MultiSigmaSpec | SamplewiseSpec) -> Settings
     """Return the part of a spec that certifiers read."""
     if isinstance(spec, MultiSigmaSpec):
         stages = tuple(zip(spec.sigmas, spec.thresholds or [0.0] * len(spec.sigmas), strict=True))
-        return Settings(spec.method, spec.n0, spec.n, spec.alpha, seed=spec.seed, stages=stages)
+        return Settings(spec.method, spec.n0, spec.n, spec.alpha, spec.radii, spec.seed, stages=stages)
     return Settings(spec.method, spec.n0, spec.n, spec.alpha, spec.radii, spec.seed, spec.tolerance)

@@ -21,6 +21,7 @@ KINDS: dict[Measure, tuple[str, ...]] = {
     "trained": (),
     "denoiser_parameters": (),
     "hours": (),
+    "evaluations": ("certify", "multi_sigma", "samplewise"),
 }
 TRANSDUCTIVE = ("samplewise", "lookup")  # kinds whose certificates are about balls around the test images
 AT_RADIUS = ("certified", "multi_sigma", "robust")  # measures that are of one radius

@@ -66,7 +66,9 @@ Optimizer = Literal["sgd", "adamw"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Engine = Literal["auto", "eager", "compiled", "frozen"]
 Method = Literal["cohen", "cohen_two_sided", "sequential", "adaptive"]
-MultiSigma = Literal["cascade", "margin"]  # methods that certify one classifier of several sigmas
+MultiSigma = Literal[
+    "cascade", "margin", "multiscale", "dual_rs"
+]  # methods that certify one classifier of several sigmas
 AnyMethod = Literal[Method, MultiSigma]
 Dtype = Literal["fp32", "bf16"]
 Tracker = Literal["tensorboard", "wandb", "mlflow"]
@@ -82,4 +84,5 @@ Measure = Literal[
     "trained",
     "denoiser_parameters",
     "hours",
+    "evaluations",
 ]

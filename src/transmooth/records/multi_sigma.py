@@ -2,8 +2,8 @@
 
 They have a row for each image and stage.  `selected`, `prediction` and `radius` are the classifier's, the same in all
 rows of an image; `sigma`, `threshold`, `n`, `top_count` and `runner_up` are of the stage, and `stage` is its place in
-the order, from 0.  The radius is `Stages.radius` of these counts at the rows' alpha, and the prediction is `selected`
-where that is > 0.
+the order, from 0.  The radius is `Stages.radius` of these counts at the rows' alpha and `looks`, and the prediction is
+`selected` where that is > 0.
 """
 
 from pathlib import Path
@@ -15,7 +15,8 @@ from transmooth.records.table import RecordError
 from transmooth.smoothing.decision import ABSTAIN
 from transmooth.smoothing.multi_sigma import RULES, Stages
 
-_MADE = ["method", "alpha", "stage", "sigma", "threshold"]
+_ALIKE = ["method", "alpha", "looks"]
+_MADE = [*_ALIKE, "stage", "sigma", "threshold"]
 _COUNTS = ["top_count", "runner_up", "n"]
 
 
@@ -30,15 +31,19 @@ def one_row_each(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     if not frame["method"].isin([*RULES]).any():
         return frame
     frame = frame.sort_values(["index", "stage"], ignore_index=True)
+    frame["looks"] = frame["looks"].fillna(1)  # older files do not tell: each stage had one
     made, images = frame[_MADE].drop_duplicates(), frame["index"].nunique()
-    alike = len(made[["method", "alpha"]].drop_duplicates()) == 1 and made["stage"].tolist() == [*range(len(made))]
+    alike = len(made[_ALIKE].drop_duplicates()) == 1 and made["stage"].tolist() == [*range(len(made))]
     if not alike or len(frame) != images * len(made) or frame[[*_MADE, *_COUNTS, "selected"]].isna().any(axis=None):
-        raise RecordError(f"{path}: should have the counts of the same stages for each image, by one method and alpha")
+        raise RecordError(
+            f"{path}: should have the counts of the same stages for each image, by one method, alpha and looks"
+        )
     top, runner_up, n = (frame[name].to_numpy(np.int64).reshape(images, len(made)) for name in _COUNTS)
     if ((top < 0) | (runner_up < 0) | (top + runner_up > n)).any():
         raise RecordError(f"{path}: the counts of two classes should be >= 0, and n at most together; some are not")
     stages = Stages(str(made["method"].iloc[0]), tuple(made["sigma"]), tuple(made["threshold"]))
-    radius = stages.radius(top, runner_up, n, float(made["alpha"].iloc[0])).repeat(len(made))
+    alpha, looks = float(made["alpha"].iloc[0]), int(made["looks"].iloc[0])
+    radius = stages.radius(top, runner_up, n, alpha, looks).repeat(len(made))
     selected = frame["selected"].to_numpy(np.int64)[:: len(made)].repeat(len(made))
     wrong = (frame["selected"] != selected) | (frame["prediction"] != np.where(radius > 0, selected, ABSTAIN))
     wrong |= ~np.isclose(frame["radius"], radius, rtol=1e-9, atol=1e-12)

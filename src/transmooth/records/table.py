@@ -13,6 +13,7 @@
     smoothed_radius   what is certified at this sigma, of which `radius` is what the region leaves
     allocation   SHA-256 of all regions, which names the classifier
     stage        of a multi-sigma classifier, from 0     threshold    of this stage
+    looks        that a stage had to end at, 1 where n was fixed
 
 Region, smoothed_radius and allocation are of transductive evaluations, `samplewise` and `lookup`, and null in all
 others.  A lookup adds no
@@ -72,12 +73,13 @@ SCHEMA = pa.schema(
         ("allocation", pa.string()),
         ("stage", pa.int64()),
         ("threshold", pa.float64()),
+        ("looks", pa.int64()),
     ]
 )
-# Not in files before 0.2.
+# Not in older files.
 _NEW = (
     *("runner_up", "engine", "batch", "file", "picture"),
-    *("region", "smoothed_radius", "allocation", "stage", "threshold"),
+    *("region", "smoothed_radius", "allocation", "stage", "threshold", "looks"),
 )
 LOOKUP = "lookup"  # the method of records that no noise certified
 # The last key of the metadata.  Its value is the SHA-256 of the file with this one in its place.

@@ -28,7 +28,7 @@ from transmooth.records import table as records
 from transmooth.records.logs import grid_of, read_any
 from transmooth.records.multi_sigma import one_row_each
 from transmooth.smoothing.bounds import share_interval
-from transmooth.specs import RowSpec
+from transmooth.specs import EvaluatedSpec, RowSpec
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -113,7 +113,8 @@ class RowResult:
     curves: sigma, or EACH → float64 [seeds, images], each image's certified radius or -inf; settings: how they were
     certified.  multi_sigma, multi_settings: the same of a classifier of several sigmas, None where there is none.
     clean: one clean accuracy per seed, over `clean_images` test images; NaN where nobody measured it.
-    stage: measures of the runs' last stage, see `last_stage`, one number per seed each; none where nobody knows.
+    stage: measures of the runs' last stage, see `last_stage`, and `evaluations`, one number per seed each; none where
+    nobody knows.
     attacks: epsilon -> what is left; every one of the same images.
     """
 
@@ -184,6 +185,7 @@ def read_row(row: RowSpec, results: Path, base: Path) -> RowResult:
             clean, images, stage = np.full(len(row.runs), np.nan), 0, {}
         else:
             attacks = _attacks_of_runs(row, results)
+        stage["evaluations"] = np.array([_evaluations(runs, results) for runs in row.runs])
     if len(settings) > 1:
         raise ValueError(f"{row.label}: its records should be certified alike, found {sorted(map(str, settings))}")
     made = settings.pop() if settings else Settings()
@@ -207,6 +209,14 @@ def last_stage(card: Mapping[str, Any]) -> dict[str, float]:
         "denoiser_parameters": denoiser.get("parameters", unknown) / 1e6,
         "hours": card.get("seconds", unknown) / 3600,
     }
+
+
+def _evaluations(runs: Sequence[EvaluatedSpec], results: Path) -> float:
+    """Return how many noisy copies of an image all certifications of these runs took, on average; NaN of none."""
+    paths = [results / each.path for run in runs for each in run.records if each.kind in KINDS["evaluations"]]
+    frames = [records.read(path).to_pandas() for path in paths]
+    each = [frame["evaluations"].sum() / frame["index"].nunique() for frame in frames]
+    return float(sum(each)) if each else np.nan
 
 
 def _curves_of_runs(row: RowSpec, results: Path) -> tuple[dict[float, Floats], set[Settings]]:

@@ -14,9 +14,9 @@ import numpy as np
 from transmooth.params.values import Measure
 from transmooth.report.accuracy import Floats, RowResult, average_certified_radius
 
-Unit = Literal["percent", "radius", "millions", "hours"]
+Unit = Literal["percent", "radius", "millions", "hours", "count"]
 # How a value is printed.
-FORMATS: Mapping[Unit, str] = {"percent": ".1f", "radius": ".3f", "millions": ".3f", "hours": ".2f"}
+FORMATS: Mapping[Unit, str] = {"percent": ".1f", "radius": ".3f", "millions": ".3f", "hours": ".2f", "count": ".0f"}
 
 
 @dataclass(frozen=True)
@@ -168,6 +168,15 @@ MEASURES: Mapping[Measure, MeasureInfo] = {
         published=None,
         unit="hours",
         value=_of_stage("hours"),
+        per_sigma=False,
+        better="smaller",
+    ),
+    "evaluations": MeasureInfo(
+        title="Evaluations",
+        words="noisy copies of an image that all certifications of the row took, on average",
+        published=None,
+        unit="count",
+        value=_of_stage("evaluations"),
         per_sigma=False,
         better="smaller",
     ),

@@ -5,12 +5,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
 from transmooth import files
+from transmooth.params.values import MultiSigma
 from transmooth.records.table import LOOKUP
 from transmooth.report.accuracy import of_several, read_row
 from transmooth.report.cells import cells, shown
@@ -82,7 +83,7 @@ def _words(spec: TableSpec, lines: pd.DataFrame) -> str:
     for unit in FORMATS:
         measures = [MEASURES[column.measure] for column in spec.columns]
         if words := dict.fromkeys(info.words for info in measures if info.unit == unit):
-            what.append(_listed(list(words)) + ("" if unit == "radius" else f" in {unit}"))
+            what.append(_listed(list(words)) + ("" if unit in ("radius", "count") else f" in {unit}"))
     images, seeds = sorted(lines.loc[lines["low"].notna(), "images"].unique()), lines["seeds"].max()
     form = ("(curve at ε = 0) " if spec.brackets else "") + "value"
     form += f" [95 % interval over {' or '.join(map(str, images))} test images]" if images else ""
@@ -128,7 +129,7 @@ def methods(lines: pd.DataFrame) -> str:
     sentences = [f"Without noise: {', '.join(lookups['row'].unique())}."] if len(lookups) else []
     for (method, n0, n, alpha, grid), group in groups:
         whose = f" of {', '.join(dict.fromkeys(group['row']))}" if len(groups) > 1 else ""
-        most = "≤" if method.startswith(("sequential", "adaptive", "cascade", "margin")) else "="
+        most = "≤" if method.startswith(("sequential", "adaptive", *get_args(MultiSigma))) else "="
         sentences.append(f"Method{whose}: {method}, n0 = {n0:.0f}, n {most} {n:.0f}, α = {alpha:g}.")
         if grid:
             radii = grid.replace(" ", ", ")

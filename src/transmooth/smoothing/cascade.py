@@ -43,19 +43,12 @@ def published_radius(low: Floats, high: Floats, thresholds: Floats) -> Floats:
 
         R = min( L_k − τ_k,  min_{j<k} (τ_j − U_j) ),   k the first stage with L_k > τ_k
 
-    A wrong class must not answer before stage k, and c must not fall below its threshold there.
+    A wrong class must not answer before stage k, and c must not fall below its threshold there.  With U ≥ the scores of
+    all classes, c too, it is min(radius of the selector, radius at the σ it selects), as of Dual RS (Sun et al. 2026):
+    the selector takes stage k if no class reaches a threshold before and c does at k, its radius is that within which
+    stage k stays the one that answers, and the other one, L_k, is never smaller.
     """
     answers = (low > thresholds).argmax(1)[:, None]
     earlier = np.arange(low.shape[1]) < answers
     own = np.take_along_axis(low - thresholds, answers, 1)[:, 0]
     return np.asarray(np.minimum(own, np.where(earlier, thresholds - high, np.inf).min(1)))
-
-
-def separate_radius(low: Floats, high: Floats, top: Floats, thresholds: Floats) -> Floats:
-    """Return min(radius of the selector, radius at the σ it selects), as of Dual RS (Sun et al. 2026), to compare with.
-
-    The selector is that of the cascade: it takes stage k if no class reaches a threshold before and c does at k.  Its
-    radius is that within which stage k stays the one that answers; the other one, L_k, is never smaller.
-    top: upper bounds [B, m] on the scores of c itself.
-    """
-    return published_radius(low, np.maximum(high, top), thresholds)

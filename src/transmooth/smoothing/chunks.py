@@ -10,21 +10,22 @@ from torch import Tensor
 
 from transmooth.smoothing.engine import Engine
 from transmooth.smoothing.methods import Settings, decide
+from transmooth.smoothing.multi_sigma import looks
 from transmooth.smoothing.sampler import Sampler
 
 CHUNK = 16
 FULL = 64  # batches; the last one of a chunk is padded, on average half of it
 
 
-def images_per_chunk(method: str, n: int, batch: int) -> int:
+def images_per_chunk(settings: Settings, batch: int) -> int:
     """As many images as keep the batches full: what a killed run loses is one chunk.
 
-    A fixed n needs few, at n = 100 000 just one. A sequential or adaptive image is soon done: one in twenty takes
+    A fixed n needs few, at n = 100 000 just one. An image that may end early is soon done: one in twenty takes
     half of the evaluations, and those few must fill the batches of the late looks by themselves.
     """
-    if method in ("sequential", "adaptive"):
+    if settings.early:
         return max(CHUNK, batch // 8)
-    return min(CHUNK, -(-FULL * batch // n))
+    return min(CHUNK, -(-FULL * batch // settings.n))
 
 
 def certify_chunks(
@@ -40,7 +41,7 @@ def certify_chunks(
     each image that is there at any.
     """
     for sigmas in settings.together(dict.fromkeys(sigma for sigma, _, _ in todo)):
-        size = images_per_chunk(settings.method, settings.n, engines[sigmas[0]].batch)
+        size = images_per_chunk(settings, engines[sigmas[0]].batch)
         samplers = [Sampler(engines[sigma], fetch, sigma, settings.seed) for sigma in sigmas]
         mine = list(dict.fromkeys((index, label) for at, index, label in todo if at in sigmas))
         for first in range(0, len(mine), size):
@@ -57,6 +58,7 @@ def certify_chunks(
                 common |= {"sigma": sigma, "dtype": engine.dtype, "engine": engine.name, "batch": engine.batch}
                 if settings.stages is not None:
                     common |= {"stage": stage, "threshold": settings.stages[stage][1]}
+                    common |= {"looks": len(looks(settings.n, settings.radii))}
                 values = (column.tolist() for column in columns.values())
                 rows = zip(indices, labels, *values, strict=True)
                 made += [dict(zip(("index", "label", *columns), row, strict=True)) | common for row in rows]

@@ -4,7 +4,9 @@ cohen             fixed n, Clopper–Pearson on the selected class (Cohen et al.
 cohen_two_sided   fixed n, with a bound on the runner-up too: larger radii where no class has a clear majority
 sequential        decides a grid of `radii` with as few samples as each image needs, n at most
 adaptive          a pilot picks each image's n, at most the given one; for the ACR
-cascade, margin   one classifier of several σ, each with n samples at most (see `multi_sigma`)
+cascade, margin   one classifier of several σ, each with n samples at most, fewer where `radii` are given; the cascade
+multiscale,       with the smaller radii of other papers (see `multi_sigma`)
+dual_rs
 
 All hold the same guarantee, for every image by itself: P[certified radius > true radius] ≤ alpha.
 """
@@ -26,8 +28,9 @@ from transmooth.smoothing.decision import ABSTAIN, ESTIMATION, Counts, Decisions
 class Settings:
     """How to certify.
 
-    n: samples of an image at each σ, at most where the method may stop.  radii, tolerance: of `sequential` alone, see
-    `GridPlan`; None is its own tolerance.  stages: σ and threshold of each stage of `cascade` or `margin`, in order.
+    n: samples of an image at each σ, at most where the method may stop.  radii: that `sequential` decides, and that a
+    classifier of several σ may stop for.  tolerance: of `sequential` alone, see `GridPlan`; None is its own.  stages: σ
+    and threshold of each stage of a classifier of several σ, in order.
     """
 
     method: AnyMethod
@@ -42,6 +45,11 @@ class Settings:
     def together(self, sigmas: Iterable[float]) -> list[tuple[float, ...]]:
         """Return the sigmas that an image is certified at together: each by itself, or all stages of one classifier."""
         return [(sigma,) for sigma in sigmas] if self.stages is None else [tuple(sigma for sigma, _ in self.stages)]
+
+    @property
+    def early(self) -> bool:
+        """Whether most images take far fewer samples than n."""
+        return self.method == "adaptive" or self.radii is not None
 
 
 Method = Callable[[Counts, Ints, Ints | None, float, Settings], Decisions]
@@ -94,13 +102,13 @@ def decide(
     """Return the decisions at each of the sigmas that images are certified at together; counts: of each of them."""
     if settings.method in METHODS:
         return (METHODS[settings.method](counts[0], images, labels, sigmas[0], settings),)
-    return multi_sigma.certify(
-        counts, images, stages_of(settings), n0=settings.n0, n=settings.n, alpha=settings.alpha, labels=labels
-    )
+    n0, n, alpha, radii = settings.n0, settings.n, settings.alpha, settings.radii
+    stages = stages_of(settings)
+    return multi_sigma.certify(counts, images, stages, n0=n0, n=n, alpha=alpha, radii=radii, labels=labels)
 
 
 def stages_of(settings: Settings) -> multi_sigma.Stages:
-    """Return the stages of `cascade` or `margin`."""
+    """Return the stages of a classifier of several σ."""
     sigmas, thresholds = zip(*(settings.stages or ()), strict=True)
     return multi_sigma.Stages(settings.method, sigmas, thresholds)
 
@@ -114,8 +122,7 @@ def _grid(sigma: float, radii: tuple[float, ...], alpha: float, n: int, toleranc
 
 def evaluations(settings: Settings, most: bool = False) -> int:
     """The forward passes that an image takes at a sigma: at most, or about; some methods stop at a tenth of n."""
-    early = settings.method in ("sequential", "adaptive") and not most
-    return settings.n0 + (settings.n // 10 if early else settings.n)
+    return settings.n0 + (settings.n // 10 if settings.early and not most else settings.n)
 
 
 def check(settings: Settings, sigma: float) -> None:
@@ -128,7 +135,7 @@ def check(settings: Settings, sigma: float) -> None:
     if method not in (known := (*METHODS, *multi_sigma.RULES)):
         raise ValueError(f"unknown method {method!r}; there are {', '.join(known)}")
     if (method in multi_sigma.RULES) != bool(settings.stages):
-        several = " and ".join(multi_sigma.RULES)
+        several = ", ".join(multi_sigma.RULES)
         raise ValueError(f"{several}, and no other method, take several sigmas; got {method} with {settings.stages}")
     for name in ("n0", "n", "seed"):
         number = getattr(settings, name)
@@ -138,8 +145,10 @@ def check(settings: Settings, sigma: float) -> None:
     check_probability("alpha", settings.alpha)
     if settings.n0 < 1:
         raise ValueError(f"n0 (selection samples) must be at least 1, got {settings.n0}")
-    if (method == "sequential") != (radii is not None):
-        raise ValueError(f"sequential, and no other method, takes a grid of radii; got {method} with radii {radii}")
+    if method in METHODS and (method == "sequential") != (radii is not None):
+        raise ValueError(
+            f"sequential, and no other method at one sigma, takes a grid of radii; got {method} with radii {radii}"
+        )
     if settings.tolerance is not None and method != "sequential":
         raise ValueError(f"sequential, and no other method, takes a tolerance; got {method}")
     alpha = settings.alpha / 2 if method == "cohen_two_sided" else settings.alpha
@@ -149,7 +158,7 @@ def check(settings: Settings, sigma: float) -> None:
             raise ValueError(f"each sigma should be one stage, got {', '.join(map(str, sigmas))}")
         if not all(0 <= threshold < math.inf for threshold in thresholds):
             raise ValueError(f"thresholds should be ≥ 0 and finite, got {', '.join(map(str, thresholds))}")
-        alpha /= multi_sigma.RULES[method].bounds_at_once(len(sigmas))
+        alpha /= multi_sigma.RULES[method].bounds_at_once(len(sigmas)) * len(multi_sigma.looks(n, radii))
     if n < (fewest := min_samples(alpha)):
         raise ValueError(
             f"n = {n} samples can never certify at alpha = {settings.alpha}: {method} needs at least {fewest}"

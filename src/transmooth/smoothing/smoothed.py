@@ -74,7 +74,7 @@ class SmoothedClassifier(nn.Module):
         for each in _each(sigma):
             check_sigma(each)
         if _stages(method, sigma, thresholds) is None and _is_listed(sigma):
-            several = " and ".join(RULES)
+            several = ", ".join(RULES)
             raise ValueError(f"one classifier of several sigmas is for the methods {several}; got them with {method}")
         super().__init__()
         self.model, self.sigma, self.seed = as_module(model), sigma, seed
@@ -201,7 +201,7 @@ def _stages(
     method: AnyMethod, sigma: float | Sequence[float], thresholds: Sequence[float] | None
 ) -> tuple[tuple[float, float], ...] | None:
     """σ and threshold of each stage of one classifier of several σ.  Raises ValueError where they do not fit."""
-    several = " and ".join(RULES)
+    several = ", ".join(RULES)
     if method not in RULES:
         if thresholds is not None:
             raise ValueError(f"thresholds are for the methods {several}; got them with {method}")
