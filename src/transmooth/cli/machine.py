@@ -1,7 +1,8 @@
-"""What there is to work with: datasets and doctor."""
+"""What there is to work with: datasets, models and doctor."""
 
 import json
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -29,6 +30,36 @@ def datasets(as_json: AsJson = False) -> None:
         if each["fetch"]:
             typer.echo(f"{'':<25} {each['fetch']}")
     return None
+
+
+def models(
+    folder: Annotated[Path, typer.Argument(help="Where to look; a checkout has networks of its studies there.")] = Path(
+        "models"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """List the checkpoints below a folder.
+
+    Each by the path that certify takes: what it answers, how much of its test images is right, and the noise that it
+    was finetuned for. One whose weights are not those that its card names ends with status 1.
+
+    \b
+    Examples:
+      transmooth models .
+      transmooth models model --json
+    """
+    with faults_in_one_line():
+        from transmooth.checkpoint import inventory
+
+        found = inventory.checkpoints(folder)
+    if as_json:
+        typer.echo(json.dumps([each.__dict__ for each in found]))
+    for each in found if not as_json else ():
+        sigmas = f", finetuned at sigma {', '.join(f'{sigma:g}' for sigma in each.sigmas)}" if each.sigmas else ""
+        behind = f", behind {each.denoiser}" if each.denoiser else ""
+        typer.echo(each.path)
+        typer.echo(f"    {each.fault or f'{each.network}, {each.what}{sigmas}{behind}; {each.megabytes:.1f} MB'}")
+    raise typer.Exit(int(any(each.fault for each in found)))
 
 
 def doctor(as_json: AsJson = False) -> None:

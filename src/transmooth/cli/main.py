@@ -41,6 +41,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "compare": logs.compare,
     "import-log": logs.import_log,
     "export-log": logs.export_log,
+    "models": machine.models,
     "datasets": machine.datasets,
     "doctor": machine.doctor,
 }
