@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from tests.helpers.attacks import Spy, convolutional, distances, linear, pictures, worst
 from transmooth.attacks.auto_pgd import auto_pgd, checkpoints
-from transmooth.attacks.ball import BALLS
+from transmooth.attacks.ball import BALLS, moved
 from transmooth.attacks.gradients import Loss, log_odds, margin
 from transmooth.params.values import BallNorm
 
@@ -82,7 +82,8 @@ def test_its_points_are_those_of_the_algorithm(norm: BallNorm, epsilon: float, w
     network, labels = convolutional(seed, wild=wild), torch.arange(count) % 3
     begin = BALLS[norm].start(images, epsilon, torch.Generator().manual_seed(seed))
     spy = Spy(network)
-    found = auto_pgd(spy, images, labels, begin, epsilon=epsilon, steps=steps, norm=norm)
+    found, passes = auto_pgd(spy, images, labels, begin, epsilon=epsilon, steps=steps, norm=norm)
+    assert passes.tolist() == [steps + 1] * count
     network.eval()
     halvings = []
     for at in range(count):
@@ -106,8 +107,37 @@ def test_the_worst_point_of_a_linear_network(loss: Loss) -> None:
     network, images = linear(), pictures()
     labels = network(images).argmax(1)
     begin = BALLS["l2"].start(images, 0.1, torch.Generator().manual_seed(0))
-    found = auto_pgd(network, images, labels, begin, epsilon=0.1, steps=40, loss=loss)
+    found, _ = auto_pgd(network, images, labels, begin, epsilon=0.1, steps=40, loss=loss)
     torch.testing.assert_close(found, worst(network, images, labels, 0.1), atol=1e-4, rtol=0)
+
+
+def test_images_with_a_wrong_point_leave_at_a_checkpoint_and_the_others_go_on_as_before() -> None:
+    steps, count, epsilon = 40, 40, 0.35
+    images = torch.rand(count, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    network = convolutional(3)
+    labels = network.eval()(images).argmax(1)
+    begin = BALLS["l2"].start(images, epsilon, torch.Generator().manual_seed(3))
+    every, spy = Spy(network), Spy(network)
+    stayed, _ = auto_pgd(every, images, labels, begin, epsilon=epsilon, steps=steps)
+    left, passes = auto_pgd(spy, images, labels, begin, epsilon=epsilon, steps=steps, leave=True)
+    wrong = network(stayed).argmax(1) != labels
+    assert 5 < wrong.sum() < count - 5
+    assert torch.equal(network(left).argmax(1) != labels, wrong)
+    torch.testing.assert_close(left[~wrong], stayed[~wrong], atol=1e-7, rtol=0)
+    assert passes[~wrong].tolist() == [steps + 1] * int((~wrong).sum())
+    assert {*passes[wrong].tolist()} <= {k + 1 for k in checkpoints(steps)}
+    assert passes[wrong].min() == checkpoints(steps)[0] + 1
+    assert sum(map(len, spy.seen)) == passes.sum()
+    for at in wrong.nonzero()[:, 0].tolist():  # it is the wrong point of the highest loss until then
+        points = torch.stack([points[at] for points in every.seen[: int(passes[at])]])
+        logits = network(points)
+        losses = functional.cross_entropy(logits, labels[at].expand(len(points)), reduction="none")
+        best = losses.where(logits.argmax(1) != labels[at], -1).argmax()
+        torch.testing.assert_close(left[at], points[best], atol=1e-7, rtol=0)
+    other = (labels + 1) % 3
+    stands = network(moved(images, begin)).argmax(1) == labels  # so the other answer is wrong at once
+    _, passes = auto_pgd(network, images[stands], other[stands], begin[stands], epsilon=epsilon, steps=40, leave=True)
+    assert passes.tolist() == [checkpoints(steps)[0] + 1] * int(stands.sum())
 
 
 def test_a_wrong_point_is_returned_even_where_another_has_a_higher_loss() -> None:
@@ -122,6 +152,6 @@ def test_a_wrong_point_is_returned_even_where_another_has_a_higher_loss() -> Non
     def backwards(logits: Tensor, labels: Tensor) -> Tensor:
         return -margin(logits, labels)
 
-    found = auto_pgd(network, images, labels, begin, epsilon=epsilon, steps=10, loss=backwards)
+    found, _ = auto_pgd(network, images, labels, begin, epsilon=epsilon, steps=10, loss=backwards)
     assert torch.equal(network(found).argmax(1) != labels, wrong)
     assert (margin(network(found), labels)[~wrong] < margin(network(images), labels)[~wrong]).all()

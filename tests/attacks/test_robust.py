@@ -60,8 +60,8 @@ def test_only_what_stands_is_attacked_by_the_next_run_and_each_start_is_keyed(mo
     names = {loss: name for name, loss in robust.LOSSES.items()}
     settings = replace(BOTH, restarts=2, epsilon=0.3, steps=7)
 
-    def fake(network: Any, images: Tensor, labels: Tensor, begin: Tensor, **options: Any) -> Tensor:
-        assert (options["epsilon"], options["steps"], options["norm"]) == (0.3, 7, "l2")
+    def fake(network: Any, images: Tensor, labels: Tensor, begin: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
+        assert (options["epsilon"], options["steps"], options["norm"], options["leave"]) == (0.3, 7, "l2", False)
         name, restart = names[options["loss"]], len(asked) // 2
         expected = keyed_starts(images, network.indices, 0.3, 0, "l2", restart)
         assert torch.equal(begin, expected)
@@ -69,7 +69,7 @@ def test_only_what_stands_is_attacked_by_the_next_run_and_each_start_is_keyed(mo
         made = images.clone()
         if (at := fools.get((name, restart))) is not None:
             made[network.indices.index(at), 0, 0, 0] = 0.75
-        return made
+        return made, torch.full_like(labels, 8)
 
     class Named(nn.Module):
         def __init__(self, indices: Sequence[int]) -> None:
@@ -84,7 +84,7 @@ def test_only_what_stands_is_attacked_by_the_next_run_and_each_start_is_keyed(mo
         return answers
 
     monkeypatch.setattr(robust, "auto_pgd", fake)
-    target = Target(Named, decide, 10, 100, "fp32", torch.device("cpu"), 0.25)
+    target = Target(Named, decide, 10, 100, False, "fp32", torch.device("cpu"), 0.25)
     (rows,) = attack_batches(target, images.__getitem__, dict.fromkeys(range(6), 0), [range(6)], settings)
     assert asked == [
         ("cross_entropy", [0, 1, 2, 3, 4]),

@@ -26,7 +26,7 @@ def automatic(loss: Loss) -> Attack:
     def attack(
         network: nn.Module, images: Tensor, labels: Tensor, begin: Tensor, epsilon: float, norm: BallNorm = "l2"
     ) -> Tensor:
-        return auto_pgd(network, images, labels, begin, epsilon=epsilon, steps=20, norm=norm, loss=loss)
+        return auto_pgd(network, images, labels, begin, epsilon=epsilon, steps=20, norm=norm, loss=loss)[0]
 
     return attack
 

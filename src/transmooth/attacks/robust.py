@@ -54,6 +54,7 @@ class Target:
     climbed: the positions of some images in their data set → the network, images → logits, whose losses are climbed.
     decide: images [N, 3, H, W] and their positions → their classes, int64 [N], -1 for an abstention.
     passes, votes: forward passes of one image in one step, in one decision.
+    sure: whether a wrong answer of what is climbed is one of the decision.
     dtype: of the network, as records name it.  sigma: of the noise; None where nothing is smoothed.
     """
 
@@ -61,6 +62,7 @@ class Target:
     decide: Callable[[Tensor, Sequence[int]], Tensor]
     passes: int
     votes: int
+    sure: bool
     dtype: str
     device: torch.device
     sigma: float | None = None
@@ -82,7 +84,7 @@ def base_target(network: nn.Module) -> Target:
     tensors = [*network.parameters(), *network.buffers()]
     device = tensors[0].device if tensors else torch.device("cpu")
     dtype = "fp32" if all(each.dtype == torch.float32 for each in network.parameters()) else "own"
-    return Target(lambda indices: network, decide, 1, 1, dtype, device)
+    return Target(lambda indices: network, decide, 1, 1, True, dtype, device)
 
 
 def cut(indices: Sequence[int], batch: int) -> list[list[int]]:
@@ -137,7 +139,7 @@ def _attack(
             chosen = [indices[place] for place in places.tolist()]
             begun, right = images[places], labels[places]
             starts = keyed_starts(begun, chosen, epsilon, settings.seed, norm, restart)
-            points = auto_pgd(
+            points, seen = auto_pgd(
                 target.climbed(chosen),
                 begun,
                 right,
@@ -146,11 +148,12 @@ def _attack(
                 steps=settings.steps,
                 norm=norm,
                 loss=LOSSES[loss],
+                leave=target.sure,
             )
             # Asked once more, as any image is: what counts is the answer to the point, not how it was found.
             answers = target.decide(points, chosen)
             distances = torch.linalg.vector_norm((points.double() - begun.double()).flatten(1), ORDERS[norm], 1)
-            evaluations[places] += (settings.steps + 1) * target.passes + target.votes
+            evaluations[places] += seen * target.passes + target.votes
             broken = (answers >= 0) & (answers != right)
             standing[places[broken]] = False
             for at in broken.nonzero()[:, 0].tolist():

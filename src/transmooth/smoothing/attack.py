@@ -119,7 +119,7 @@ def smoothed_target(
 
         return torch.from_numpy(vote(counts, np.array(indices), n, alpha)).to(images.device)
 
-    return Target(climbed, decide, samples, n, engine.dtype, engine.device, sigma)
+    return Target(climbed, decide, samples, n, False, engine.dtype, engine.device, sigma)
 
 
 class Averaged(nn.Module):
