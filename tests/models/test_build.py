@@ -1,6 +1,9 @@
 import copy
+from pathlib import Path
 
 import pytest
+import safetensors.torch
+import timm
 import torch
 from torch import Tensor, nn
 
@@ -99,3 +102,26 @@ def test_a_network_that_is_described_with_a_projection_is_built_with_it() -> Non
     other = build(NETWORK, 10, (0.5,) * 3, (0.25,) * 3)
     other.reset_head(10, "projection")
     assert {n: t.shape for n, t in network.state_dict().items()} == {n: t.shape for n, t in other.state_dict().items()}
+
+
+def test_published_weights_of_a_file_are_timms_for_other_classes_with_a_new_head(tmp_path: Path) -> None:
+    """Images are normalised as timm has it for the name, whatever those of the data set are."""
+    theirs = timm.create_model("tf_efficientnet_lite0", num_classes=7).eval()
+    file = tmp_path / "w.safetensors"
+    safetensors.torch.save_file(theirs.state_dict(), file)
+    spec = {"name": "tf_efficientnet_lite0", "norm": "own", "stem": "imagenet", "groups": 1, "weights": "published"}
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+    def built(classes: int, path: Path = file) -> Network:
+        options = {"from": str(path)}
+        return build(NetworkSpec.of(spec | {"options": options}), classes, [0.1] * 3, [0.2] * 3).eval()
+
+    with torch.no_grad():
+        torch.testing.assert_close(built(7)(images), theirs((images - 0.5) / 0.5))
+        other = built(3)
+        assert other(images).shape == (2, 3)
+        torch.testing.assert_close(other.backbone.forward_features(images), theirs.forward_features(images))
+    (tmp_path / "p.pth").write_bytes(b"no weights")
+    for path in (tmp_path / "none.safetensors", tmp_path / "p.pth"):
+        with pytest.raises(ValueError, match=f"options.from: should be a .safetensors file of timm's, {path} is none"):
+            built(7, path)

@@ -2,8 +2,10 @@
 
 import inspect
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import timm
 import torch
 from torch import Tensor, nn
@@ -94,20 +96,23 @@ def build(network: NetworkSpec, classes: int, mean: Sequence[float], std: Sequen
 
     network: `name` (of timm: a ResNet, or any network with its own norms), `stem` (`cifar`: 3x3 convolution of stride 1
     and no max-pool, for 32x32 and smaller; `imagenet`: timm's own), `norm` (see `norms`), `groups` (of the `group`
-    norm), `options` (further keywords of the timm model), `weights` (`published`: fetch those that timm serves; mean
-    and std are then theirs, and the head is a new one where `classes` are not as many as theirs), `size` (that images
-    are resized to inside it), `head` (see HEADS, in place of the layer for `classes`).
+    norm), `options` (further keywords of the timm model), `weights` (`published`: those that timm serves, or those of
+    the .safetensors file, with timm's names, that the option `from` names; mean and std are then timm's for the
+    network, and the head is a new one where `classes` are not as many as theirs), `size` (that images are resized to inside it), `head` (see HEADS, in place of the layer for `classes`).
     Seed torch before the call: initial weights come from the global generator.
     """
+    options = {name: value for name, value in network.options.items() if name != "from"}
     # Its own keywords say where weights come from: a card could have it open any file.
-    if own := network.options.keys() & inspect.signature(timm.create_model).parameters.keys():
+    if own := options.keys() & inspect.signature(timm.create_model).parameters.keys():
         raise ValueError(f"options.{min(own)}: is not of a network, but of how timm makes one")
     layer = create_norm(network.norm, network.groups)
     norm = {} if layer is None else {"norm_layer": layer}
     # A layer that makes room for another head is as small as can be: a card may not describe more than there is.
     outputs = classes if network.head is None else 1
+    published = network.weights == "published"
+    found = _weights(network.name, network.options["from"]) if published and "from" in network.options else None
     backbone: Any = timm.create_model(
-        network.name, pretrained=network.weights == "published", num_classes=outputs, **norm, **network.options
+        network.name, pretrained=published, pretrained_cfg_overlay=found, num_classes=outputs, **norm, **options
     )
     STEMS[network.stem](backbone)
     if network.head is not None:
@@ -117,6 +122,17 @@ def build(network: NetworkSpec, classes: int, mean: Sequence[float], std: Sequen
     built = Network(backbone, mean, std, network.size)
     built.spec = network
     return built
+
+
+def _weights(name: str, text: Any) -> dict[str, Any]:
+    """What timm should take for its own weights of a network, of a file; its head where it has as many classes."""
+    path = Path(str(text)).expanduser()
+    try:
+        weights = safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ValueError(f"options.from: should be a .safetensors file of timm's, {path} is none: {error}") from error
+    head = weights.get(f"{timm.get_pretrained_cfg(name).classifier}.weight")
+    return {"state_dict": weights} | ({} if head is None else {"num_classes": len(head)})
 
 
 def _cifar_stem(backbone: nn.Module) -> None:

@@ -34,8 +34,9 @@ class Network(Model):
     """What a network has different from the study's own (see `study.NetworkParams`).
 
     name: a network of timm; one that is named here has the options that stand here, not the study's.
-    weights: `published` ones are fetched by timm for `name`, such as resnet152.tv_in1k; of a denoiser, unet2d, they are
-    what its option `from` names (see `models.published`).  size: the side that images are resized to inside it.
+    weights: `published` ones are fetched by timm for `name`, such as resnet152.tv_in1k, or read from the .safetensors
+    file that the option `from` names; of a denoiser, unet2d, they are what that names (see `models.published`).
+    size: the side that images are resized to inside it.
     """
 
     name: str | None = None
@@ -49,6 +50,12 @@ class Network(Model):
     def _options_are_of_a_name(self) -> Self:
         if self.options and self.name is None:
             raise ValueError("options: need a `name`: without one the network has the study's name and options")
+        return self
+
+    @model_validator(mode="after")
+    def _from_is_of_published_weights(self) -> Self:
+        if "from" in self.options and self.weights != "published":
+            raise ValueError(f"options.from: is where published weights are; weights are {self.weights}")
         return self
 
     @model_validator(mode="after")
