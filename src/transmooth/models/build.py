@@ -98,7 +98,8 @@ def build(network: NetworkSpec, classes: int, mean: Sequence[float], std: Sequen
     and no max-pool, for 32x32 and smaller; `imagenet`: timm's own), `norm` (see `norms`), `groups` (of the `group`
     norm), `options` (further keywords of the timm model), `weights` (`published`: those that timm serves, or those of
     the .safetensors file, with timm's names, that the option `from` names; mean and std are then timm's for the
-    network, and the head is a new one where `classes` are not as many as theirs), `size` (that images are resized to inside it), `head` (see HEADS, in place of the layer for `classes`).
+    network, and the head is a new one where `classes` are not as many as theirs), `size` (that images are resized to
+    inside it), `head` (see HEADS, in place of the layer for `classes`).
     Seed torch before the call: initial weights come from the global generator.
     """
     options = {name: value for name, value in network.options.items() if name != "from"}
