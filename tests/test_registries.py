@@ -23,7 +23,7 @@ from transmooth.models import trainable as trainables
 from transmooth.noises import load_noise
 from transmooth.objectives import load_objective
 from transmooth.params import datasets, recipes, study, tables, values
-from transmooth.params.checks import needs
+from transmooth.params.checks.objectives import needs
 from transmooth.publishing import model_card
 from transmooth.report import measures
 from transmooth.smoothing import deploy, engine, methods, multi_sigma

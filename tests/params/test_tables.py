@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import ROOT
 from tests.helpers.params import copied, edit
-from transmooth.params.checks import RULES
+from transmooth.params.checks.reports import RULES
 from transmooth.params.load import load
 from transmooth.params.messages import ParamsError
 from transmooth.params.tables import Row, Table, parse_column

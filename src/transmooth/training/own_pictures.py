@@ -19,7 +19,7 @@ from transmooth.data.prepare import prepare, verify
 from transmooth.loading import hub
 from transmooth.loading.models import load_model
 from transmooth.models.build import Network
-from transmooth.params.checks import needs, unknown_option
+from transmooth.params.checks.objectives import needs, unknown_option
 from transmooth.params.datasets import Dataset
 from transmooth.params.messages import validate
 from transmooth.params.recipes import Recipe
