@@ -69,7 +69,7 @@ def write_text(path: Path, content: str) -> None:
 def locked(path: Path, patience: float | None = None) -> Iterator[None]:
     """Keep the output `path`, a file or a folder, for this process, by a lock beside it.
 
-    The system lets go of it when the process ends, however that happens; who was told to end may still be saving, so
+    The system lets go of it when the process ends, however that happens; one that should end may still be saving, so
     this waits for `patience` seconds, else PATIENCE, then raises InUseError.  Temporary files that killed writers left
     are removed.
     """

@@ -1,4 +1,4 @@
-"""Specs: what a job is told.  The plan writes them, jobs read them, cards and records keep them.
+"""Specs: what a job computes.  The plan writes them, jobs read them, cards and records keep them.
 
 A spec is exactly the params that can change its job's output, as one canonical JSON string, so that a change re-runs
 the jobs it concerns and no others.  Light: the plan is made at every start of Snakemake.

@@ -3,7 +3,7 @@
 Those imports cost some 9 s of CPU time a process (torch 2.15), more than a small job.  The Snakefile starts the server
 for a run, or for the jobs of one allocation on a node of a cluster, and it ends with them.  A job asks it through a
 socket (see transmooth.runtime.fork_client), and starts by itself when there is none or it was killed.  A job of the
-server has the client's arguments, folder, environment and standard streams; it is told to end when the client is, or is
+server has the client's arguments, folder, environment and standard streams; it ends when the client does, or is
 gone.
 """
 
@@ -26,7 +26,7 @@ def serve(address: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches it with the run, whose end is its own
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(address))
-        server.listen(64)  # who comes during the imports waits in line
+        server.listen(64)  # a client that comes during the imports waits in line
         while True:
             connection, _ = server.accept()
             # With the first job, not before it: a server that nobody asks costs nothing.
@@ -82,7 +82,7 @@ def _job(connection: socket.socket) -> None:
 
 
 def _end_with_client(connection: socket.socket) -> None:
-    """From now on this process is sent SIGTERM once the client is told to end, or is gone.
+    """Send this process SIGTERM once the client ends or is gone.
 
     Linux sends it while the client dies, before anybody can learn of its death: Snakemake then removes the outputs, and
     what a job wrote after that would be taken for done.  A thread, elsewhere, waits for the interpreter first.

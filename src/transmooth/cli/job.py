@@ -15,7 +15,7 @@ from transmooth.runtime import shutdown
 
 
 class _Jobs(TyperGroup):
-    """Jobs end alike: with one line for a fault, and after cleaning up when they are told to end."""
+    """Jobs end alike: with one line for a fault, and after cleaning up when a signal ends them."""
 
     def invoke(self, ctx: Any) -> Any:
         shutdown.raise_on_signals()

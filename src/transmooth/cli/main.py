@@ -1,7 +1,7 @@
 """The command line: arguments -> one call.  Heavy imports happen inside the command that needs them.
 
 Results go to standard output, everything else to standard error.  The exit status is 0 when a command did what it was
-asked, 1 after a fault that could be expected (told in one line), 2 after wrong usage, 130 after Ctrl-C.
+asked, 1 after a fault that could be expected (one line says which), 2 after wrong usage, 130 after Ctrl-C.
 """
 
 from collections.abc import Callable

@@ -154,7 +154,7 @@ def build_denoiser(network: NetworkSpec) -> Denoiser:
 
     network.options: `unet`, keywords of diffusers' UNet2DModel, without attention where they name no types of blocks;
     `schedule`, keywords of its DDPMScheduler, by default
-    linear with T = 1000; `timestep_scale`.  Raises ValueError for a class-conditional U-Net, which would be told the
+    linear with T = 1000; `timestep_scale`.  Raises ValueError for a class-conditional U-Net, which would know the
     class, for images that are not of 3 channels, and where diffusers is missing.
     """
     if unknown := network.options.keys() - {"unet", "schedule", "timestep_scale"}:

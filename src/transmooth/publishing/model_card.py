@@ -42,7 +42,7 @@ def model_card(
     """Markdown below YAML, in the Hub's form: what a network is, how it was made, what it reaches, and what not.
 
     repository: OWNER/NAME.  card: of a training, which tells all that is NEEDED.  records: of its certification, one
-    file or one for each sigma; told are certified accuracies at each sigma, with 95 % intervals over images.  for_timm:
+    file or one for each sigma; they give certified accuracies at each sigma, with 95 % intervals.  for_timm:
     timm loads it.  Raises ValueError as `accuracy.read_files`, and for records of other weights.
     """
     for path in records:
@@ -107,7 +107,7 @@ def _reached(card: Mapping[str, Any], certified: RowResult | None) -> list[str]:
     clean = _percent(right / images, float(low), float(high))
     parts = [f"Clean accuracy in percent, without noise or smoothing: {clean} of {images} test images."]
     if certified is None:
-        return [*parts, "Of certified accuracy nothing is told here: no records were published with it."]
+        return [*parts, "The certified accuracy is not known: no records were published with it."]
     grid = certified.settings.grid
     radii = grid or RADII
     columns = [ColumnSpec(measure="certified", radius=radius) for radius in radii]

@@ -1,7 +1,7 @@
-"""How a job ends before it is done: told by a signal, or because the run that started it is gone.
+"""How a job ends before it is done: by a signal, or because the run that started it is gone.
 
 The Snakefile holds a lock for as long as its run lives.  A job that is left without its run or without its parent ends
-as if it had been told to by SIGTERM: nothing works on, unseen, in a folder that the next run writes to.
+as if it had got SIGTERM: nothing works on, unseen, in a folder that the next run writes to.
 """
 
 import ctypes
@@ -73,7 +73,7 @@ def _wait(run: int | None, parent: int) -> None:
 def raise_on_signals() -> None:
     """From now on SIGTERM raises KeyboardInterrupt, as Ctrl-C does; whichever comes later is ignored.
 
-    A job is told twice when a terminal and its run both tell it: the second must not disturb the cleaning up.
+    A job gets the signal twice when a terminal and its run both send it: the second must not disturb the cleaning up.
     """
     global _raised
     _raised = False

@@ -1,7 +1,7 @@
 """What `snakemake` shows while it runs: a logger plugin of Snakemake, chosen in profiles/default.
 
 On a terminal, one line for each stage and each running job, redrawn in place; elsewhere, one line for each job that is
-done.  A job that fails is told with the end of its log and the command that runs it again.  How far a job is, is read
+done.  A job that fails is shown with the end of its log and the command that runs it again.  How far a job is, is read
 from what it leaves behind anyway: its log, or the journal of its records.  Snakemake's own, longer account stays in
 .snakemake/log of the checkout.
 """

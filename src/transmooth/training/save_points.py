@@ -7,7 +7,7 @@ from accelerate import Accelerator
 
 
 class SavePoints:
-    """When all processes save, at the same step: before the oldest has gone `limit` seconds without, or if one is told.
+    """When all processes save, at the same step: before the oldest went `limit` seconds without, or if one should end.
 
     They meet every 20 steps, or more often where these take more than a tenth of the limit: to meet is to wait.
     """
@@ -17,7 +17,7 @@ class SavePoints:
         self.steps = self.left = 1
 
     def save(self, saved: float, told: bool) -> tuple[bool, bool]:
-        """Whether to save after this step, and whether any process is told to end.  saved: time of the last save."""
+        """Whether to save after this step, and whether any process should end.  saved: time of the last save."""
         self.left -= 1
         if self.left:
             return False, False

@@ -17,7 +17,7 @@ RULES += ["table", "figure", "shift", "course", "gain", "training", "report"]
 
 
 def reports(params: Params, published: Path) -> Iterator[str]:
-    """Rows that cannot be told apart, or joined with the paper's."""
+    """Rows that nothing tells apart, or that cannot be joined with the paper's."""
     tables, file = params.tables, f"params/tables/{params.study.tables}.yaml"
     keys = _published_rows(published)
     names = [name for reports in tables.reports.values() for name in reports]

@@ -76,7 +76,7 @@ def _sides(params: Params, denoiser: str, role: str, where: str) -> Iterator[str
 
 
 def groups(params: Params) -> Iterator[str]:
-    """Group norm needs groups that divide every channel count; timm's ResNets have multiples of 64 unless told else."""
+    """Group norm needs groups that divide every channel count; timm's ResNets have multiples of 64 by default."""
     network, networks = params.study.network, params.recipes.networks
     if not any(each.norm == "group" and each.name is None for each in networks.values()):
         return
