@@ -41,6 +41,11 @@ class MeasureInfo:
     attacked: bool = False
     also_published: tuple[str, ...] = ()
 
+    @property
+    def of_curves(self) -> bool:
+        """Whether it is of certified radii."""
+        return self.per_sigma or self.multi_sigma
+
     def text(self, value: float) -> str:
         """Return a value as it is printed, a share in percent; empty where there is none."""
         if np.isnan(value):

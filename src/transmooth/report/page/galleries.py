@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transmooth.report.page.page import Gallery
-from transmooth.report.page.provenance import Certification
+from transmooth.report.page.provenance import Certification, run_text
 
 if TYPE_CHECKING:
     from transmooth.loading.denoisers import LoadedDenoiser
@@ -28,7 +28,9 @@ def gallery(dataset: str, folder: Path, certified: Sequence[Certification], resu
         return None
     best = max(here, key=lambda each: each.mean_acr)
     assert best.run is not None
-    network = f"{best.run.network}: {' → '.join(best.run.stages)}, seed {best.run.seed}"
+    network = f"{run_text(best.run)}, seed {best.run.seed}"
+    if len({each.run for each in here}) > 1:
+        network += ", which has the largest average certified radius here (mean over σ)"
     denoiser = denoiser_of(results / "train" / best.run.path)
     return pictures(best, dataset, load_images(str(folder), "test", None), network, denoiser)
 

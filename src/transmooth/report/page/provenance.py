@@ -42,14 +42,8 @@ class Training:
 
     @property
     def name(self) -> str:
-        """What tells it from the others that started alike."""
-        return self.run.stages[-1] if len(self.run.stages) > 1 else f"{self.run.network}, {self.run.stages[0]}"
-
-    @property
-    def started_from(self) -> str:
-        """The run without its last stage, in words."""
-        before = self.run.stages[:-1]
-        return f"from {self.run.network}, {', '.join(before)}" if before else "from the network itself"
+        """Its run in words, without the seed."""
+        return run_text(self.run)
 
     @property
     def clean(self) -> float | None:
@@ -118,6 +112,11 @@ class Attacked:
     def evaluations(self) -> int:
         """Forward passes spent, most of them with a backward one."""
         return int(self.frame["evaluations"].sum())
+
+
+def run_text(run: RunSpec) -> str:
+    """Return a run in words, without its seed."""
+    return ": ".join(filter(None, (run.network, " → ".join(run.stages))))
 
 
 def read_training(path: str, results: Path) -> Training:

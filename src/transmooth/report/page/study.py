@@ -25,11 +25,12 @@ from transmooth.report.page.sections import (
     course_section,
     figure_section,
     gains_section,
+    row_labels,
     shift_section,
     table_section,
     training_section,
 )
-from transmooth.specs import PageSpec
+from transmooth.specs import PageSpec, RowSpec
 
 
 def write_report(
@@ -55,7 +56,7 @@ def write_report(
         tables=[table_section(table, results, base, published) for table in spec.tables],
         figures=figures,
         galleries=[each for each in galleries if each is not None],
-        training=training_section(trainings, results),
+        training=training_section(trainings, row_labels(_rows(spec)), results),
         stages=[
             *_training_stages(trainings),
             *([certify_stage(certified)] if certified else []),
@@ -69,6 +70,13 @@ def write_report(
         runs=[_run(training, certified, attacks) for training in trainings],
     )
     files.write_text(out, render(page))
+
+
+def _rows(spec: PageSpec) -> list[RowSpec]:
+    """The rows of every report of a study."""
+    reports = (*spec.tables, *spec.shifts, *spec.courses, *spec.gains)
+    panels = (panel for figure in spec.figures for panel in figure.panels)
+    return [row for report in (*reports, *panels) for row in report.rows]
 
 
 def _summary(trainings: Sequence[Training], certified: Sequence[Certification], attacks: Sequence[Attacked]) -> str:
@@ -113,29 +121,22 @@ def _facts(
     return facts
 
 
-def _training_stages(trainings: Sequence[Training]) -> list[dict[str, str]]:
+def _training_stages(trainings: Sequence[Training]) -> list[list[str]]:
     stages = []
     for stage in dict.fromkeys(each.stage for each in trainings):
         ours = [each for each in trainings if each.stage == stage]
-        time = duration(sum(each.card["seconds"] for each in ours))
-        stages.append({"stage": stage, "jobs": str(len(ours)), "time": time, "evaluations": "–"})
+        stages.append([stage, str(len(ours)), duration(sum(each.card["seconds"] for each in ours)), "–"])
     return stages
 
 
-def certify_stage(certified: Sequence[Certification]) -> dict[str, str]:
-    """Return the line of certification in the table of what each stage took."""
+def certify_stage(certified: Sequence[Certification]) -> list[str]:
+    """Return the line of certification in the table of what each stage took: its name, jobs, time, evaluations."""
     return _evaluation_stage("certify", certified)
 
 
-def _evaluation_stage(name: str, records: Sequence[Certification] | Sequence[Attacked]) -> dict[str, str]:
+def _evaluation_stage(name: str, records: Sequence[Certification] | Sequence[Attacked]) -> list[str]:
     seconds = sum(float(each.frame["seconds"].sum()) for each in records)
-    evaluations = _evaluations(records)
-    return {
-        "stage": name,
-        "jobs": str(len(records)),
-        "time": duration(seconds),
-        "evaluations": f"{evaluations:,}",
-    }
+    return [name, str(len(records)), duration(seconds), f"{_evaluations(records):,}"]
 
 
 def _evaluations(records: Sequence[Certification] | Sequence[Attacked]) -> int:
