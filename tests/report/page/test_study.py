@@ -31,13 +31,17 @@ from transmooth.specs import FigureSpec, PageSpec, PanelSpec
 def test_every_part_of_the_study_is_there(made: Made) -> None:
     parsed = made.page
     assert parsed.text_of("h1") == ["Study small"]
-    assert parsed.text_of("h2") == ["Summary", "Tables", "Figures", "Example images", "Training", "Provenance"]
+    assert parsed.text_of("h2") == [
+        *("Summary", "Tables", "Figures", "By class", "Example images", "Training", "Provenance")
+    ]
     assert {"Comparison", "Curves", "Moved", "digits"} <= set(parsed.text_of("h3"))
     assert "2026-11-21 11:58 to 12:00 UTC" in parsed.text_of("dd")
     captions = parsed.text_of("caption")
-    assert len(captions) == len(parsed.attributes("table")) == 5
+    assert len(captions) == len(parsed.attributes("table")) == 5 + 2 * len(SIGMAS)
     certified = captions.index("Comparison: what is certified")
-    oracle = "Comparison. Oracle: the largest over σ at each ε, chosen after seeing the results, beside the paper's Table 3"
+    oracle = (
+        "Comparison. Oracle: the largest over σ at each ε, chosen after seeing the results, beside the paper's Table 3"
+    )
     assert captions[certified + 1] == f"{oracle}, CIFAR-10"
     assert list(charts_of(parsed)) == ["chart-table3", "chart-figure2", "chart-moved", "chart-training"]
     assert "method=ours" not in " ".join(text for _, text in parsed.texts)

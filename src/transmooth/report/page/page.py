@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from transmooth.report.certified import CertifiedRow
 from transmooth.report.page import charts
+from transmooth.report.page.classes import ByClass
 from transmooth.report.page.examples import Example
 from transmooth.report.tables import OurRow, PaperRow
 
@@ -70,6 +71,7 @@ class Page:
     facts: Mapping[str, str]
     tables: Sequence[Section] = ()
     figures: Sequence[Section] = ()
+    classes: Sequence[ByClass] = ()
     galleries: Sequence[Gallery] = ()
     training: Section | None = None
     stages: Sequence[Sequence[str]] = ()
@@ -85,6 +87,7 @@ class Page:
             ("summary", "Summary", True, []),
             ("tables", "Tables", True, [(each.name, each.title) for each in self.tables]),
             ("figures", "Figures", self.figures, [(each.name, each.title) for each in self.figures]),
+            ("classes", "By class", self.classes, []),
             ("examples", "Examples", self.galleries, []),
             ("training", "Training", self.training, []),
             ("provenance", "Provenance", True, []),

@@ -56,12 +56,14 @@ class Training:
 class Certification:
     """One network's records.
 
-    frame: columns as of records/table.py.  acr: average certified radius by sigma, or EACH (see report/accuracy.py).
+    frame: columns as of records/table.py; rows: one for each image and curve of it.
+    acr: average certified radius by sigma, or EACH (see report/accuracy.py).
     stages: of a classifier of several sigmas, in words; its ACR is that of its first.  Empty of others.
     """
 
     path: str
     frame: pd.DataFrame
+    rows: pd.DataFrame
     made: Mapping[str, Any]
     acr: Mapping[float, float]
     stages: str = ""
@@ -129,7 +131,7 @@ def read_certification(path: str, results: Path) -> Certification:
     frame = records.read(results / path).to_pandas()
     rows = one_row_each(frame, results / path)
     acr = {sigma: average_certified_radius(certified_radius(group)) for sigma, group in curves_of(rows)}
-    return Certification(path, frame, records.metadata(results / path), acr, rows.attrs.get("stages", ""))
+    return Certification(path, frame, rows, records.metadata(results / path), acr, rows.attrs.get("stages", ""))
 
 
 def read_attack(path: str, results: Path) -> Attacked:

@@ -7,7 +7,9 @@ from typing import Any
 
 from transmooth import files
 from transmooth.params.tables import KINDS
-from transmooth.report.page.galleries import gallery
+from transmooth.report.cells import SHARES
+from transmooth.report.page.classes import classes_of
+from transmooth.report.page.galleries import farthest, gallery
 from transmooth.report.page.page import Page, render
 from transmooth.report.page.provenance import (
     Attacked,
@@ -48,14 +50,20 @@ def write_report(
     figures += [shift_section(shift, results) for shift in spec.shifts]
     figures += [course_section(course, results) for course in spec.courses]
     figures += [gains_section(gain, results) for gain in spec.gains]
-    galleries = [gallery(name, folder, certified, results) for name, folder in sorted(data.items())]
+    best = {name: found for name in sorted(data) if (found := farthest(name, certified))}
+    radii = sorted({column.radius for table in spec.tables for column in table.columns if column.measure in SHARES})
+    classes = [
+        classes_of(network, name, words, _manifest(data[name])["classes"], radii)
+        for name, (network, words) in best.items()
+    ]
     page = Page(
         title=f"Study {spec.study}",
         summary=_summary(trainings, certified, attacks),
         facts=_facts(trainings, certified, attacks),
         tables=[table_section(table, results, base, published) for table in spec.tables],
         figures=figures,
-        galleries=[each for each in galleries if each is not None],
+        classes=[each for each in classes if each is not None],
+        galleries=[gallery(name, data[name], *found, results) for name, found in best.items()],
         training=training_section(trainings, row_labels(_rows(spec)), results),
         stages=[
             *_training_stages(trainings),
@@ -161,7 +169,7 @@ def _without_run(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _dataset(folder: Path) -> dict[str, str]:
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest = _manifest(folder)
     return {
         "images": ", ".join(f"{count:,} {split}" for split, count in sorted(manifest["counts"].items())),
         "classes": str(len(manifest["classes"])),
@@ -169,6 +177,11 @@ def _dataset(folder: Path) -> dict[str, str]:
         "duplicates across splits": str(manifest["duplicates_across_splits"]),
         "SHA-256 of the manifest": files.sha256(folder / "manifest.json"),
     }
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    return manifest
 
 
 def _run(training: Training, certified: Sequence[Certification], attacks: Sequence[Attacked]) -> dict[str, Any]:
