@@ -322,7 +322,7 @@ def read_files(paths: Sequence[Path], label: str) -> RowResult:
     or settings, of other images than the first file's, of a sigma that was there before, or without labels.
     """
     curves, efforts = dict[float, Floats](), dict[float, Effort]()
-    frames = [(path, one_row_each(records.read(_no_log(path)).to_pandas(), path)) for path in paths]
+    frames = [(path, one_row_each(records.read(no_log(path)).to_pandas(), path)) for path in paths]
     same = ("its model", "how it was certified", "its images (index, label)")
     found = set()
     for path, frame in frames:
@@ -348,8 +348,8 @@ def read_files(paths: Sequence[Path], label: str) -> RowResult:
     )
 
 
-def _no_log(path: Path) -> Path:
-    """The path.  Raises ValueError for a log, which does not tell how it was certified."""
+def no_log(path: Path) -> Path:
+    """Return the path.  Raises ValueError for a log, which does not tell how it was certified."""
     if path.is_file():
         with path.open("rb") as file:
             start = file.read(200)

@@ -50,11 +50,12 @@ def classes_of(
     names = names if len(names) > last else [str(label) for label in range(last + 1)]
     if len(names) > MOST:
         return None
-    tables = [_tables(classifier, frame, names, radii) for classifier, frame in _curves(certified)]
+    tables = [_tables(classifier, frame, names, radii) for classifier, frame in curves(certified)]
     return ByClass(dataset, network, radii, names, tables)
 
 
-def _curves(certified: Certification) -> Iterator[tuple[str, pd.DataFrame]]:
+def curves(certified: Certification) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield the σ in words, and one row for each image, of each smoothed classifier of a certification."""
     if certified.stages:
         yield classifier_text(np.nan, True), certified.rows
     else:

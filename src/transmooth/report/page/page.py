@@ -30,6 +30,7 @@ class Section:
     radii, certified: what is certified, by block, and at which radii; lower_bounds: its ACR may be larger.
     columns, blocks: headings and rows of the study's own table; oracle: its certified accuracies are the largest over
     sigma; best_in_paper: by column.
+    plain: headings and rows of a table whose first cells, `keys` of them, are words.
     picture: a data URI, of a figure without a chart.
     """
 
@@ -47,6 +48,7 @@ class Section:
     blocks: Sequence[tuple[str, Sequence[TableRow]]] = ()
     best_in_paper: Sequence[float | None] = ()
     plain: tuple[Sequence[str], Sequence[Sequence[str]]] | None = None
+    keys: int = 1
     chart: Mapping[str, Any] | None = None
     picture: str = ""
     links: Sequence[str] = ()
@@ -64,11 +66,15 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Page:
-    """What the template shows; a part that is empty is left out."""
+    """What the template shows; a part that is empty is left out.
+
+    intervals: those of all values are shown until its reader hides them.
+    """
 
     title: str
     summary: str
     facts: Mapping[str, str]
+    intervals: bool = False
     tables: Sequence[Section] = ()
     figures: Sequence[Section] = ()
     classes: Sequence[ByClass] = ()

@@ -220,6 +220,7 @@ def shift_section(spec: ShiftReportSpec, results: Path) -> Section:
         spec.caption,
         notes=shift.note(lines),
         plain=(head, rows),
+        keys=2,
         chart=charts.chart(clean, title=spec.title, x="layer", y="shift", percent=False, step=False),
         links=[f"tables/{spec.name}.csv", f"figures/{spec.name}.svg", f"figures/{spec.name}.png"],
     )
@@ -260,6 +261,7 @@ def gains_section(spec: GainsReportSpec, results: Path) -> Section:
         spec.caption,
         notes=f"Over {spec.against}. {'; '.join(lines)}.",
         plain=(head, rows),
+        keys=2,
         picture=f"data:image/svg+xml;base64,{b64encode((results / f'{path}.svg').read_bytes()).decode()}",
         links=[f"{path}.{kind}" for kind in ("svg", "png", "csv")],
     )
