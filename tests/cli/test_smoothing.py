@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,11 @@ def test_a_report_of_records_shows_their_images(model: Path, digits: Path, tmp_p
     assert "ε = 0.125" in written
     assert "none.parquet: no such file" in fault("report", tmp_path / "none.parquet", "--out", page)
     assert "sigma = 0.5 is there twice" in fault("report", out, out, "--out", page)
+    other = shutil.copy(out, tmp_path / "other.parquet")
+    compared = tmp_path / "compared.html"
+    call("report", out, other, "--out", compared)
+    assert "compared</h1>" in compared.read_text()
+    assert "--images: are of one network's page" in fault("report", out, other, "--images", digits, "--out", page)
     records.write(table(row(0, label=None)), tmp_path / "log.parquet")
     assert "log.parquet: labels are unknown" in fault("report", tmp_path / "log.parquet", "--out", page)
     assert page.read_text() == written
