@@ -62,6 +62,7 @@ def test_numbers_are_those_of_the_records(made: Made) -> None:
     assert f"{100 * by_sigma[0.5]:.1f}" in parsed.text_of("strong")
     drawn = {(curve["panel"], curve["curve"]): curve for curve in charts_of(parsed)["chart-table3"]["data"]["values"]}
     assert len(drawn) == 3 * 2 + 3
+    assert [*dict.fromkeys(panel for panel, _ in drawn)][:3] == ["σ = 0.25", "σ = 0.5", "oracle over σ"]
     theirs = drawn["Recomputed from logs of others, σ = 0.25", "theirs"]
     assert {round(share, 4) for share in theirs["certified accuracy"]} == {0.6667, 0.3333, 0.0}
     for panel, sigma in (("σ = 0.25", 0.25), ("σ = 0.5", 0.5), ("oracle over σ", 0.5)):

@@ -16,7 +16,7 @@ from transmooth.report import courses, gains, shift
 from transmooth.report.accuracy import Floats, RowResult, of_several, read_row, sigma_text
 from transmooth.report.cells import SHARES, cells, shown
 from transmooth.report.certified import CertifiedRow, certified_rows
-from transmooth.report.figures import SEVERAL, curves, largest_radius
+from transmooth.report.figures import ORACLE, SEVERAL, curves, largest_radius
 from transmooth.report.measures import MEASURES
 from transmooth.report.page import charts
 from transmooth.report.page.page import Section, TableRow
@@ -116,11 +116,12 @@ def row_chart(title: str, row: RowResult) -> dict[str, Any]:
 
 
 def _panels(rows: Sequence[RowResult]) -> list[tuple[str, pd.DataFrame]]:
-    """The other way round than a figure: a panel for each sigma, the oracle and attacks, a curve for each row."""
+    """The other way round than a figure: a panel for each sigma, attacks and, last, the oracle; a curve for each row."""
     grid, panels = _grid(rows), []
     for block, members in groupby(rows, lambda row: row.block):
         drawn = [(row, curves([row], grid)) for row in members]
-        for panel in dict.fromkeys(name for _, frame in drawn for name in frame["curve"]):
+        names = dict.fromkeys(name for _, frame in drawn for name in frame["curve"])
+        for panel in sorted(names, key=lambda name: name == ORACLE):
             frame = pd.concat([part[part["curve"] == panel].assign(curve=row.label) for row, part in drawn])
             panels.append((f"{block}, {panel}" if block else panel, frame))
     return panels
