@@ -116,7 +116,7 @@ def row_chart(title: str, row: RowResult) -> dict[str, Any]:
 
 
 def _panels(rows: Sequence[RowResult]) -> list[tuple[str, pd.DataFrame]]:
-    """The other way round than a figure: a panel for each sigma, attacks and, last, the oracle; a curve for each row."""
+    """The other way round than a figure: a panel for each sigma, attacks, and last the oracle; a curve for each row."""
     grid, panels = _grid(rows), []
     for block, members in groupby(rows, lambda row: row.block):
         drawn = [(row, curves([row], grid)) for row in members]
