@@ -95,6 +95,13 @@ class Panel:
         self.picture.line([self.at(x, low), self.at(x, high)], "line", colour)
 
 
+def ticks(largest: float) -> list[float]:
+    """Return 0 and four or five marks at equal distances, whose last one is not below the largest value."""
+    power = 10.0 ** math.floor(math.log10(largest))
+    step = next(step for step in (0.2 * power, 0.25 * power, 0.5 * power, power, 2 * power) if 5 * step >= largest)
+    return [step * at for at in range(math.ceil(largest / step) + 1)]
+
+
 def read(table: str) -> list[dict[str, str]]:
     with (TABLES / f"{table}.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
@@ -210,18 +217,20 @@ def norm_picture() -> str:
     picture = Picture(
         760, 374, "Batch norm's statistics move between mixed noise and clean images; the others have none"
     )
-    panel = Panel(picture, (60, 44, 250, 240), (-0.3, 3.3), (0, 4), "Features moved by statistics alone")
-    panel.rows([0, 1, 2, 3, 4], lambda value: f"{value:g}")
+    shifts = {name: list(moved(name)) for name in ("layer norm", "batch norm")}
+    marks = ticks(max(map(max, shifts.values())))
+    panel = Panel(picture, (60, 44, 250, 240), (-0.3, 3.3), (0, marks[-1]), "Features moved by statistics alone")
+    panel.rows(marks, lambda value: f"{value:g}")
     panel.columns([(0, "0"), (1, "0.25"), (2, "0.5"), (3, "1")], "σ of the test images")
-    for name, colour in (("layer norm", "a"), ("batch norm", "b")):
-        points = [panel.at(i, shift) for i, shift in enumerate(moved(name))]
+    for colour, values in zip("ab", shifts.values(), strict=True):
+        points = [panel.at(i, shift) for i, shift in enumerate(values)]
         picture.line(points, "line", colour)
         for point in points:
             picture.dot(point, 4, colour)
-    x, y = panel.at(2, 2.6)
-    picture.text((x - 6, y), "batch norm", "title end", "b")
-    x, y = panel.at(3.3, 0.14)
-    picture.text((x, y - 4), "instance, group, layer norm: 0", "title end", "a")
+    x, y = panel.at(2, shifts["batch norm"][2])
+    picture.text((x - 12, y - 4), "batch norm", "title end", "b")
+    x, y = panel.at(3.3, 0)
+    picture.text((x, y - 12), "the other three: 0", "title end", "a")
 
     norms = ("batch norm", "instance norm", "group norm", "layer norm")
     panel = Panel(picture, (420, 44, 320, 240), (-0.5, 3.5), (0, 80), "After clean finetuning")

@@ -155,6 +155,18 @@ def test_pictures_are_what_their_script_draws() -> None:
         assert (ROOT / "docs" / "images" / f"{picture}.svg").read_text() == draw(), "python docs/pictures.py"
 
 
+def test_no_axis_of_a_picture_cuts_off_its_points() -> None:
+    drawn = picture_script()
+    for name in ("mixed", "norm"):  # panels from 44 to 284
+        heights = [float(y) for y in re.findall(r'<circle cx="[\d.]+" cy="([-\d.]+)"', drawn.PICTURES[name]())]
+        assert heights
+        assert 44 <= min(heights) <= max(heights) <= 284, name
+    for largest in (0.52, 1.0, 1.1, 2.0, 5.1, 9.99, 12.03, 80.0):
+        marks = drawn.ticks(largest)
+        assert marks[-2] < largest <= marks[-1]
+        assert 4 <= len(marks) <= 6
+
+
 def test_the_certified_circle_of_the_picture_stays_within_one_answer() -> None:
     drawn = picture_script()
     radius = drawn.SIGMA * drawn.NORMAL.inv_cdf(drawn.chance(*drawn.CENTRE))

@@ -63,7 +63,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows, more = (table(*(row(i, s, radius=0.476 * (i % 2), **own) for i in range(4))) for s in (0.25, 0.5))
     records.write(rows, folder / "records.parquet")
     records.write(more, folder / "more.parquet")
-    shutil.copy(folder / "records.parquet", folder / "ours.parquet")
+    for name in ("ours", "theirs"):
+        shutil.copy(folder / "records.parquet", folder / f"{name}.parquet")
     certify = ("certify", folder / "model", folder / "model" / "data", "--sigma", 0.25, "--n", 200, "--quiet")
     call(*certify, "--out", folder / "certified.parquet")
     for name in ("log.tsv", "theirs.tsv"):

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -209,10 +210,14 @@ def test_a_report_of_records_shows_their_images(model: Path, digits: Path, tmp_p
     written = page.read_text()
     assert written.count("<figure><img ") == 2 * 3 * 2
     right = [each for each in observed(out) if each["prediction"] == each["label"] and each["radius"] >= 0.125]
-    assert f"<strong>{100 * len(right) / 40:.1f}</strong>" in written
-    assert "ε = 0.125" in written
+    assert f'data-label="ε = 0.125">{100 * len(right) / 40:.1f}<' in written
     assert "none.parquet: no such file" in fault("report", tmp_path / "none.parquet", "--out", page)
     assert "sigma = 0.5 is there twice" in fault("report", out, out, "--out", page)
+    other = shutil.copy(out, tmp_path / "other.parquet")
+    compared = tmp_path / "compared.html"
+    call("report", out, other, "--out", compared)
+    assert "compared</h1>" in compared.read_text()
+    assert "--images: are of one network's page" in fault("report", out, other, "--images", digits, "--out", page)
     records.write(table(row(0, label=None)), tmp_path / "log.parquet")
     assert "log.parquet: labels are unknown" in fault("report", tmp_path / "log.parquet", "--out", page)
     assert page.read_text() == written

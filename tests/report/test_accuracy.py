@@ -31,6 +31,7 @@ from transmooth.report.accuracy import (
     read_files,
     read_row,
 )
+from transmooth.report.measures import MEASURES
 
 
 def test_accuracy_counts_right_images_with_at_least_the_radius() -> None:
@@ -93,7 +94,7 @@ def test_a_row_is_read_from_records_and_cards(tmp_path: Path) -> None:
     assert read.clean.tolist() == [0.9, 0.8]
     assert (read.images, read.seeds, read.clean_images) == (4, 2, 10)
     assert read.accuracy(1.0, [0.0, 1.0, 1.1]).tolist() == [[0.75, 0.75, 0.0]] * 2
-    assert read.stage["evaluations"].tolist() == [110, 210]
+    assert MEASURES["evaluations"].value(read, np.nan, 0.0).tolist() == [110, 210]
     assert read.settings == Settings("cohen", 100, 2000, 0.001, (0.0, 1.0))
     other = tmp_path / runs[1].records[0].path
     rows = [row(i, s, alpha=0.01) for i in range(4) for s in (0.25, 1.0)]
@@ -137,10 +138,10 @@ def test_the_cards_of_a_row_say_what_its_last_stages_took(tmp_path: Path) -> Non
     write_clean(tmp_path, runs[1].run, 9, parameters=weights | {"trained": 0}, seconds=7200.0)
     read = read_row(row_spec("a", *([each] for each in runs)), tmp_path, tmp_path)
     expected = {"parameters": [2.0, 2.0], "trained": [0.0005, 0.0], "hours": [0.5, 2.0]}
-    expected |= {"denoiser_parameters": [0.16, np.nan], "evaluations": [np.nan, np.nan]}
+    expected |= {"denoiser_parameters": [0.16, np.nan]}
     assert read.stage.keys() == expected.keys()
     assert all(read.stage[measure] == pytest.approx(values, nan_ok=True) for measure, values in expected.items())
-    assert read_row(row_spec("pooled", runs), tmp_path, tmp_path).stage.keys() == {"evaluations"}
+    assert read_row(row_spec("pooled", runs), tmp_path, tmp_path).stage == {}
     old = evaluated(run_spec("net/old@downstream"))
     write_clean(tmp_path, old.run, 9)
     assert all(np.isnan(each).all() for each in read_row(row_spec("old", [old]), tmp_path, tmp_path).stage.values())

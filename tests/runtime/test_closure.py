@@ -161,6 +161,7 @@ JOBS: dict[str, tuple[list[str], list[str]]] = {
             *("data/labelled.py", "data/listing.py", "loading/__init__.py"),
             *("loading/images.py", "noise.py"),
             *PREPARED,
+            *("report/certified.py", "report/compare.py", "report/page/classes.py"),
             *("report/page/__init__.py", "report/page/charts.py", "report/page/examples.py"),
             *("report/page/galleries.py", "report/page/page.py", "report/page/provenance.py"),
             *("report/page/report.css", "report/page/report.html", "report/page/report.js"),

@@ -132,7 +132,8 @@ def merge(
 
 def report(
     records: Annotated[
-        list[Path], typer.Argument(help="Parquet records of one network, a file or one for each sigma.")
+        list[Path],
+        typer.Argument(help="Parquet records of one network, a file or one for each sigma; or two to compare."),
     ],
     out: Annotated[Path, typer.Option(help="The page to write (.html).")],
     radii: Radii = "0,0.25,0.5,0.75,1.0",
@@ -145,18 +146,26 @@ def report(
         str | None, typer.Option(help="What the network had before it, as in certify: the page then shows that too.")
     ] = None,
 ) -> None:
-    """Write one HTML page of records.
+    """Write one HTML page of records, or of what two studies or records differ in.
 
     It shows accuracies, interactive curves, example images and provenance, and needs no network and no other file.
+    Two folders of results, or two files of records at the same sigma, are compared: image by image, where both have the
+    same ones.
 
     \b
-    Example:
+    Examples:
       transmooth report records.parquet --out report.html
+      transmooth report ours.parquet theirs.parquet --out compared.html
     """
     with faults_in_one_line():
         from transmooth.report.page.single import write_single
+        from transmooth.report.page.versus import are_compared, write_versus
 
         pictures = cleaner = None
+        if are_compared(records):
+            if images is not None:
+                raise ValueError("--images: are of one network's page, not of one that compares two")
+            return write_versus(records, list(radii.values()), out)
         if denoiser is not None and images is None:
             raise ValueError("--denoiser: shows what it leaves of --images, which are not named")
         if images is not None:
@@ -166,6 +175,7 @@ def report(
             pictures = load_images(images, split, size)
             cleaner = load_denoiser(denoiser) if denoiser else None
         write_single(records, list(radii.values()), out, pictures, cleaner)
+    return None
 
 
 def audit(

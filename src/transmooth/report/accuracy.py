@@ -13,7 +13,7 @@ multi-sigma               one classifier of several sigmas, whose radii are cert
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ from transmooth.records import table as records
 from transmooth.records.logs import grid_of, read_any
 from transmooth.records.multi_sigma import one_row_each
 from transmooth.smoothing.bounds import share_interval
-from transmooth.specs import EvaluatedSpec, RowSpec
+from transmooth.specs import RowSpec
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -92,6 +92,27 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class Effort:
+    """What the answers of one curve took, a number for each seed.
+
+    abstained: share of the images.  evaluations, seconds: forward passes and time of an image, the mean over the
+    images; NaN where nobody knows.
+    """
+
+    abstained: Floats
+    evaluations: Floats
+    seconds: Floats
+
+    @classmethod
+    def of(cls, frames: Sequence[pd.DataFrame]) -> Self:
+        """Return that of records, a frame for each seed."""
+        means = [
+            [frame[name].mean() if name in frame else np.nan for frame in frames] for name in ("evaluations", "seconds")
+        ]
+        return cls(np.array([(frame["prediction"] < 0).mean() for frame in frames]), *np.array(means, np.float64))
+
+
+@dataclass(frozen=True)
 class AttackResult:
     """What attacks within one radius left.
 
@@ -111,10 +132,10 @@ class RowResult:
 
     published, dataset: where the paper has it, see specs.RowSpec.
     curves: sigma, or EACH → float64 [seeds, images], each image's certified radius or -inf; settings: how they were
-    certified.  multi_sigma, multi_settings: the same of a classifier of several sigmas, None where there is none.
+    certified; efforts: what they took.  multi_sigma, multi_settings, multi_effort: the same of a classifier of several
+    sigmas, None where there is none.
     clean: one clean accuracy per seed, over `clean_images` test images; NaN where nobody measured it.
-    stage: measures of the runs' last stage, see `last_stage`, and `evaluations`, one number per seed each; none where
-    nobody knows.
+    stage: measures of the runs' last stage, see `last_stage`, one number per seed each; none where nobody knows.
     attacks: epsilon -> what is left; every one of the same images.
     """
 
@@ -130,6 +151,8 @@ class RowResult:
     attacks: Mapping[float, AttackResult] = field(default_factory=dict)
     multi_sigma: Floats | None = None
     multi_settings: Settings = Settings()
+    efforts: Mapping[float, Effort] = field(default_factory=dict)
+    multi_effort: Effort | None = None
 
     @property
     def seeds(self) -> int:
@@ -147,6 +170,10 @@ class RowResult:
             return self.curves[sigma]
         assert self.multi_sigma is not None
         return self.multi_sigma
+
+    def effort(self, sigma: float) -> Effort | None:
+        """Return what the curve of `radii` took; None where nobody knows."""
+        return self.efforts.get(sigma) if sigma in self.curves else self.multi_effort
 
     @property
     def attacked_images(self) -> int:
@@ -169,13 +196,13 @@ def read_row(row: RowSpec, results: Path, base: Path) -> RowResult:
     Raises ValueError where records are damaged, or were not certified alike.
     """
     stage, attacks = dict[str, Floats](), dict[float, AttackResult]()
-    multi_sigma, multi_settings = None, Settings()
+    multi_sigma, multi_settings, multi_effort = None, Settings(), None
     if row.files:
-        curves, settings = _curves_of_logs(row, base)
+        curves, efforts, settings = _curves_of_logs(row, base)
         clean, images = np.array([np.nan]), 0
     else:
-        curves, settings = _curves_of_runs(row, results)
-        multi_sigma, multi_settings = _multi_sigma_of_runs(row, results)
+        curves, efforts, settings = _curves_of_runs(row, results)
+        multi_sigma, multi_settings, multi_effort = _multi_sigma_of_runs(row, results)
         cards = [read_card(results / "train" / runs[0].run.path) for runs in row.runs]
         tests = [card["test"] for card in cards]
         clean, images = np.array([test["correct"] / test["images"] for test in tests]), tests[0]["images"]
@@ -185,7 +212,6 @@ def read_row(row: RowSpec, results: Path, base: Path) -> RowResult:
             clean, images, stage = np.full(len(row.runs), np.nan), 0, {}
         else:
             attacks = _attacks_of_runs(row, results)
-        stage["evaluations"] = np.array([_evaluations(runs, results) for runs in row.runs])
     if len(settings) > 1:
         raise ValueError(f"{row.label}: its records should be certified alike, found {sorted(map(str, settings))}")
     made = settings.pop() if settings else Settings()
@@ -193,6 +219,8 @@ def read_row(row: RowSpec, results: Path, base: Path) -> RowResult:
         *(row.label, row.block, row.published, row.dataset, curves, clean, images, made, stage, attacks),
         multi_sigma=multi_sigma,
         multi_settings=multi_settings,
+        efforts=efforts,
+        multi_effort=multi_effort,
     )
 
 
@@ -211,27 +239,20 @@ def last_stage(card: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def _evaluations(runs: Sequence[EvaluatedSpec], results: Path) -> float:
-    """Return how many noisy copies of an image all certifications of these runs took, on average; NaN of none."""
-    paths = [results / each.path for run in runs for each in run.records if each.kind in KINDS["evaluations"]]
-    frames = [records.read(path).to_pandas() for path in paths]
-    each = [frame["evaluations"].sum() / frame["index"].nunique() for frame in frames]
-    return float(sum(each)) if each else np.nan
-
-
-def _curves_of_runs(row: RowSpec, results: Path) -> tuple[dict[float, Floats], set[Settings]]:
+def _curves_of_runs(row: RowSpec, results: Path) -> tuple[dict[float, Floats], dict[float, Effort], set[Settings]]:
     """Sigma -> [seeds, images], over the runs that the row pools and their certifications."""
-    found: dict[float, list[Floats]] = {}
+    found: dict[float, list[pd.DataFrame]] = {}
     settings: set[Settings] = set()
     for runs in row.runs:
         for path in (results / each.path for run in runs for each in run.records if each.kind in ONE_SIGMA):
             frame = records.read(path).to_pandas()
             settings.add(settings_of(frame, path))
             for sigma, group in curves_of(frame):
-                found.setdefault(sigma, []).append(certified_radius(group))
+                found.setdefault(sigma, []).append(group)
     if wrong := [sigma for sigma, curves in found.items() if len(curves) != len(row.runs)]:
         raise ValueError(f"{row.label}: should have one network at each sigma and seed, has others at {wrong}")
-    return {sigma: np.stack(curves) for sigma, curves in sorted(found.items())}, settings
+    curves = {sigma: np.stack([certified_radius(group) for group in groups]) for sigma, groups in sorted(found.items())}
+    return curves, {sigma: Effort.of(groups) for sigma, groups in found.items()}, settings
 
 
 def _attacks_of_runs(row: RowSpec, results: Path) -> dict[float, AttackResult]:
@@ -265,32 +286,32 @@ def attack_method(frame: pd.DataFrame) -> str:
     return f"AutoPGD in {first['norm']} on {first['losses'].replace(', ', ' and ')}, {first['steps']} steps{starts}"
 
 
-def _multi_sigma_of_runs(row: RowSpec, results: Path) -> tuple[Floats | None, Settings]:
+def _multi_sigma_of_runs(row: RowSpec, results: Path) -> tuple[Floats | None, Settings, Effort | None]:
     """[seeds, images] of the classifier of several sigmas, over the runs of the row; None where there is none."""
     paths = [results / each.path for runs in row.runs for run in runs for each in run.records]
     kinds = [each.kind for runs in row.runs for run in runs for each in run.records]
     several = [path for path, kind in zip(paths, kinds, strict=True) if kind == "multi_sigma"]
     if not several:
-        return None, Settings()
+        return None, Settings(), None
     frames = [one_row_each(records.read(path).to_pandas(), path) for path in several]
     settings = {settings_of(frame, path) for frame, path in zip(frames, several, strict=True)}
     if len(settings) > 1:
         raise ValueError(f"{row.label}: its records should be certified alike, found {sorted(map(str, settings))}")
-    return np.stack([certified_radius(frame) for frame in frames]), settings.pop()
+    return np.stack([certified_radius(frame) for frame in frames]), settings.pop(), Effort.of(frames)
 
 
-def _curves_of_logs(row: RowSpec, base: Path) -> tuple[dict[float, Floats], set[Settings]]:
+def _curves_of_logs(row: RowSpec, base: Path) -> tuple[dict[float, Floats], dict[float, Effort], set[Settings]]:
     """Sigma -> [1, images], from logs or records of somebody else's network, all of the same images."""
-    curves, settings, images = dict[float, Floats](), set[Settings](), None
+    curves, efforts, settings, images = dict[float, Floats](), dict[float, Effort](), set[Settings](), None
     for log in row.files:
         path = below(base, log.file)
         frame = read_any(path, log.sigma)
         if images is not None and not np.array_equal(images, np.sort(frame["index"])):
             raise ValueError(f"{path}: should be of the same images as the other logs of {row.label}")
         images = np.sort(frame["index"])
-        curves[log.sigma] = certified_radius(frame)[None]
+        curves[log.sigma], efforts[log.sigma] = certified_radius(frame)[None], Effort.of([frame])
         settings.add(settings_of(frame, path) if "method" in frame else Settings("log"))
-    return curves, settings
+    return curves, efforts, settings
 
 
 def read_files(paths: Sequence[Path], label: str) -> RowResult:
@@ -300,8 +321,8 @@ def read_files(paths: Sequence[Path], label: str) -> RowResult:
     Raises ValueError, naming the file, for records that are damaged or that cannot stand in one row: of several models
     or settings, of other images than the first file's, of a sigma that was there before, or without labels.
     """
-    curves: dict[float, Floats] = {}
-    frames = [(path, one_row_each(records.read(_no_log(path)).to_pandas(), path)) for path in paths]
+    curves, efforts = dict[float, Floats](), dict[float, Effort]()
+    frames = [(path, one_row_each(records.read(no_log(path)).to_pandas(), path)) for path in paths]
     same = ("its model", "how it was certified", "its images (index, label)")
     found = set()
     for path, frame in frames:
@@ -310,7 +331,7 @@ def read_files(paths: Sequence[Path], label: str) -> RowResult:
         for sigma, group in [(0.0, frame)] if "stages" in frame.attrs else curves_of(frame):
             if sigma in curves:
                 raise ValueError(f"{path}: sigma = {sigma} is there twice; name each file once")
-            curves[sigma] = certified_radius(group)[None]
+            curves[sigma], efforts[sigma] = certified_radius(group)[None], Effort.of([group])
             images = tuple(zip(group["index"], group["label"], strict=True))
             found.add((tuple(set(frame["model"])), settings_of(frame, path), images))
             for name, values in zip(same, zip(*found, strict=True), strict=True):
@@ -322,11 +343,13 @@ def read_files(paths: Sequence[Path], label: str) -> RowResult:
         *(label, "", None, None, dict(sorted(curves.items())), np.array([np.nan]), 0, settings),
         multi_sigma=multi_sigma,
         multi_settings=settings,
+        multi_effort=efforts.pop(0.0, None),
+        efforts=efforts,
     )
 
 
-def _no_log(path: Path) -> Path:
-    """The path.  Raises ValueError for a log, which does not tell how it was certified."""
+def no_log(path: Path) -> Path:
+    """Return the path.  Raises ValueError for a log, which does not tell how it was certified."""
     if path.is_file():
         with path.open("rb") as file:
             start = file.read(200)

@@ -40,11 +40,10 @@ def _lines(row: RowResult, column: ColumnSpec) -> Iterator[dict[str, Any]]:
     for oracle, sigma in _choices(row, info, radius):
         values = info.value(row, sigma, radius)
         mean = float(values.mean())
-        certified = info.per_sigma or info.multi_sigma
-        images = row.images if certified else row.attacked_images if info.attacked else row.clean_images
+        images = row.images if info.of_curves else row.attacked_images if info.attacked else row.clean_images
         low, high = row.interval(mean, images) if info.interval and images else (np.nan, np.nan)
         settings = row.settings
-        if certified and sigma not in row.curves:
+        if info.of_curves and sigma not in row.curves:
             settings = row.multi_settings
         if info.attacked:  # SA is of every attack
             settings = Settings(row.attacks[radius].method if radius in row.attacks else "")
@@ -80,8 +79,7 @@ def _choices(row: RowResult, info: MeasureInfo, radius: float) -> list[tuple[boo
     classifier has none in a row without one.
     """
     if not info.per_sigma or not row.curves:
-        certified = info.per_sigma or info.multi_sigma
-        return [] if certified and row.multi_sigma is None else [(False, np.nan)]
+        return [] if info.of_curves and row.multi_sigma is None else [(False, np.nan)]
     if len(row.curves) == 1:  # nothing to choose from
         return [(False, sigma) for sigma in row.curves]
     sign = 1 if info.better == "larger" else -1

@@ -41,6 +41,11 @@ class MeasureInfo:
     attacked: bool = False
     also_published: tuple[str, ...] = ()
 
+    @property
+    def of_curves(self) -> bool:
+        """Whether it is of certified radii."""
+        return self.per_sigma or self.multi_sigma
+
     def text(self, value: float) -> str:
         """Return a value as it is printed, a share in percent; empty where there is none."""
         if np.isnan(value):
@@ -63,6 +68,13 @@ def _standard(row: RowResult) -> Floats:
 def _robust(row: RowResult, epsilon: float) -> Floats:
     """RA; NaN where nobody attacked: the logs of others tell of certification alone."""
     return row.attacks[epsilon].robust.mean(1) if epsilon in row.attacks else np.full(row.seeds, np.nan)
+
+
+def _evaluations(row: RowResult) -> Floats:
+    """Of all certifications of the row together."""
+    efforts = [*row.efforts.values(), *([row.multi_effort] if row.multi_effort else [])]
+    unknown: Floats = np.full(row.seeds, np.nan)
+    return np.sum([each.evaluations for each in efforts], 0) if efforts else unknown
 
 
 def _of_stage(measure: Measure) -> Callable[[RowResult, float, float], Floats]:
@@ -176,7 +188,7 @@ MEASURES: Mapping[Measure, MeasureInfo] = {
         words="noisy copies of an image that all certifications of the row took, on average",
         published=None,
         unit="count",
-        value=_of_stage("evaluations"),
+        value=lambda row, sigma, radius: _evaluations(row),
         per_sigma=False,
         better="smaller",
     ),

@@ -145,7 +145,7 @@ def methods(lines: pd.DataFrame) -> str:
 
 def _of_curves(lines: pd.DataFrame) -> "pd.Series[bool]":
     """Which lines are of curves: of certified radii."""
-    return lines["measure"].map(lambda name: MEASURES[name].per_sigma or MEASURES[name].multi_sigma).astype(bool)
+    return lines["measure"].map(lambda name: MEASURES[name].of_curves).astype(bool)
 
 
 def title(column: ColumnSpec) -> str:

@@ -100,6 +100,28 @@ def test_a_chart_can_be_taken_along(opened: Any, tmp_path: Path) -> None:
     assert "#ffffff" in drawn  # light, whatever the page is
 
 
+def test_a_chart_is_a_picture_and_a_table_a_csv_too(opened: Any, tmp_path: Path) -> None:
+    with opened.expect_download() as download:
+        opened.locator("#chart-table3").get_by_role("button", name="Download PNG").click()
+    download.value.save_as(tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    with opened.expect_download() as download:
+        opened.get_by_role("button", name="Download CSV: Comparison: what is certified").click()
+    download.value.save_as(tmp_path / "table.csv")
+    with (tmp_path / "table.csv").open(encoding="utf-8") as file:
+        read = list(csv.DictReader(file))
+    assert [line["σ"] for line in read if line["Network"] == "scratch"] == ["0.25", "0.5"]
+    assert {line["block"] for line in read} == {"", "Recomputed from logs of others"}
+    assert {line["evaluations"] for line in read if line["Network"] == "scratch"} == {"1,100"}
+
+
+def test_a_heading_has_a_link_to_itself_and_the_contents_name_it(opened: Any) -> None:
+    opened.get_by_role("link", name="Link to “Comparison”").click()
+    assert opened.url.endswith("#table3")
+    contents = opened.get_by_role("navigation", name="Contents")
+    assert contents.get_by_role("link", name="By class").get_attribute("href") == "#classes"
+
+
 def test_intervals_appear_on_demand(opened: Any) -> None:
     interval = opened.locator("#table3 .interval").first
     assert interval.evaluate("each => getComputedStyle(each).opacity") == "0"
@@ -120,6 +142,9 @@ def test_a_phone_scrolls_down_only(browser: Any, made: Made) -> None:
     page.goto((made.results / "report.html").as_uri())
     page.wait_for_selector("html[data-drawn]")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    # Tables fit too, but for the confusion of many classes.
+    wide = "[...document.querySelectorAll('.cards')].filter((each) => each.offsetWidth > 366).map((each) => each.id)"
+    assert page.evaluate(wide) == []
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
     page.close()

@@ -36,8 +36,16 @@ def test_the_page_of_one_network(digits: Path, tmp_path: Path) -> None:
 def test_the_page_of_one_sigma_has_no_oracle(digits: Path, tmp_path: Path) -> None:
     write_single(write(tmp_path, digits)[:1], [0.0, 0.25], tmp_path / "report.html")
     parsed = read_page(tmp_path / "report.html")
-    assert parsed.text_of("caption")[0] == "Certified accuracy"
-    assert "The same at each σ: what is certified" not in parsed.text_of("summary")
+    # One table, without a word of what would be chosen, and one curve.
+    assert [table["id"] for table in parsed.attributes("table")] == [
+        "accuracy-certified",
+        "classes-the-certified-images-1-certified",
+        "classes-the-certified-images-1-confusion",
+        "stages",
+    ]
+    said = " ".join(text for tag, text in parsed.texts if tag not in ("script", "style"))
+    assert "oracle" not in said.lower()
+    assert "largest" not in said
     (spec,) = charts_of(parsed).values()
     assert [(curve["curve"], curve["oracle"]) for curve in spec["data"]["values"]] == [("σ = 0.25", False)]
     assert "Dashed" not in " ".join(parsed.text_of("figcaption"))

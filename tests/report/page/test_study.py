@@ -31,12 +31,18 @@ from transmooth.specs import FigureSpec, PageSpec, PanelSpec
 def test_every_part_of_the_study_is_there(made: Made) -> None:
     parsed = made.page
     assert parsed.text_of("h1") == ["Study small"]
-    assert parsed.text_of("h2") == ["Summary", "Tables", "Figures", "Example images", "Training", "Provenance"]
+    assert parsed.text_of("h2") == [
+        *("Summary", "Tables", "Figures", "By class", "Example images", "Training", "Provenance")
+    ]
     assert {"Comparison", "Curves", "Moved", "digits"} <= set(parsed.text_of("h3"))
     assert "2026-11-21 11:58 to 12:00 UTC" in parsed.text_of("dd")
     captions = parsed.text_of("caption")
-    assert len(captions) == len(parsed.attributes("table")) == 5
-    assert "The largest over σ at each ε (an oracle), beside the paper's Table 3, CIFAR-10" in captions
+    assert len(captions) == len(parsed.attributes("table")) == 5 + 2 * len(SIGMAS)
+    certified = captions.index("Comparison: what is certified")
+    oracle = (
+        "Comparison. Oracle: the largest over σ at each ε, chosen after seeing the results, beside the paper's Table 3"
+    )
+    assert captions[certified + 1] == f"{oracle}, CIFAR-10"
     assert list(charts_of(parsed)) == ["chart-table3", "chart-figure2", "chart-moved", "chart-training"]
     assert "method=ours" not in " ".join(text for _, text in parsed.texts)
     # The paper's own rows without one of ours, and ours with what it says there.
@@ -56,6 +62,7 @@ def test_numbers_are_those_of_the_records(made: Made) -> None:
     assert f"{100 * by_sigma[0.5]:.1f}" in parsed.text_of("strong")
     drawn = {(curve["panel"], curve["curve"]): curve for curve in charts_of(parsed)["chart-table3"]["data"]["values"]}
     assert len(drawn) == 3 * 2 + 3
+    assert [*dict.fromkeys(panel for panel, _ in drawn)][:3] == ["σ = 0.25", "σ = 0.5", "oracle over σ"]
     theirs = drawn["Recomputed from logs of others, σ = 0.25", "theirs"]
     assert {round(share, 4) for share in theirs["certified accuracy"]} == {0.6667, 0.3333, 0.0}
     for panel, sigma in (("σ = 0.25", 0.25), ("σ = 0.5", 0.5), ("oracle over σ", 0.5)):
@@ -69,12 +76,24 @@ def test_numbers_are_those_of_the_records(made: Made) -> None:
     assert "At ε = 0.25, mixed → <i>clean</i> & more reaches" in " ".join(parsed.text_of("li"))
 
 
-def test_trainings_stand_beside_those_that_started_alike(made: Made) -> None:
-    drawn = charts_of(made.page)["chart-training"]["data"]["values"]
+def test_what_is_certified_comes_first_with_what_it_took(made: Made) -> None:
+    cells = [text for tag, text in made.page.texts if tag in ("th", "td", "strong", "span")]
+    at = cells.index("σ")
+    assert cells[at : at + 8] == ["σ", "ε = 0", "ε = 0.25", "ε = 0.5", "ACR", "abstains", "evaluations", "images/s"]
+    first = cells.index("0.25", at)
+    assert cells[first - 1] == LABELS["mixed"]
+    assert {"1,100", "5.0"} <= set(cells[first : first + 30])  # forward passes, one of 20 images
+    assert "the most of 2 rows, each at its best σ" in " ".join(made.page.text_of("li"))
+
+
+def test_trainings_stand_beside_those_of_their_stage_and_dataset(made: Made) -> None:
+    chart = charts_of(made.page)["chart-training"]
+    drawn = chart["data"]["values"]
+    assert len({*chart["usermeta"]["colors"]["light"]}) == 3
     assert {(curve["panel"], curve["curve"]): curve["validation score"] for curve in drawn} == {
-        ("from the network itself", "layer_norm, mixed@upstream"): [0.45, 0.9],
-        ("from layer_norm, mixed@upstream", "clean@downstream"): [0.4483, 0.8967],
-        ("from the network itself", "layer_norm, clean@downstream"): [0.4467, 0.8933],
+        ("stage 1, characters", "layer_norm: mixed@upstream"): [0.45, 0.9],
+        ("stage 1, digits", "scratch"): [0.4467, 0.8933],
+        ("stage 2, digits", LABELS["mixed"]): [0.4483, 0.8967],
     }
     assert [text for text in made.page.text_of("th") if text.startswith(("training, stage", "certify"))] == [
         "training, stage 1",

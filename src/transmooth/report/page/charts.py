@@ -1,15 +1,25 @@
 """Interactive curves: a Vega-Lite spec for each chart, and the JavaScript that draws them all without a network."""
 
+import math
 from functools import cache
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 import vl_convert
 
 BAND = 4  # curves of a panel, at most, whose intervals are drawn as bands: more would hide each other
 DASH = [6, 4]
-
+# Apart from each other, and from the page behind them, in light and in dark.
+LIGHT = (
+    *("#0b62a4", "#c44e00", "#00795a", "#a03b8a", "#8a6a00"),
+    *("#2383b0", "#59636e", "#b3261e", "#5b4bb5", "#5f7a1f"),
+)
+DARK = (
+    *("#6cb6ff", "#ff9d5c", "#4fd1a5", "#f29cdf", "#f0c94a"),
+    *("#9be4ff", "#b9c2cc", "#ff8a80", "#b8a9ff", "#c3dc7a"),
+)
 
 EXPORT = "window.vegaEmbed = vegaEmbed;"  # the one name that the page's own script uses
 
@@ -77,8 +87,37 @@ def chart(lines: pd.DataFrame, *, title: str, x: str, y: str, percent: bool, ste
         .transform_filter("indexof(shown, datum.curve) >= 0")
         .transform_calculate(text=text)
         .add_params(alt.param(name="shown", value=names))
-        .properties(description=title)
+        .properties(description=title, usermeta={"colors": colors(len(names))})
     )
     spec: dict[str, Any] = figure.to_dict()
     del spec["config"]  # Altair's default look: the page has its own, light and dark
     return spec
+
+
+def colors(count: int) -> dict[str, list[str]]:
+    """Return as many colours that differ, for a light page and for a dark one.
+
+    Up to ten are chosen by hand.  More are hues at equal distances, of two lightnesses in turn, in OKLCH (Ottosson
+    2020), where equal distances look equal.
+    """
+    if count <= len(LIGHT):
+        return {"light": list(LIGHT[:count]), "dark": list(DARK[:count])}
+    hues = [2 * math.pi * number / count for number in range(count)]
+    lightnesses = {"light": (0.42, 0.6), "dark": (0.7, 0.88)}
+    return {theme: [_hex(both[at % 2], hue) for at, hue in enumerate(hues)] for theme, both in lightnesses.items()}
+
+
+def _hex(lightness: float, hue: float, chroma: float = 0.16) -> str:
+    """The colour of OKLCH in sRGB, of less chroma where a screen cannot show it."""
+    a, b = chroma * math.cos(hue), chroma * math.sin(hue)
+    cones = np.array([[0.3963377774, 0.2158037573], [-0.1055613458, -0.0638541728], [-0.0894841775, -1.2914855480]])
+    to_rgb = [
+        [4.0767416621, -3.3077115913, 0.2309699292],
+        [-1.2684380046, 2.6097574011, -0.3413193965],
+        [-0.0041960863, -0.7034186147, 1.7076147010],
+    ]
+    linear = np.array(to_rgb) @ (lightness + cones @ [a, b]) ** 3
+    if linear.min() < 0 or linear.max() > 1:
+        return _hex(lightness, hue, chroma - 0.01)
+    shown = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return "#" + "".join(f"{round(255 * value):02x}" for value in shown)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transmooth.report.page.page import Gallery
-from transmooth.report.page.provenance import Certification
+from transmooth.report.page.provenance import Certification, run_text
 
 if TYPE_CHECKING:
     from transmooth.loading.denoisers import LoadedDenoiser
@@ -14,23 +14,31 @@ if TYPE_CHECKING:
 EXAMPLES = 3  # three stand in a line
 
 
-def gallery(dataset: str, folder: Path, certified: Sequence[Certification], results: Path) -> Gallery | None:
-    """Return that of the network with the largest mean ACR on a dataset; None where none was certified at one σ.
-
-    results: where its checkpoint is, whose denoiser the pictures go through, too, where it has one.
-    """
-    from transmooth.loading.denoisers import denoiser_of
-    from transmooth.loading.images import load_images
-
+def farthest(dataset: str, certified: Sequence[Certification]) -> tuple[Certification, str] | None:
+    """Return the network with the largest mean ACR on a dataset, and it in words; None where none has curves by σ."""
     here = [each for each in certified if each.run and each.run.dataset == dataset]
     here = [each for each in here if not (each.transductive or each.stages)]
     if not here:
         return None
     best = max(here, key=lambda each: each.mean_acr)
     assert best.run is not None
-    network = f"{best.run.network}: {' → '.join(best.run.stages)}, seed {best.run.seed}"
-    denoiser = denoiser_of(results / "train" / best.run.path)
-    return pictures(best, dataset, load_images(str(folder), "test", None), network, denoiser)
+    network = f"{run_text(best.run)}, seed {best.run.seed}"
+    if len({each.run for each in here}) > 1:
+        network += ", which has the largest average certified radius here (mean over σ)"
+    return best, network
+
+
+def gallery(dataset: str, folder: Path, certified: Certification, network: str, results: Path) -> Gallery:
+    """Return the example images of a network of a study.
+
+    results: where its checkpoint is, whose denoiser the pictures go through, too, where it has one.
+    """
+    from transmooth.loading.denoisers import denoiser_of
+    from transmooth.loading.images import load_images
+
+    assert certified.run is not None
+    denoiser = denoiser_of(results / "train" / certified.run.path)
+    return pictures(certified, dataset, load_images(str(folder), "test", None), network, denoiser)
 
 
 def pictures(

@@ -7,7 +7,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from transmooth.report.certified import CertifiedRow
 from transmooth.report.page import charts
+from transmooth.report.page.classes import ByClass
 from transmooth.report.page.examples import Example
 from transmooth.report.tables import OurRow, PaperRow
 
@@ -25,7 +27,10 @@ class TableRow:
 class Section:
     """A report of a study: a heading, what it says in words, a table for tables, a chart for curves, its files.
 
-    columns, sigma_columns: headings of the table and of the one at each sigma.  best_in_paper: by column.
+    radii, certified: what is certified, by block, and at which radii; lower_bounds: its ACR may be larger.
+    columns, blocks: headings and rows of the study's own table; oracle: its certified accuracies are the largest over
+    sigma; best_in_paper: by column.
+    plain: headings and rows of a table whose first cells, `keys` of them, are words.
     picture: a data URI, of a figure without a chart.
     """
 
@@ -34,15 +39,16 @@ class Section:
     caption: str
     notes: str = ""
     finding: str = ""
+    radii: Sequence[float] = ()
+    certified: Sequence[tuple[str, Sequence[CertifiedRow]]] = ()
+    lower_bounds: bool = False
     columns: Sequence[str] = ()
     oracle: bool = False
     paper: str | None = None
     blocks: Sequence[tuple[str, Sequence[TableRow]]] = ()
     best_in_paper: Sequence[float | None] = ()
-    sigma_columns: Sequence[str] = ()
-    by_sigma: Sequence[OurRow] = ()
-    lower_bounds: bool = False
     plain: tuple[Sequence[str], Sequence[Sequence[str]]] | None = None
+    keys: int = 1
     chart: Mapping[str, Any] | None = None
     picture: str = ""
     links: Sequence[str] = ()
@@ -50,7 +56,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Example images of one network on one dataset."""
+    """Example images of one network, in words, on one dataset."""
 
     dataset: str
     network: str
@@ -60,20 +66,39 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Page:
-    """What the template shows; a part that is empty is left out."""
+    """What the template shows; a part that is empty is left out.
+
+    intervals: those of all values are shown until its reader hides them.
+    """
 
     title: str
     summary: str
     facts: Mapping[str, str]
+    intervals: bool = False
     tables: Sequence[Section] = ()
     figures: Sequence[Section] = ()
+    classes: Sequence[ByClass] = ()
     galleries: Sequence[Gallery] = ()
     training: Section | None = None
-    stages: Sequence[Mapping[str, str]] = ()
+    stages: Sequence[Sequence[str]] = ()
     parameters: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     data: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     runs: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def contents(self) -> list[tuple[str, str, list[tuple[str, str]]]]:
+        """Anchor and title of each section that is there, and those of its articles."""
+        sections = [
+            ("summary", "Summary", True, []),
+            ("tables", "Tables", True, [(each.name, each.title) for each in self.tables]),
+            ("figures", "Figures", self.figures, [(each.name, each.title) for each in self.figures]),
+            ("classes", "By class", self.classes, []),
+            ("examples", "Examples", self.galleries, []),
+            ("training", "Training", self.training, []),
+            ("provenance", "Provenance", True, []),
+        ]
+        return [(anchor, title, articles) for anchor, title, there, articles in sections if there]
 
 
 def render(page: Page) -> str:

@@ -42,14 +42,8 @@ class Training:
 
     @property
     def name(self) -> str:
-        """What tells it from the others that started alike."""
-        return self.run.stages[-1] if len(self.run.stages) > 1 else f"{self.run.network}, {self.run.stages[0]}"
-
-    @property
-    def started_from(self) -> str:
-        """The run without its last stage, in words."""
-        before = self.run.stages[:-1]
-        return f"from {self.run.network}, {', '.join(before)}" if before else "from the network itself"
+        """Its run in words, without the seed."""
+        return run_text(self.run)
 
     @property
     def clean(self) -> float | None:
@@ -62,12 +56,14 @@ class Training:
 class Certification:
     """One network's records.
 
-    frame: columns as of records/table.py.  acr: average certified radius by sigma, or EACH (see report/accuracy.py).
+    frame: columns as of records/table.py; rows: one for each image and curve of it.
+    acr: average certified radius by sigma, or EACH (see report/accuracy.py).
     stages: of a classifier of several sigmas, in words; its ACR is that of its first.  Empty of others.
     """
 
     path: str
     frame: pd.DataFrame
+    rows: pd.DataFrame
     made: Mapping[str, Any]
     acr: Mapping[float, float]
     stages: str = ""
@@ -120,6 +116,11 @@ class Attacked:
         return int(self.frame["evaluations"].sum())
 
 
+def run_text(run: RunSpec) -> str:
+    """Return a run in words, without its seed."""
+    return ": ".join(filter(None, (run.network, " → ".join(run.stages))))
+
+
 def read_training(path: str, results: Path) -> Training:
     """Return the training in the folder `path` below `results`.  Raises CheckpointError where its card is damaged."""
     return Training(path, read_card(results / path))
@@ -130,7 +131,7 @@ def read_certification(path: str, results: Path) -> Certification:
     frame = records.read(results / path).to_pandas()
     rows = one_row_each(frame, results / path)
     acr = {sigma: average_certified_radius(certified_radius(group)) for sigma, group in curves_of(rows)}
-    return Certification(path, frame, records.metadata(results / path), acr, rows.attrs.get("stages", ""))
+    return Certification(path, frame, rows, records.metadata(results / path), acr, rows.attrs.get("stages", ""))
 
 
 def read_attack(path: str, results: Path) -> Attacked:

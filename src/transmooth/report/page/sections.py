@@ -2,7 +2,7 @@
 
 import math
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -14,12 +14,13 @@ from scipy.stats import spearmanr
 
 from transmooth.report import courses, gains, shift
 from transmooth.report.accuracy import Floats, RowResult, of_several, read_row, sigma_text
-from transmooth.report.cells import cells, shown
+from transmooth.report.cells import SHARES, cells, shown
+from transmooth.report.certified import CertifiedRow, certified_rows
 from transmooth.report.figures import ORACLE, SEVERAL, curves, largest_radius
 from transmooth.report.measures import MEASURES
 from transmooth.report.page import charts
 from transmooth.report.page.page import Section, TableRow
-from transmooth.report.page.provenance import Training
+from transmooth.report.page.provenance import Training, run_text
 from transmooth.report.tables import (
     OurRow,
     PaperRow,
@@ -30,7 +31,15 @@ from transmooth.report.tables import (
     read_published,
     title,
 )
-from transmooth.specs import ColumnSpec, CourseReportSpec, FigureSpec, GainsReportSpec, ShiftReportSpec, TableSpec
+from transmooth.specs import (
+    ColumnSpec,
+    CourseReportSpec,
+    FigureSpec,
+    GainsReportSpec,
+    RowSpec,
+    ShiftReportSpec,
+    TableSpec,
+)
 
 STEP = 0.0125  # of the radii of a curve: a fraction of the radii that tables show, so that hovering finds those
 POINTS = 130
@@ -62,25 +71,38 @@ def curve_table(
     paper: Sequence[PaperRow] = (),
     quoted: pd.DataFrame | None = None,
 ) -> Section:
-    """Return a table of rows, the same at each sigma, and their curves."""
-    per_sigma = [column for column in spec.columns if MEASURES[column.measure].per_sigma]
-    certified = [column for column in per_sigma if column.measure != "acr"]
-    by_sigma = lines[~lines["oracle"] & lines["sigma"].notna() & (lines["block"] != RECOMPUTED)]
+    """Return what is certified of rows, their curves, and the table of the study, with the oracle where there is one.
+
+    That table leaves out what it would repeat.
+    """
+    radii = {column.radius or 0.0 for column in spec.columns if column.measure in SHARES}
+    radii |= {0.0} if spec.brackets else set()
+    others = [column for column in spec.columns if not MEASURES[column.measure].of_curves]
+    of_curves = len(others) < len(spec.columns)
+    curved = [row for row in rows if row.curves or row.multi_sigma is not None] if of_curves else []
     own = shown(lines, spec.columns)
     oracle = bool(own["oracle"].any())
+    columns = spec.columns if oracle or paper else others
     return Section(
         name=spec.name,
         title=spec.title,
         caption=spec.caption,
-        columns=list(map(title, spec.columns)),
-        oracle=oracle,
-        blocks=_blocks(our_rows(own, spec), paper, quoted),
-        best_in_paper=[_best_in_paper(paper, at, column) for at, column in enumerate(spec.columns)],
-        sigma_columns=list(map(title, certified)),
-        by_sigma=our_rows(by_sigma, spec, certified, by_sigma=True) if oracle else [],
+        radii=sorted(radii),
+        certified=_certified(curved, sorted(radii)),
         lower_bounds=bool((lines["grid"] != "").any()),
-        chart=_curves(f"{spec.title}: certified accuracy by radius", _panels(rows)) if per_sigma else None,
+        columns=list(map(title, columns)),
+        oracle=oracle,
+        blocks=_blocks(our_rows(own, spec, columns), paper, quoted) if columns else [],
+        best_in_paper=[_best_in_paper(paper, at, column) for at, column in enumerate(spec.columns)],
+        chart=_curves(f"{spec.title}: certified accuracy by radius", _panels(curved)) if curved else None,
     )
+
+
+def _certified(rows: Sequence[RowResult], radii: Sequence[float]) -> list[tuple[str, list[CertifiedRow]]]:
+    """What is certified, by block; the best of ours is not measured by logs of other images."""
+    ours = certified_rows([row for row in rows if row.block != RECOMPUTED], radii)
+    logs = certified_rows([row for row in rows if row.block == RECOMPUTED], radii)
+    return [(block, list(lines)) for block, lines in groupby([*ours, *logs], lambda line: line.block)]
 
 
 def _best_in_paper(paper: Sequence[PaperRow], at: int, column: ColumnSpec) -> float | None:
@@ -94,11 +116,12 @@ def row_chart(title: str, row: RowResult) -> dict[str, Any]:
 
 
 def _panels(rows: Sequence[RowResult]) -> list[tuple[str, pd.DataFrame]]:
-    """The other way round than a figure: a panel for each sigma, the oracle and attacks, a curve for each row."""
+    """The other way round than a figure: a panel for each sigma, attacks, and last the oracle; a curve for each row."""
     grid, panels = _grid(rows), []
     for block, members in groupby(rows, lambda row: row.block):
         drawn = [(row, curves([row], grid)) for row in members]
-        for panel in dict.fromkeys(name for _, frame in drawn for name in frame["curve"]):
+        names = dict.fromkeys(name for _, frame in drawn for name in frame["curve"])
+        for panel in sorted(names, key=lambda name: name == ORACLE):
             frame = pd.concat([part[part["curve"] == panel].assign(curve=row.label) for row, part in drawn])
             panels.append((f"{block}, {panel}" if block else panel, frame))
     return panels
@@ -120,8 +143,8 @@ def _blocks(
 
 
 def _finding(lines: pd.DataFrame, spec: TableSpec, paper: Sequence[PaperRow], quoted: pd.DataFrame) -> str:
-    """The best row here and in the paper at one radius, and whether both order the rows alike; of what is certified
-    where something is, else of what is attacked.
+    """The best row at one radius, of what is certified where something is, else of what is attacked; the paper's best
+    there, and whether both order the rows alike.
     """
     for measure in ("certified", "robust"):
         if columns := [number for number, column in enumerate(spec.columns) if column.measure == measure]:
@@ -130,24 +153,27 @@ def _finding(lines: pd.DataFrame, spec: TableSpec, paper: Sequence[PaperRow], qu
         return ""
     at = columns[(len(columns) - 1) // 2]
     column = spec.columns[at]
-    radius, there = column.radius, shown(lines, [column]).dropna(subset="value")
-    if not len(there):
+    radius, of_column = column.radius, lines[lines["column"] == column.text].dropna(subset="value")
+    if not len(of_column):
         return ""
-    best = there.loc[there["value"].idxmax()]
+    each = of_column[~of_column["oracle"]].sort_values("value", ascending=False, kind="stable")
+    there = each.drop_duplicates(["block", "row"])
+    best = there.iloc[0]
     name = f"{best['row']} ({best['block']})" if best["block"] else best["row"]
     value, low, high = (100 * best[name] for name in ("value", "low", "high"))
-    where = ORACLE if best["oracle"] else SEVERAL if of_several(best["method"]) else sigma_text(best["sigma"])
+    where = SEVERAL if of_several(best["method"]) else sigma_text(best["sigma"])
     where = "under attack" if column.measure == "robust" else where
     text = f"At ε = {radius:g}, {name} reaches {value:.1f} % [{low:.0f}, {high:.0f}] ({where})"
     if len(there) > 1:
         close = int((there["high"] >= best["value"]).sum()) - 1
-        text += f", the most of {len(there)} rows; the intervals of {close or 'none'} of the others reach that value"
+        at_one = ", each at its best σ" if of_column["oracle"].any() else ""
+        text += f", the most of {len(there)} rows{at_one}; the intervals of {close or 'none'} of the others reach it"
     values = {row.key: float(row.cells[at] or "nan") for row in paper if row.cells[at] is not None}
     if values:
         leader = max((row for row in paper if row.key in values), key=lambda row: values[row.key])
         text += f". The paper's best there is {leader.name} with {values[leader.key]:.1f} %"
-    pairs = [(row.cells[at], values.get(paper_key(row, quoted))) for row in our_rows(there, spec) if values]
-    both = [(float(cell.value), theirs) for cell, theirs in pairs if theirs is not None]
+    ours = our_rows(shown(of_column, [column]), spec) if values else []
+    both = [(float(row.cells[at].value), values[key]) for row in ours if (key := paper_key(row, quoted)) in values]
     if len(both) > 2 and len({ours for ours, _ in both}) > 1:
         rank = spearmanr([ours for ours, _ in both], [theirs for _, theirs in both]).statistic
         text += f"; the order of the {len(both)} rows that both have agrees at Spearman's ρ = {rank:.2f}"
@@ -164,7 +190,7 @@ def figure_section(spec: FigureSpec, results: Path, base: Path) -> Section:
 
 
 def _curves(title: str, panels: Sequence[tuple[str, pd.DataFrame]]) -> dict[str, Any]:
-    frames = [frame.assign(panel=panel or "all sigmas") for panel, frame in panels]
+    frames = [frame.assign(panel=panel) for panel, frame in panels]
     lines = pd.concat(frames, ignore_index=True).rename(columns={"radius": "x", "certified_accuracy": "y"})
     return charts.chart(lines, title=title, x="radius ε", y="certified accuracy", percent=True, step=True)
 
@@ -182,9 +208,9 @@ def shift_section(spec: ShiftReportSpec, results: Path) -> Section:
     """Return a report of feature shifts."""
     lines = pd.read_csv(results / "tables" / f"{spec.name}.csv")
     mean = lines.pivot_table("shift", ["cause", "row"], "sigma", sort=False)
-    head = ["moved by", "", *(f"σ = {sigma:g}" for sigma in mean.columns)]
+    head = ["Network", "moved by", *(f"σ = {sigma:g}" for sigma in mean.columns)]
     rows = [
-        [cause, row, *(f"{value:.3f}" for value in values)]
+        [row, cause, *(f"{value:.3f}" for value in values)]
         for (cause, row), values in zip(mean.index, mean.to_numpy(), strict=True)
     ]
     clean = lines[lines["sigma"] == 0].rename(columns={"row": "curve", "depth": "x", "shift": "y"})
@@ -195,6 +221,7 @@ def shift_section(spec: ShiftReportSpec, results: Path) -> Section:
         spec.caption,
         notes=shift.note(lines),
         plain=(head, rows),
+        keys=2,
         chart=charts.chart(clean, title=spec.title, x="layer", y="shift", percent=False, step=False),
         links=[f"tables/{spec.name}.csv", f"figures/{spec.name}.svg", f"figures/{spec.name}.png"],
     )
@@ -206,7 +233,7 @@ def course_section(spec: CourseReportSpec, results: Path) -> Section:
     lines = pd.read_csv(results / f"{path}.csv")
     seeds = lines["seed"].nunique()
     mean = lines.groupby(["row", "epoch"], sort=False, as_index=False)["value"].mean()
-    mean = mean.rename(columns={"row": "curve", "epoch": "x", "value": "y"}).assign(panel="last stage", oracle=False)
+    mean = mean.rename(columns={"row": "curve", "epoch": "x", "value": "y"}).assign(panel="", oracle=False)
     return Section(
         spec.name,
         spec.title,
@@ -235,30 +262,43 @@ def gains_section(spec: GainsReportSpec, results: Path) -> Section:
         spec.caption,
         notes=f"Over {spec.against}. {'; '.join(lines)}.",
         plain=(head, rows),
+        keys=2,
         picture=f"data:image/svg+xml;base64,{b64encode((results / f'{path}.svg').read_bytes()).decode()}",
         links=[f"{path}.{kind}" for kind in ("svg", "png", "csv")],
     )
 
 
-def training_section(trainings: Sequence[Training], results: Path) -> Section | None:
-    """Return the training curves of a study, a panel for what they started from; None where nothing was trained."""
+def training_section(trainings: Sequence[Training], labels: Mapping[str, str], results: Path) -> Section | None:
+    """Return the training curves of a study, a panel for each stage and dataset; None where nothing was trained.
+
+    A curve is the mean over the seeds of a run.  labels: of the row that a run is, by `Training.name`.
+    """
     path = "metrics/training.csv"
     lines = pd.read_csv(results / path).melt("epoch", var_name="run", value_name="y").dropna()
     if not len(lines):
         return None
     runs: Mapping[str, Training] = {each.path: each for each in trainings}
-    seeds = len({each.seed for each in trainings}) > 1
     lines = lines.assign(
-        panel=[runs[name].started_from for name in lines["run"]],
-        curve=[runs[name].name + (f", seed {runs[name].seed}" if seeds else "") for name in lines["run"]],
-        oracle=False,
-        x=lines["epoch"],
+        panel=[f"stage {len(runs[name].run.stages)}, {runs[name].run.dataset}" for name in lines["run"]],
+        curve=[labels.get(runs[name].name, runs[name].name) for name in lines["run"]],
     )
-    title = "Score on the validation images by epoch"
+    mean = lines.groupby(["panel", "curve", "epoch"], sort=False, as_index=False)["y"].mean()
+    mean = mean.sort_values("panel", kind="stable").rename(columns={"epoch": "x"}).assign(oracle=False)
+    seeds, title = len({each.seed for each in trainings}), "Score on the validation images by epoch"
     return Section(
         "training",
         title,
         "At the learning rate that was kept; validation images have the noise of the training.",
-        chart=charts.chart(lines, title=title, x="epoch", y="validation score", percent=True, step=False),
+        notes=f"Mean of {seeds} seeds." if seeds > 1 else "",
+        chart=charts.chart(mean, title=title, x="epoch", y="validation score", percent=True, step=False),
         links=[path],
     )
+
+
+def row_labels(rows: Iterable[RowSpec]) -> dict[str, str]:
+    """Return the label of the first row that a run is alone, by the run in words; runs of one label keep their own."""
+    labels: dict[str, str] = {}
+    for row in rows:
+        for (each,) in (runs for runs in row.runs if len(runs) == 1):
+            labels.setdefault(run_text(each.run), row.name)
+    return {text: label for text, label in labels.items() if [*labels.values()].count(label) == 1}

@@ -10,6 +10,7 @@ import pandas as pd
 from transmooth import files
 from transmooth.report.accuracy import read_files
 from transmooth.report.cells import cells
+from transmooth.report.page.classes import classes_of
 from transmooth.report.page.galleries import pictures
 from transmooth.report.page.page import Page, render
 from transmooth.report.page.provenance import Certification, duration, parameters, read_certification, versions
@@ -41,6 +42,7 @@ def write_single(
     whole = Certification(
         ", ".join(map(str, paths)),
         pd.concat([part.frame for part in parts], ignore_index=True),
+        pd.concat([part.rows for part in parts], ignore_index=True),
         parts[0].made,
         {sigma: acr for part in parts for sigma, acr in part.acr.items()},
         parts[0].stages,
@@ -58,11 +60,14 @@ def write_single(
     section = replace(curve_table(spec, [row], lines), notes=methods(lines), chart=chart)
     identity = {key: dict(whole.made.get(key) or {}) for key in ("model", "data")}
     network = str(identity["model"].get("model") or whole.frame["model"].iloc[0] or "unknown weights")
+    names = list(identity["data"].get("classes", [])) if images is None else images.classes
+    classes = classes_of(whole, "the certified images", network, names, radii)
     page = Page(
         title=f"Certified robustness of {network}",
         summary=f"{row.images} test images, certified at {whole.sigmas}.",
         facts={"evaluations": f"{whole.evaluations:,}", "time": duration(float(whole.frame["seconds"].sum()))},
         tables=[section],
+        classes=[] if classes is None else [classes],
         galleries=[] if images is None else [pictures(whole, images.description, images, network, denoiser)],
         stages=[certify_stage([whole])],
         parameters={"certification": parameters([part.made.get("spec", {}) for part in parts])},

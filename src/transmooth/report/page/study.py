@@ -7,7 +7,9 @@ from typing import Any
 
 from transmooth import files
 from transmooth.params.tables import KINDS
-from transmooth.report.page.galleries import gallery
+from transmooth.report.cells import SHARES
+from transmooth.report.page.classes import classes_of
+from transmooth.report.page.galleries import farthest, gallery
 from transmooth.report.page.page import Page, render
 from transmooth.report.page.provenance import (
     Attacked,
@@ -25,11 +27,12 @@ from transmooth.report.page.sections import (
     course_section,
     figure_section,
     gains_section,
+    row_labels,
     shift_section,
     table_section,
     training_section,
 )
-from transmooth.specs import PageSpec
+from transmooth.specs import PageSpec, RowSpec
 
 
 def write_report(
@@ -47,15 +50,21 @@ def write_report(
     figures += [shift_section(shift, results) for shift in spec.shifts]
     figures += [course_section(course, results) for course in spec.courses]
     figures += [gains_section(gain, results) for gain in spec.gains]
-    galleries = [gallery(name, folder, certified, results) for name, folder in sorted(data.items())]
+    best = {name: found for name in sorted(data) if (found := farthest(name, certified))}
+    radii = sorted({column.radius for table in spec.tables for column in table.columns if column.measure in SHARES})
+    classes = [
+        classes_of(network, name, words, _manifest(data[name])["classes"], radii)
+        for name, (network, words) in best.items()
+    ]
     page = Page(
         title=f"Study {spec.study}",
         summary=_summary(trainings, certified, attacks),
         facts=_facts(trainings, certified, attacks),
         tables=[table_section(table, results, base, published) for table in spec.tables],
         figures=figures,
-        galleries=[each for each in galleries if each is not None],
-        training=training_section(trainings, results),
+        classes=[each for each in classes if each is not None],
+        galleries=[gallery(name, data[name], *found, results) for name, found in best.items()],
+        training=training_section(trainings, row_labels(_rows(spec)), results),
         stages=[
             *_training_stages(trainings),
             *([certify_stage(certified)] if certified else []),
@@ -69,6 +78,13 @@ def write_report(
         runs=[_run(training, certified, attacks) for training in trainings],
     )
     files.write_text(out, render(page))
+
+
+def _rows(spec: PageSpec) -> list[RowSpec]:
+    """The rows of every report of a study."""
+    reports = (*spec.tables, *spec.shifts, *spec.courses, *spec.gains)
+    panels = (panel for figure in spec.figures for panel in figure.panels)
+    return [row for report in (*reports, *panels) for row in report.rows]
 
 
 def _summary(trainings: Sequence[Training], certified: Sequence[Certification], attacks: Sequence[Attacked]) -> str:
@@ -113,29 +129,22 @@ def _facts(
     return facts
 
 
-def _training_stages(trainings: Sequence[Training]) -> list[dict[str, str]]:
+def _training_stages(trainings: Sequence[Training]) -> list[list[str]]:
     stages = []
     for stage in dict.fromkeys(each.stage for each in trainings):
         ours = [each for each in trainings if each.stage == stage]
-        time = duration(sum(each.card["seconds"] for each in ours))
-        stages.append({"stage": stage, "jobs": str(len(ours)), "time": time, "evaluations": "–"})
+        stages.append([stage, str(len(ours)), duration(sum(each.card["seconds"] for each in ours)), "–"])
     return stages
 
 
-def certify_stage(certified: Sequence[Certification]) -> dict[str, str]:
-    """Return the line of certification in the table of what each stage took."""
+def certify_stage(certified: Sequence[Certification]) -> list[str]:
+    """Return the line of certification in the table of what each stage took: its name, jobs, time, evaluations."""
     return _evaluation_stage("certify", certified)
 
 
-def _evaluation_stage(name: str, records: Sequence[Certification] | Sequence[Attacked]) -> dict[str, str]:
+def _evaluation_stage(name: str, records: Sequence[Certification] | Sequence[Attacked]) -> list[str]:
     seconds = sum(float(each.frame["seconds"].sum()) for each in records)
-    evaluations = _evaluations(records)
-    return {
-        "stage": name,
-        "jobs": str(len(records)),
-        "time": duration(seconds),
-        "evaluations": f"{evaluations:,}",
-    }
+    return [name, str(len(records)), duration(seconds), f"{_evaluations(records):,}"]
 
 
 def _evaluations(records: Sequence[Certification] | Sequence[Attacked]) -> int:
@@ -160,7 +169,7 @@ def _without_run(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _dataset(folder: Path) -> dict[str, str]:
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest = _manifest(folder)
     return {
         "images": ", ".join(f"{count:,} {split}" for split, count in sorted(manifest["counts"].items())),
         "classes": str(len(manifest["classes"])),
@@ -168,6 +177,11 @@ def _dataset(folder: Path) -> dict[str, str]:
         "duplicates across splits": str(manifest["duplicates_across_splits"]),
         "SHA-256 of the manifest": files.sha256(folder / "manifest.json"),
     }
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    return manifest
 
 
 def _run(training: Training, certified: Sequence[Certification], attacks: Sequence[Attacked]) -> dict[str, Any]:
