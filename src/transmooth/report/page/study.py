@@ -51,7 +51,8 @@ def write_report(
     figures += [course_section(course, results) for course in spec.courses]
     figures += [gains_section(gain, results) for gain in spec.gains]
     best = {name: found for name in sorted(data) if (found := farthest(name, certified))}
-    radii = sorted({column.radius for table in spec.tables for column in table.columns if column.measure in SHARES})
+    columns = [column for table in spec.tables for column in table.columns if column.measure in SHARES]
+    radii = sorted({column.radius for column in columns if column.radius is not None})
     classes = [
         classes_of(network, name, words, _manifest(data[name])["classes"], radii)
         for name, (network, words) in best.items()
@@ -82,9 +83,11 @@ def write_report(
 
 def _rows(spec: PageSpec) -> list[RowSpec]:
     """The rows of every report of a study."""
-    reports = (*spec.tables, *spec.shifts, *spec.courses, *spec.gains)
-    panels = (panel for figure in spec.figures for panel in figure.panels)
-    return [row for report in (*reports, *panels) for row in report.rows]
+    rows = [row for table in spec.tables for row in table.rows]
+    rows += [row for figure in spec.figures for panel in figure.panels for row in panel.rows]
+    rows += [row for shift in spec.shifts for row in shift.rows]
+    rows += [row for course in spec.courses for row in course.rows]
+    return rows + [row for gain in spec.gains for row in gain.rows]
 
 
 def _summary(trainings: Sequence[Training], certified: Sequence[Certification], attacks: Sequence[Attacked]) -> str:

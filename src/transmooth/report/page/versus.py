@@ -130,7 +130,7 @@ def _section(title: str, names: Sequence[str], a: Side, b: Side, radii: Sequence
     lines, panels, notes, attack = [], [], dict[str, None](), False
     for name in names:
         ours, theirs = dict(_frames(a.paths[name])), dict(_frames(b.paths[name]))
-        clean = [100 * side.clean(name) for side in (a, b)]
+        clean, cleaned = (100 * side.clean(name) for side in (a, b))
         for classifier in (each for each in ours if each in theirs):
             pair = ours[classifier], theirs[classifier]
             attack = "robust" in pair[0]
@@ -138,14 +138,14 @@ def _section(title: str, names: Sequence[str], a: Side, b: Side, radii: Sequence
             cells, known = _cells(*pair, at, acr=not attack)
             notes |= dict.fromkeys(known)
             label = f"{_words(name)}, {classifier if attack else f'σ {classifier}'}"
-            lines.append((label, EMPTY if np.isnan(clean).any() else _change(*clean, ".1f"), cells))
+            lines.append((label, EMPTY if np.isnan(clean + cleaned) else _change(clean, cleaned, ".1f"), cells))
             panels.append((label, pair))
     columns = ["SA", "RA"] if attack else [*(f"ε = {radius:g}" for radius in radii), "ACR"]
-    if measured := any(clean is not EMPTY for _, clean, _ in lines):
+    if measured := any(cell is not EMPTY for _, cell, _ in lines):
         columns.insert(0, "Clean")
     rows = [
-        TableRow(label, OurRow("", label, ("", ""), None, np.nan, (*([clean] if measured else []), *cells)), None)
-        for label, clean, cells in lines
+        TableRow(label, OurRow("", label, ("", ""), None, np.nan, (*([cell] if measured else []), *cells)), None)
+        for label, cell, cells in lines
     ]
     chart = None if attack or len(panels) > PANELS or not panels else _chart(title, panels, radii)
     said = "In brackets A → B, then the difference B − A; accuracies in percent. With a 95 % interval where the images "
@@ -170,18 +170,20 @@ def _words(name: str) -> str:
 def _cells(a: pd.DataFrame, b: pd.DataFrame, radii: Sequence[float], acr: bool) -> tuple[list[Cell], list[str]]:
     """The change at each radius, and of the ACR; and what should be known of them."""
     of_a, of_b = certified_radius(a), certified_radius(b)
-    shares = [100 * certified_accuracy(each, radii) for each in (of_a, of_b)]
-    means = [average_certified_radius(each) for each in (of_a, of_b)]
+    pairs = [*zip(*(100 * certified_accuracy(each, radii) for each in (of_a, of_b)), strict=True)]
+    mean_a, mean_b = (average_certified_radius(each) for each in (of_a, of_b))
     if not _same_images(a, b):
-        cells = [_change(*pair, ".1f") for pair in zip(*shares, strict=True)]
-        return [*cells, *([_change(*means, ".3f")] if acr else [])], ["Without an interval: the images are others"]
+        cells = [_change(share_a, share_b, ".1f") for share_a, share_b in pairs]
+        return [*cells, *([_change(mean_a, mean_b, ".3f")] if acr else [])], [
+            "Without an interval: the images are others"
+        ]
     found = [compare(a, b, radius) for radius in radii]
     cells = [
-        _change(*pair, ".1f", [-100 * end for end in reversed(each["interval"])])
-        for *pair, each in zip(*shares, found, strict=True)
+        _change(share_a, share_b, ".1f", [-100 * end for end in reversed(each["interval"])])
+        for (share_a, share_b), each in zip(pairs, found, strict=True)
     ]
     if acr:
-        cells.append(_change(*means, ".3f", [-end for end in reversed(found[0]["acr_interval"])]))
+        cells.append(_change(mean_a, mean_b, ".3f", [-end for end in reversed(found[0]["acr_interval"])]))
     return cells, [note for each in found for note in each["notes"]]
 
 
