@@ -28,7 +28,7 @@ from transmooth.loading.functions import call, hash_of
 from transmooth.loading.images import ImageSet
 from transmooth.loading.programs import PROGRAMS
 from transmooth.loading.state import Containers, HoldsAnotherError, State, find_state, read_containers
-from transmooth.models.build import Network
+from transmooth.models.build import Network, check_options
 from transmooth.models.build import resize as resize_to
 from transmooth.models.denoiser import Denoised
 from transmooth.specs import NetworkSpec
@@ -133,8 +133,8 @@ def _load(text: str, path: Path, arguments: "TimmArguments") -> LoadedModel:
         return LoadedModel(module, text, hash_of(module), text)
     if path.is_file():
         raise ValueError(
-            f"{text}: holds weights at best, not the network that they are of; a network of timm is "
-            f"timm:NAME@{text}, any other a function of yours that loads them, package.module:function"
+            f"{text}: is no network by itself; where it holds weights of one of timm, that is timm:NAME@{text}, any "
+            "other is a function of yours that loads them, package.module:function"
         )
     raise ValueError(
         f"no model {text!r}: a model is a checkpoint folder, hf-hub:OWNER/NAME, timm:NAME@FILE, a file ending in "
@@ -144,7 +144,7 @@ def _load(text: str, path: Path, arguments: "TimmArguments") -> LoadedModel:
 
 def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+        raise FileNotFoundError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
     try:
         return reader(path)
     except HoldsAnotherError as error:
@@ -178,9 +178,14 @@ def _timm(text: str, arguments: TimmArguments) -> LoadedModel:
     name, path = match[1], Path(match[2])
     containers = _read(path, _weights)
     options = dict(arguments.options)
+    check_options(options)
     try:
         first = timm.create_model(name, **options)
-        state = find_state(containers, list(first.state_dict()))
+        network_state = first.state_dict()
+        state = find_state(containers, list(network_state))
+        for key, tensor in state.weights.items():
+            if network_state[key].is_floating_point() and not tensor.is_floating_point():
+                raise ValueError(f"its {key!r} is of {tensor.dtype}, not of floats, as of a network that was quantised")
         options = _shapes(first, state.weights) | options
         model = timm.create_model(name, **options)
         model.load_state_dict(state.weights)
@@ -190,12 +195,17 @@ def _timm(text: str, arguments: TimmArguments) -> LoadedModel:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"{path}: does not fit timm's {name}: {reason}") from error
     channels = options.get("in_chans", 3)
-    mean, std, note = _normalisation(arguments, state, path, name, model.pretrained_cfg, channels)
+    try:
+        mean, std, note = _normalisation(arguments, state, path, name, model.pretrained_cfg, channels)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     network = Network(model, mean, std).eval()
     kept = {key: value for key, value in options.items() if key != "num_classes"}
     network.spec = NetworkSpec(name=name, stem="imagenet", norm="own", groups=1, options=kept)
     notes = tuple(f"{path}: {each}" for each in (*state.notes, *note))
-    return LoadedModel(network, text, files.sha256(path), f"timm:{name}", notes=notes)
+    # An index of weights in several files is none of them.
+    sha256 = hash_of(network) if path.suffix == ".json" else files.sha256(path)
+    return LoadedModel(network, text, sha256, f"timm:{name}", notes=notes)
 
 
 def _weights(path: Path) -> Containers:
@@ -240,8 +250,11 @@ def _normalisation(
             values = [sum(values) / len(values)] * channels
         sides[key] = values, known is None
     (mean, mean_assumed), (std, std_assumed) = sides["mean"], sides["std"]
-    if not all(0 < each < math.inf for each in std) or not all(map(math.isfinite, mean)):
-        raise ValueError(f"mean and std: should be finite, std above 0, found {list(mean)} and {list(std)}")
+    if not all(0 < each < math.inf for each in std) or not all(0 <= each <= 1 for each in mean):
+        scaled = "; those of images in [0, 255] become such by / 255" if max(mean) > 1 else ""
+        raise ValueError(
+            f"mean and std: should be of images in [0, 1], std above 0, found {list(mean)} and {list(std)}{scaled}"
+        )
     if not (mean_assumed or std_assumed):
         return mean, std, []
     shown = f"mean {','.join(f'{each:g}' for each in mean)} and std {','.join(f'{each:g}' for each in std)}"
