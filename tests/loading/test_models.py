@@ -395,6 +395,9 @@ def test_a_class_without_images_is_one_if_the_network_has_it() -> None:
 
 def test_numbers_in_the_order_of_text_are_told() -> None:
     assert matched(images_of("0", "1", "2"), 3)[1] == ()
+    assert matched(images_of("class_1", "class_2", "klass_10"), 3)[1] == ()
+    assert matched(images_of("1a", "a", "2a"), 3)[1] == ()
+    assert matched(images_of("class_1", "class_10", "class_2"), 3)[1] != ()
     (note,) = matched(images_of("0", "1", "10", "2"), 4)[1]
     assert "the order of text, as torchvision does: 0, 1, 10, 2" in note
 

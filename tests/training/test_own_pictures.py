@@ -72,6 +72,25 @@ def test_one_folder_is_split_once_and_for_all(pictures: Path, data: Path, tmp_pa
     assert read_manifest(other)["checksum"] != manifest["checksum"]
 
 
+def test_a_table_of_labels_is_prepared_as_folders_are(pictures: Path, data: Path, tmp_path: Path) -> None:
+    lines = [f"{path.relative_to(pictures)},{path.parent.name}" for path in sorted(pictures.rglob("*.png"))]
+    table = pictures / "labels.csv"
+    table.write_text("\n".join(["file,label", *lines, ""]))
+    made = own_pictures.prepared(str(table), tmp_path / "data", 8, [], 0.2, 0)
+    assert (made / "train.npy").read_bytes() == (data / "train.npy").read_bytes()
+    assert read_manifest(made)["checksum"] == read_manifest(data)["checksum"]
+    assert own_pictures.account(str(table), made, asked())[0] == own_pictures.account(str(table), data, asked())[0]
+    table.unlink()
+
+
+def test_folders_called_otherwise_are_splits(tmp_path: Path) -> None:
+    for name in ("Train", "Test"):
+        picture(tmp_path / name / "a", 0)
+    assert own_pictures.source_of(str(tmp_path), 0.2, 0)["splits"] == {"train": ["Train"], "test": ["Test"]}
+    (tmp_path / "other").mkdir()
+    assert own_pictures.source_of(str(tmp_path), 0.2, 0)["kind"] == "onefolder"
+
+
 def test_splits_that_are_there_are_kept(tmp_path: Path) -> None:
     for number in range(20):
         picture(tmp_path / "train" / "ab"[number % 2], number)

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 Pictures = Annotated[
     str,
-    typer.Argument(help="Folder of class/image, below train/ and test/ or not; prepared folder; torchvision NAME@ROOT"),
+    typer.Argument(
+        help="Folder of class/image, below train/ and test/ or not; table of files and labels (.csv); prepared folder; "
+        "torchvision NAME@ROOT"
+    ),
 ]
 Out = Annotated[Path, typer.Option(help="Checkpoint folder to write; the prepared pictures go to its data/.")]
 Epochs = Annotated[int, typer.Option(min=1, help="Times that each image is seen.")]

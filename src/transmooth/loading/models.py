@@ -8,6 +8,7 @@ have their own inside.
 Nothing is executed but TorchScript and export programs and the function that was named. Load none from a stranger.
 """
 
+import inspect
 import json
 import math
 import re
@@ -28,7 +29,7 @@ from transmooth.loading.functions import call, hash_of
 from transmooth.loading.images import ImageSet
 from transmooth.loading.programs import PROGRAMS
 from transmooth.loading.state import Containers, HoldsAnotherError, State, find_state, read_containers
-from transmooth.models.build import Network, check_options
+from transmooth.models.build import Network
 from transmooth.models.build import resize as resize_to
 from transmooth.models.denoiser import Denoised
 from transmooth.specs import NetworkSpec
@@ -178,7 +179,8 @@ def _timm(text: str, arguments: TimmArguments) -> LoadedModel:
     name, path = match[1], Path(match[2])
     containers = _read(path, _weights)
     options = dict(arguments.options)
-    check_options(options)
+    if own := options.keys() & inspect.signature(timm.create_model).parameters.keys():
+        raise ValueError(f"options.{min(own)}: is not of a network, but of how timm makes one")
     try:
         first = timm.create_model(name, **options)
         network_state = first.state_dict()
@@ -295,7 +297,7 @@ def match_classes(model: LoadedModel, outputs: int, images: ImageSet, classes: S
         return images.among(names, f"{len(images.classes)} of the {outputs} classes, matched by their names")
     there = [images.classes[label] for label in np.unique(images.labels)]
     if outputs == len(images.classes):
-        if not out_of_order(images.classes):
+        if not out_of_order(_numbers_in(images.classes)):
             return images
         return images.noted(
             f"the classes are numbered in the order of text, as torchvision does: {', '.join(images.classes[:4])}, …; "
@@ -314,3 +316,11 @@ def match_classes(model: LoadedModel, outputs: int, images: ImageSet, classes: S
         f"{model.description} has {outputs} classes, {images.description} has {len(images.classes)}: "
         f"{', '.join(images.classes[:5])}, …; --classes FILE names those of the network, one a line, to match them"
     )
+
+
+def _numbers_in(classes: Sequence[str]) -> list[str]:
+    """Return the numbers of classes that are called by one, alike but for it, such as class_10; else none."""
+    parts = [re.fullmatch(r"(\D*)(\d+)(\D*)", name, re.ASCII) for name in classes]
+    known = [match for match in parts if match]
+    alike = len(known) == len(parts) and len({match.group(1, 3) for match in known}) == 1
+    return [match[2] for match in known] if alike else []

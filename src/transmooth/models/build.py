@@ -1,7 +1,7 @@
 """Build a base classifier: resize -> normalise -> timm backbone, with the paper's norm layer, stem and head."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import timm
@@ -89,12 +89,6 @@ def create(network: NetworkSpec, classes: int, mean: Sequence[float], std: Seque
     return build_denoiser(network) if network.weights == "random" else load(source(network)).module
 
 
-def check_options(options: Mapping[str, Any]) -> None:
-    """Raise ValueError for a keyword of timm that says where weights come from: a card could have it open any file."""
-    if own := options.keys() & inspect.signature(timm.create_model).parameters.keys():
-        raise ValueError(f"options.{min(own)}: is not of a network, but of how timm makes one")
-
-
 def build(network: NetworkSpec, classes: int, mean: Sequence[float], std: Sequence[float]) -> Network:
     """Return a network of random weights, or of the published ones.
 
@@ -105,7 +99,9 @@ def build(network: NetworkSpec, classes: int, mean: Sequence[float], std: Sequen
     are resized to inside it), `head` (see HEADS, in place of the layer for `classes`).
     Seed torch before the call: initial weights come from the global generator.
     """
-    check_options(network.options)
+    # Its own keywords say where weights come from: a card could have it open any file.
+    if own := network.options.keys() & inspect.signature(timm.create_model).parameters.keys():
+        raise ValueError(f"options.{min(own)}: is not of a network, but of how timm makes one")
     layer = create_norm(network.norm, network.groups)
     norm = {} if layer is None else {"norm_layer": layer}
     # A layer that makes room for another head is as small as can be: a card may not describe more than there is.

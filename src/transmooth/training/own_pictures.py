@@ -14,7 +14,9 @@ import timm
 
 from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import CheckpointError, read_card
+from transmooth.data.labelled import is_table
 from transmooth.data.manifest import read_manifest
+from transmooth.data.parts import left_beside, parts_below
 from transmooth.data.prepare import prepare, verify
 from transmooth.loading import hub
 from transmooth.loading.models import load_model
@@ -29,7 +31,6 @@ from transmooth.plan import prepare_spec, schedule_spec
 from transmooth.specs import NetworkSpec, TrainSpec
 from transmooth.training.loop import train
 
-SPLITS = ("train", "val", "valid", "validation", "test")
 CHECKPOINT_SECONDS = 60.0
 
 
@@ -41,19 +42,21 @@ def source_of(pictures: str, test: float, seed: int) -> dict[str, Any]:
     Raises ValueError for splits without training or test images, FileNotFoundError for what is not there.
     """
     folder = Path(pictures)
+    if is_table(folder):
+        return {"kind": "onefolder", "root": pictures, "test": test, "seed": seed}
     if not folder.is_dir():
         name, _, root = pictures.partition("@")
         if not name.isidentifier():
             raise FileNotFoundError(f"{pictures}: no such folder, and no name of a torchvision dataset")
         return {"kind": "torchvision", "name": name, "root": root or "~/datasets"}
-    there = [split for split in SPLITS if (folder / split).is_dir()]
+    parts = parts_below(folder)
     root = str(folder)
-    if not there:
+    if not parts:
         return {"kind": "onefolder", "root": root, "test": test, "seed": seed}
-    held_out = ["test"] if "test" in there else there[1:]
-    training = [split for split in there if split not in held_out]
-    if "train" not in there or not held_out:
-        raise ValueError(f"{folder}: should have train/ and test/ (or val/), or no splits at all; has {there}")
+    held_out = [name for name, part in parts.items() if part == ("test" if "test" in parts.values() else "val")]
+    training = [name for name in parts if name not in held_out]
+    if "train" not in parts.values() or not held_out:
+        raise ValueError(f"{folder}: should have train/ and test/ (or val/), or no splits at all; has {[*parts]}")
     return {"kind": "imagefolder", "root": root, "splits": {"train": training, "test": held_out}}
 
 
@@ -99,6 +102,9 @@ def account(pictures: str, data: Path, spec: TrainSpec) -> list[str]:
         f"{pictures}: {sum(counts.values())} images: {train} to train, {counts['validation']} to choose by, "
         f"{counts['test']} to test"
     ]
+    folder = Path(pictures)
+    if folder.is_dir() and not (folder / "manifest.json").is_file():
+        lines += [f"note: {each}" for each in left_beside(folder, [*parts_below(folder)])]
     if (steps := train // batch * spec.schedule.epochs) < FEW_STEPS:
         lines.append(f"note: {steps} steps in all are few to learn from; more epochs or a smaller batch give more")
     if rest := train % batch:
