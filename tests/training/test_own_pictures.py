@@ -200,6 +200,34 @@ def test_a_network_of_timm_starts_with_its_weights_and_normalisation(tmp_path: P
         assert (network.name, network.weights, start, side) == ("resnet10t", "published", None, 176)
 
 
+def test_a_start_is_normalised_as_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save(timm.create_model("test_vit", img_size=32).state_dict(), tmp_path / "w.pth")
+    text = f"timm:test_vit@{tmp_path / 'w.pth'}"
+    with own_pictures.start_from(text) as (_, start, side):
+        assert start is not None
+        assert side == 32  # of its weights
+        assert read_card(start)["mean"] == [0.5] * 3
+    assert "note: " in (said := capsys.readouterr().err)
+    assert "w.pth: mean 0.5,0.5,0.5 and std 0.5,0.5,0.5 are assumed" in said
+    with own_pictures.start_from(text, None, (0.4, 0.5, 0.6), (0.2, 0.3, 0.1)) as (_, start, _):
+        assert start is not None
+        card = read_card(start)
+        assert (card["mean"], card["std"]) == (pytest.approx([0.4, 0.5, 0.6]), pytest.approx([0.2, 0.3, 0.1]))
+    assert capsys.readouterr().err == ""
+    for other in ("timm:test_vit", str(tmp_path)):
+        with (
+            pytest.raises(ValueError, match=r"--mean and --std are for timm:NAME@WEIGHTS"),
+            own_pictures.start_from(other, None, (0.5, 0.5, 0.5)),
+        ):
+            pass
+    torch.save(timm.create_model("test_vit", in_chans=1).state_dict(), tmp_path / "w.pth")
+    with (
+        pytest.raises(ValueError, match="takes 1 channels; images are prepared in three"),
+        own_pictures.start_from(text),
+    ):
+        pass
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

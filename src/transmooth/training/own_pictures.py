@@ -4,6 +4,7 @@ The pictures become a prepared set, and it a checkpoint folder, by the functions
 specs that `plan` makes of params checked like those of a study.
 """
 
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from transmooth.data.manifest import read_manifest
 from transmooth.data.parts import left_beside, parts_below
 from transmooth.data.prepare import prepare, verify
 from transmooth.loading import hub
-from transmooth.loading.models import load_model
+from transmooth.loading.models import TimmArguments, load_model
 from transmooth.models.build import Network
 from transmooth.params.checks import needs, unknown_option
 from transmooth.params.datasets import Dataset
@@ -113,14 +114,22 @@ def account(pictures: str, data: Path, spec: TrainSpec) -> list[str]:
 
 
 @contextmanager
-def start_from(text: str, resize: int | None = None) -> Iterator[tuple[NetworkSpec | None, Path | None, int]]:
+def start_from(
+    text: str,
+    resize: int | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+) -> Iterator[tuple[NetworkSpec | None, Path | None, int]]:
     """Give what a finetuning starts from, checked: what to build, or a checkpoint folder, and the side of its images.
 
     text: a checkpoint folder; `hf-hub:OWNER/NAME[@REVISION]`, one of a hub; `timm:NAME@WEIGHTS`, a network of timm with
     weights in .safetensors or .pth; `timm:NAME`, with the weights that timm serves.  resize: the side that one of timm
-    gets, to which images are resized inside it.  Raises ValueError or FileNotFoundError for any other,
+    gets, to which images are resized inside it.  mean, std: of the weights in a file, per channel; what was assumed of
+    them is told.  Raises ValueError or FileNotFoundError for any other,
     transmooth.hub.HubError where the hub cannot be reached or refuses.
     """
+    if not (text.startswith("timm:") and "@" in text) and not (mean is std is None):
+        raise ValueError(f"{text}: --mean and --std are for timm:NAME@WEIGHTS; what it starts from has its own")
     if not text.startswith("timm:"):
         if resize is not None:
             raise ValueError(f"{text}: its card says what images are resized to; --resize is for networks of timm")
@@ -141,19 +150,27 @@ def start_from(text: str, resize: int | None = None) -> Iterator[tuple[NetworkSp
         published = network.model_copy(update={"weights": "published"})
         yield published, None, timm.get_pretrained_cfg(name).input_size[-1]
         return
-    model = load_model(text).module
+    loaded = load_model(text, arguments=TimmArguments(mean, std))
+    for note in loaded.notes:
+        print(f"note: {note}", file=sys.stderr)
+    model = loaded.module
     assert isinstance(model, Network)
+    assert model.spec is not None
+    options: dict[str, Any] = dict(model.spec.options)
+    if "in_chans" in options:
+        raise ValueError(f"{text}: takes {options['in_chans']} channels; images are prepared in three")
+    network = network.model_copy(update={"options": options})
     backbone: Any = model.backbone
     with tempfile.TemporaryDirectory(prefix="transmooth-") as folder:
-        mean, std = model.mean.flatten().tolist(), model.std.flatten().tolist()
+        sides = {"mean": model.mean.flatten().tolist(), "std": model.std.flatten().tolist()}
         outputs = [str(number) for number in range(backbone.num_classes)]
-        weights.save(Path(folder), model, {"network": network.dump(), "classes": outputs, "mean": mean, "std": std})
+        weights.save(Path(folder), model, {"network": network.dump(), "classes": outputs} | sides)
         try:
             weights.load(Path(folder))
         except Exception as error:  # other families of timm fail in ways of their own
             reason = str(error).split("\n")[0]
             raise ValueError(f"{text}: timm builds another network from its card: {reason}") from error
-        yield None, Path(folder), backbone.pretrained_cfg["input_size"][-1]
+        yield None, Path(folder), options.get("img_size", backbone.pretrained_cfg["input_size"][-1])
 
 
 def train_spec(
