@@ -153,6 +153,12 @@ def test_images_may_be_chosen_by_number_or_by_other_records() -> None:
     assert [row["index"] for row in rows()] == [0, 3, 5]
     call(*certify("--indices", "r.parquet", out="again.parquet"))
     assert rows("again.parquet") == rows()
+    for text in ("5\n0\n3\n", "\ufeff0, 3,\t5"):
+        Path("ids.txt").write_text(text)
+        call(*certify("--indices", "ids.txt", out="again.parquet"))
+        assert rows("again.parquet") == rows()
+    Path("ids.txt").write_text("a\nb\n")
+    assert "ids.txt: no log: its header" in fault(*certify("--indices", "ids.txt"))
     assert "has images 0 to 5, not 6" in fault(*certify("--indices", "6"))
     assert "both say which images" in fault(*certify("--indices", "1", "--images", 2))
     assert "should be numbers of images" in fault(*certify("--indices", "one"))

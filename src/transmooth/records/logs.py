@@ -162,6 +162,8 @@ def _text(path: Path) -> str:
             content = gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as error:
             raise ValueError(f"{path}: not a readable gzip file: {error}") from None
+    if content[:4] == b"PAR1":
+        raise ValueError(f"{path}: is records, not a log")
     if content[:4] == b"PK\x03\x04":
         raise ValueError(f"{path}: a zip archive or a spreadsheet; a log is text, as tables are saved as CSV")
     wide = content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # as PowerShell writes what it redirects
