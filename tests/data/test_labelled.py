@@ -32,7 +32,7 @@ def answers(source: Source, split: str = "test") -> list[tuple[str, str]]:
     "lines",
     [
         ("file,label", "0.png,b", "2.png,a"),
-        ("\ufefflabel;File", "b;0.png", "a;2.png"),
+        ("\ufefflabel;File;n", "b;0.png;1", "a;2.png;2"),
         (",Image_ID\tCLASS,x".replace(",", "\t"), "0\t0.png\tb\t", "1\t2.png\ta\t"),
         ('"file","label"', '"0.png","b"', "", "2.png , a "),
         ("id,breed", "0,b", "2,a"),  # of two columns, one known
@@ -55,12 +55,19 @@ def test_files_are_found_in_the_folder_that_has_them(flat: Path) -> None:
     assert answers(read(flat, "id,label", "4,b", "5,a")) == [("train/4.png", "b"), ("train/5.png", "a")]
     assert answers(read(flat, "id,label", "train\\4.png,b", "0,a")) == [("train/4.png", "b"), ("0.png", "a")]
     assert answers(read(flat, "id,label", f"{flat}/0.png,a", "1,b")) == [("0.png", "a"), ("1.png", "b")]
+    with pytest.raises(ValueError, match=r"labels.csv, line 3: no such file: .*/4$"):
+        read(flat, "id,label", "0,a", "4,b")  # all of a table lie in one folder
     (flat / "empty" / "4.png").touch()
     with pytest.raises(ValueError, match=r"labels.csv, line 2: no such file: .*/4$"):
         read(flat, "id,label", "4,b")  # which of the two is not certain
     (flat / "2.jpg").touch()
     with pytest.raises(ValueError, match=r"line 3: no such file: .*/2$"):
         read(flat, "id,label", "0,b", "2,a")
+
+
+def test_absolute_files_are_named_from_the_table(flat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(flat)
+    assert answers(read(Path(), "file,label", f"{flat}/0.png,a", "1.png,b")) == [("0.png", "a"), ("1.png", "b")]
 
 
 def test_labels_are_names_or_numbers(flat: Path) -> None:
