@@ -291,7 +291,7 @@ CASES = [
     ),
     Case(
         "import-log of records",
-        f"{SAID}r.parquet: a log is text in UTF-8, got the byte …",
+        f"{SAID}r.parquet: is records, not a log",
         typed("import-log", "r.parquet", "new.parquet", "--sigma", 1, "--alpha", 0.001, "--n", 1000),
     ),
     Case(

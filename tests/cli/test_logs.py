@@ -148,6 +148,14 @@ def test_records_are_joined_and_compared_on_common_images(tmp_path: Path) -> Non
     records.write(table(row(0, radius=0.5), row(1, radius=0.5)), a)
     records.write(table(row(1, radius=0.1), row(2, radius=0.1)), b)
     assert "2 in one alone, such as [0, 2]; --common compares those in both" in fault("compare", a, b, "--radius", 0)
+    c = tmp_path / "d.parquet"
+    records.write(table(row(7, radius=0.1)), c)
+    assert "the two logs have no image in common" in fault("compare", a, c, "--radius", 0, "--common")
+    assert "x.tsv: should end in .parquet" in fault("merge", a, c, "--out", tmp_path / "x.tsv")
+    more = ("--sigma", 0.25, "--alpha", 0.001, "--n", 100)
+    assert "x.tsv: should end in .parquet" in fault("import-log", a, tmp_path / "x.tsv", *more)
+    assert "a.parquet: is records, not a log" in fault("import-log", a, tmp_path / "x.parquet", *more)
+    assert not list(tmp_path.glob("x.*"))
     found = json.loads(call("compare", a, b, "--radius", 0.3, "--common", "--json").stdout)
     assert (found["n"], found["only_a"]) == (1, 1)
     assert found["notes"] == [f"{name}: 1 of 2 images are in it alone and left out" for name in "AB"]

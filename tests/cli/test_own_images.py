@@ -153,6 +153,12 @@ def test_images_may_be_chosen_by_number_or_by_other_records() -> None:
     assert [row["index"] for row in rows()] == [0, 3, 5]
     call(*certify("--indices", "r.parquet", out="again.parquet"))
     assert rows("again.parquet") == rows()
+    for text in ("5\n0\n3\n", "\ufeff0, 3,\t5"):
+        Path("ids.txt").write_text(text)
+        call(*certify("--indices", "ids.txt", out="again.parquet"))
+        assert rows("again.parquet") == rows()
+    Path("ids.txt").write_text("a\nb\n")
+    assert "ids.txt: no log: its header" in fault(*certify("--indices", "ids.txt"))
     assert "has images 0 to 5, not 6" in fault(*certify("--indices", "6"))
     assert "both say which images" in fault(*certify("--indices", "1", "--images", 2))
     assert "should be numbers of images" in fault(*certify("--indices", "one"))
@@ -235,7 +241,7 @@ def test_labels_stand_in_a_table() -> None:
         ("flat/2.png", 0, 0),
     ]
     for text, message in (
-        ("name,label\na,b\n", "its header should name a column file, found 'name, label'"),
+        ("name,n,label\na,1,b\n", "its header should name a column file, found 'name, n, label'"),
         ("file,label\nflat/0.png\n", "line 2: should have a file and a label, found 'flat/0.png'"),
         ("file,label\nflat/9.png,a\n", "line 2: no such file: flat/9.png"),
         ("file,label\nflat/0.png,a\nflat/0.png,b\n", "1 files are there twice, such as flat/0.png"),
@@ -251,4 +257,4 @@ def test_predict_takes_pictures_without_labels() -> None:
     assert shown == ["index\tprediction\tfile", "0\t1\t0.png", "1\t1\t1.png"]
     shown = call("predict", "nets:three", "pics", "--indices", "1,4", *settings).stdout.splitlines()
     assert shown == ["index\tlabel\tprediction\tfile", "1\t0\t0\ta/1.png", "4\t2\t2\tc/0.png"]
-    assert "has no folders: it needs one per class" in fault(*certify(images="pics/b"))
+    assert "has 2 pictures and no folders: it needs one for each class" in fault(*certify(images="pics/b"))

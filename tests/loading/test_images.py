@@ -108,7 +108,48 @@ def test_images_of_different_sizes_need_one(tmp_path: Path) -> None:
 def test_what_are_no_images_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no/where: no such folder or table \(.csv\), and no name"):
         load_images("no/where")
-    with pytest.raises(ValueError, match=r"torchvision.datasets has no class 'NoSuchSet'"):
+    with pytest.raises(FileNotFoundError, match=r"^NoSuchSet: no such folder, and no name of a torchvision dataset"):
         load_images("NoSuchSet")
+    (tmp_path / "pics.zip").touch()
+    with pytest.raises(
+        ValueError, match=r"pics.zip: is a file; images are a folder \(unpack an archive first\), or a t"
+    ):
+        load_images(str(tmp_path / "pics.zip"))
     with pytest.raises(FileNotFoundError, match=r"torchvision's CIFAR10 .* is not under"):
         load_images(f"CIFAR10@{tmp_path}")
+
+
+def test_a_flat_folder_says_what_it_needs(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "0.png")
+    with pytest.raises(ValueError, match=r"has 1 pictures and no folders: it needs .* a table of files and labels"):
+        load_images(str(tmp_path))
+    assert load_images(str(tmp_path), unlabelled=True).labels.tolist() == [-1]
+
+
+def test_splits_may_be_called_otherwise_and_what_lies_beside_is_told(tmp_path: Path) -> None:
+    for name in ("Training", "Testing"):
+        pictures(tmp_path / name)
+    found = load_images(str(tmp_path))
+    assert (found.classes, found.notes) == (("a", "b"), ())
+    assert found.names is not None
+    assert found.names[0] == "Testing/a/0.png"
+    with pytest.raises(ValueError, match=r"has no split 'val'; there is: Testing, Training"):
+        load_images(str(tmp_path), split="val")
+    pictures(tmp_path / "test")
+    Image.new("RGB", (4, 4)).save(tmp_path / "test" / "stray.png")
+    (tmp_path / "more").mkdir()
+    first, second = load_images(str(tmp_path)).notes
+    assert first.endswith(": left out, beside test/: more/")
+    assert second.endswith("test: left out, beside the folders of classes: 1 pictures")
+
+
+def test_a_table_has_the_splits_that_it_names(tmp_path: Path) -> None:
+    pictures(tmp_path)
+    table = tmp_path / "labels.csv"
+    table.write_text("file,label\na/0.png,a\nb/0.png,b\n")
+    for split in ("train", "test", "val"):
+        assert len(load_images(str(table), split=split)) == 2
+    table.write_text("file,label,split\na/0.png,a,train\na/1.png,a,train\nb/0.png,b,test\n")
+    assert [len(load_images(str(table), split=split)) for split in ("train", "Training", "test")] == [2, 2, 1]
+    with pytest.raises(ValueError, match=r"labels.csv: has no split 'val' apart; there is: train, test"):
+        load_images(str(table), split="val")

@@ -189,7 +189,10 @@ def test_mean_and_std_are_given_or_beside_or_assumed(in_folder: Path) -> None:
     assert load_model("timm:test_resnet@w.pth").identity["mean"] == pytest.approx([0.7] * 3)
     for arguments, message in (
         (TimmArguments((0.5,)), "mean: should have a number for each channel, 3, found 1"),
-        (TimmArguments(std=(0.5, 0.0, 0.5)), "std above 0"),
+        (TimmArguments(std=(0.5, 0.0, 0.5)), "^w.pth: mean and std: should .*std above 0"),
+        (TimmArguments((123.7, 116.3, 103.5)), r"of images in \[0, 1\], .*in \[0, 255\] become such by / 255"),
+        (TimmArguments((0.5, -0.1, 0.5)), r"of images in \[0, 1\], .*-0.1, 0.5\] and \[[^;]*$"),
+        (TimmArguments(options={"checkpoint_path": "x"}), "options.checkpoint_path: is not of a network"),
     ):
         with pytest.raises(ValueError, match=message):
             load_model("timm:test_resnet@w.pth", arguments=arguments)
@@ -197,12 +200,33 @@ def test_mean_and_std_are_given_or_beside_or_assumed(in_folder: Path) -> None:
         load_model("nets:three", arguments=TimmArguments((0.5,)))
 
 
+def test_numbers_that_are_no_floats_are_not_taken_for_them(in_folder: Path) -> None:
+    state = timm.create_model("test_resnet", num_classes=3).state_dict()
+    for dtype, fault in ((torch.int8, True), (torch.complex64, True), (torch.bfloat16, False)):
+        torch.save({k: v.to(dtype) if v.is_floating_point() else v for k, v in state.items()}, "w.pth")
+        if fault:
+            with pytest.raises(ValueError, match=f"its 'conv1.0.weight' is of {dtype}, not of floats"):
+                load_model("timm:test_resnet@w.pth")
+        else:
+            assert next(load_model("timm:test_resnet@w.pth").module.parameters()).dtype == torch.float32
+
+
+def test_weights_in_several_files_are_known_by_their_values(in_folder: Path) -> None:
+    hashes = set()
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        safetensors.torch.save_file(timm.create_model("test_resnet").state_dict(), "w.safetensors")
+        Path("w.index.json").write_text(json.dumps({"weight_map": {"all": "w.safetensors"}}))
+        hashes.add(load_model("timm:test_resnet@w.index.json").sha256)
+    assert len(hashes) == 2
+
+
 def test_weights_without_their_network_say_what_to_do(in_folder: Path) -> None:
     torch.save({"a": torch.ones(2)}, "w.pt")
     with pytest.raises(ValueError, match=r"^w.pt: holds what torch.save wrote, .*timm:NAME@w.pt, .*package.module"):
         load_model("w.pt")
     torch.save({"a": torch.ones(2)}, "w.pth")
-    with pytest.raises(ValueError, match=r"^w.pth: holds weights at best, .*timm:NAME@w.pth, .*package.module"):
+    with pytest.raises(ValueError, match=r"^w.pth: is no network by itself; .*timm:NAME@w.pth, .*package.module"):
         load_model("w.pth")
     torch.save(nn.Linear(2, 2), "w.pth")
     with pytest.raises(ValueError, match=r"^w.pth: holds a pickled module \(torch.nn.modules.linear.Linear\)"):
@@ -371,6 +395,9 @@ def test_a_class_without_images_is_one_if_the_network_has_it() -> None:
 
 def test_numbers_in_the_order_of_text_are_told() -> None:
     assert matched(images_of("0", "1", "2"), 3)[1] == ()
+    assert matched(images_of("class_1", "class_2", "klass_10"), 3)[1] == ()
+    assert matched(images_of("1a", "a", "2a"), 3)[1] == ()
+    assert matched(images_of("class_1", "class_10", "class_2"), 3)[1] != ()
     (note,) = matched(images_of("0", "1", "10", "2"), 4)[1]
     assert "the order of text, as torchvision does: 0, 1, 10, 2" in note
 

@@ -140,6 +140,13 @@ CERTAIN = {
     ],
     "": [HEADER.replace("label", "target").replace("predict", "Predicted"), *ROWS],
     " ": [line.replace("\t", ";") for line in (HEADER, *ROWS)],
+    "  ": [HEADER, *(row.replace("-1", "−1").replace("0.25", " 0.25 ") for row in ROWS)],
+    "   ": [HEADER.replace("label", "True Label").replace("radius", "certified radius"), *ROWS],
+    "3 lines have another separator than the header": [HEADER, *(row.replace("\t", ",") for row in ROWS)],
+    "1 lines have another separator than the header": [HEADER, ROWS[0], ROWS[1].replace("\t", ";"), ROWS[2]],
+    "2 lines before the header were skipped": ["/x.py:3: UserWarning: a", "  warn(3, 4)", HEADER, *ROWS],
+    "1 predictions are the word for an abstention": [HEADER, *(row.replace("\t-1\t", "\tABSTAIN\t") for row in ROWS)],
+    "1 abstentions have no radius": [HEADER, *(row.replace("\t-1\t0.0\t", "\t-1\tNaN\t") for row in ROWS)],
     "1 lines that begin with # were skipped": [
         "# idx label predict radius correct time",
         "#",
@@ -191,6 +198,11 @@ def test_labels_of_another_log(tmp_path: Path) -> None:
 def test_a_radius_beyond_any_count_of_samples_is_refused(tmp_path: Path) -> None:
     path = log(tmp_path, HEADER, ROWS[0].replace("0.505", "10.5"))
     assert len(logs.read_any(path, 0.3)) == 1
+    for sigma in (-0.3, 0.0, float("nan")):
+        with pytest.raises(ValueError, match="sigma must be a positive finite number"):
+            logs.read_any(path, sigma)
+    with pytest.raises(FileNotFoundError, match="a folder, not a file"):
+        logs.read_any(tmp_path)
     with pytest.raises(ValueError, match=r"no samples certify more than 40 sigma, got \[10.5\] for images \[0\]"):
         logs.read_any(path, 0.25)
 
@@ -212,7 +224,17 @@ def test_a_radius_beyond_any_count_of_samples_is_refused(tmp_path: Path) -> None
         ([HEADER, ROWS[0], "8\t1\t", *ROWS[1:]], "line 3: 3 fields where the header names 6"),
         ([HEADER, "0\t3\t3\t0" + ROWS[0], *ROWS[1:]], "line 2: 9 fields .*cut off, with the next one behind it"),
         ([HEADER, *ROWS, "11\t1\t1\t1e30\t1\t0:00:01"], r"no radius of images in \[0, 1\] is above 10000"),
-        ([HEADER, ROWS[0], "8\t1\t1\t0,5\t1\t0:00:01", ROWS[1]], "line 3: could not convert string to float: '0,5'"),
+        ([HEADER, ROWS[0], "8\t1\t1\t0,5\t1\t0:00:01", ROWS[1]], "line 3: no number for radius: '0,5'"),
+        ([HEADER, ROWS[0], "8\tcat\t1\t0.5\t1\t0:00:01", ROWS[1]], "line 3: no number for label: 'cat'"),
+        ([HEADER, ROWS[0], "8\t1_0\t1\t0.5\t1\t0:00:01", ROWS[1]], "line 3: no number for label: '1_0'"),
+        ([HEADER, ROWS[0], "8\t1\t\t0.5\t1\t0:00:01", ROWS[1]], "line 3: no number for predict: ''"),
+        ([HEADER, ROWS[0], "8\t1\t1\tnan\t1\t0:00:01", ROWS[1]], r"finite and ≥ 0, got \[nan\] for images \[8\]"),
+        ([HEADER, ROWS[0], "loss 0.3", ROWS[1]], "line 3: 1 fields where the header names 6: 'loss 0.3'"),
+        ([HEADER, ROWS[0], "idx\tpredict", ROWS[1]], "line 3: .*; it is another header: files of other columns"),
+        ([ROWS[0], HEADER, *ROWS[1:]], "no log: its header should name"),
+        ([HEADER, ROWS[0], "8,1,1,0,5,1,0:00:01", ROWS[1]], "line 3: 1 fields where the header names 6"),
+        (["PK\x03\x04"], "a zip archive or a spreadsheet; a log is text"),
+        (["<html>"], "no log: its header should name .*'<html>'"),
         ([HEADER, *ROWS, "11\t1\t1\tnan\t1\t0:00:01"], r"finite and ≥ 0, got \[nan\] for images \[11\]"),
         ([HEADER, *ROWS, "11\t1\t1\tinf\t1\t0:00:01"], "finite"),
         ([HEADER, *ROWS, "11\t1\t1\t-0.5\t1\t0:00:01"], "≥ 0"),

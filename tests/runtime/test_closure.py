@@ -62,7 +62,11 @@ JOBS: dict[str, tuple[list[str], list[str]]] = {
     "prepare characters": (["data.prepare", "data.sources.characters"], [*PREPARED, "data/sources/characters.py"]),
     "prepare onefolder": (
         ["data.prepare", "data.sources.onefolder"],
-        [*PREPARED, "data/sources/imagefolder.py", "data/listing.py", "data/sources/onefolder.py"],
+        [
+            *PREPARED,
+            *("data/sources/imagefolder.py", "data/listing.py", "data/sources/onefolder.py"),
+            *("data/labelled.py", "data/parts.py"),
+        ],
     ),
     "train": (
         ["training.loop", "objectives.cross_entropy", "noises.uniform"],
@@ -158,7 +162,7 @@ JOBS: dict[str, tuple[list[str], list[str]]] = {
             # The pictures of test images, and what a denoiser leaves of them.
             *("checkpoint/weights.py", *DENOISERS, *NETWORKS),
             *("data/augment.py", "data/loader.py", "data/sources/imagefolder.py"),
-            *("data/labelled.py", "data/listing.py", "loading/__init__.py"),
+            *("data/labelled.py", "data/listing.py", "data/parts.py", "loading/__init__.py"),
             *("loading/images.py", "noise.py"),
             *PREPARED,
             *("report/certified.py", "report/compare.py", "report/page/classes.py"),

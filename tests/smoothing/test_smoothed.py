@@ -7,13 +7,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 import transmooth
 from tests.helpers.smoothing import Linear, coins, image
 from transmooth.smoothing import smoothed
 from transmooth.smoothing.bounds import max_radius
 from transmooth.smoothing.sampler import Sampler
-from transmooth.smoothing.smoothed import SmoothedClassifier, check_model, choose_sigma, choose_stages, vote
+from transmooth.smoothing.smoothed import (
+    SmoothedClassifier,
+    as_images,
+    check_model,
+    choose_sigma,
+    choose_stages,
+    vote,
+)
 
 IMAGES = torch.stack([image(index) for index in range(12)])
 MODEL = Linear(-0.5).eval()
@@ -256,3 +264,108 @@ def test_images_labels_and_sigma_that_do_not_fit_are_refused() -> None:
     for sigma in (0.0, -1.0):
         with pytest.raises(ValueError, match="sigma must be a positive"):
             SmoothedClassifier(MODEL, sigma)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sigma": "0.25"}, "sigma must be a positive finite number .* or several, got '0.25'"),
+        ({"sigma": None}, "or several, got None"),
+        ({"sigma": True}, "or several, got True"),
+        ({"sigma": {0.25}}, r"or several, got \{0.25\}"),
+        ({"sigma": [[0.25]]}, "or several, got"),
+        ({"sigma": [0.25, "x"]}, "or several, got"),
+        ({"sigma": []}, "at least one sigma"),
+        ({"sigma": [0.25, 0]}, "sigma must be a positive finite number .*, got 0.0"),
+        ({"alpha": "0.1"}, "alpha must be a number strictly between 0 and 1, got '0.1'"),
+        ({"batch": 0}, "batch must be a whole number of images from 1 on, or None, got 0"),
+        ({"batch": "8"}, "batch must be a whole number"),
+        ({"batch": True}, "batch must be a whole number"),
+        ({"batch": 8.0}, "batch must be a whole number"),
+        ({"radii": 0.5, "method": "sequential"}, "radii must be a list of numbers, got 0.5"),
+        ({"radii": ["a"], "method": "sequential"}, "radii must be a list of numbers"),
+    ],
+)
+def test_a_setting_of_another_kind_is_named(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        transmooth.certify(MODEL, IMAGES[:2], **{"sigma": 0.25, "n": 50} | settings)
+
+
+@pytest.mark.parametrize(
+    "sigma",
+    [np.float32(0.25), torch.tensor(0.25), np.array(0.25), [0.25], (0.25,), np.array([0.25]), [np.float64(0.25)]],
+)
+def test_numbers_of_any_kind_are_a_sigma(sigma: Any) -> None:
+    run: dict[str, Any] = {"engine": "eager", "batch": 64}
+    one = transmooth.certify(MODEL, IMAGES[:2], sigma=0.25, n=50, n0=10, **run)
+    frame = transmooth.certify(MODEL, IMAGES[:2], sigma=sigma, n=50, n0=10, **run)
+    assert frame["sigma"].tolist() == [0.25, 0.25]
+    assert frame["radius"].equals(one["radius"])
+    if np.ndim(sigma) == 0:
+        answers = [SmoothedClassifier(MODEL, each, seed=0, **run).predict(IMAGES[:2], 20) for each in (sigma, 0.25)]
+        assert answers[0].equal(answers[1])
+    assert choose_sigma(MODEL, IMAGES[:2], RIGHT[:2], sigma, n=20, n0=10, **run)[0] == 0.25
+
+
+class Items(Dataset[Any]):
+    def __init__(self, *items: Any) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.items[index]
+
+
+PIXELS = IMAGES.numpy()
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (PIXELS.astype(np.float64) * 255, r"within \[0, 1\], got .*; images of 0 to 255 become such by images / 255"),
+        ((IMAGES - 0.5) / 0.25, r"within \[0, 1\], got -.*; where they are normalised, let the model do it"),
+        (IMAGES * 2, r"within \[0, 1\], got [^;]*$"),
+        (IMAGES * 0 + 1.000001, r"got 1.00000095 to 1.00000095$"),
+        (PIXELS.astype(object), "images must be floats .*, got object"),
+        (PIXELS.astype(complex), "images must be floats .*, got complex128"),
+        (
+            Items({"image": IMAGES[0]}),
+            "each image must be a tensor .*, got dict; an item is an image, or an image and its",
+        ),
+        (Items((IMAGES[0], "cat")), "each label must be the number of a class, got str"),
+        (Items((IMAGES[0], {"label": 1})), "each label must be the number of a class, got dict"),
+    ],
+)
+def test_images_that_do_not_fit_say_what_would(images: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        as_images(images)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        PIXELS.astype(np.float64),
+        PIXELS.astype(">f4"),
+        PIXELS.astype(np.longdouble),
+        PIXELS[::-1][::-1],
+        DataLoader(Items(*((each, 1, number) for number, each in enumerate(IMAGES))), 5),
+        Items(*((each, 1, number) for number, each in enumerate(PIXELS))),
+    ],
+)
+def test_images_of_any_kind_are_the_same(images: Any) -> None:
+    found, labels = as_images(images)
+    assert found.dtype == torch.float32
+    assert found.equal(IMAGES)
+    assert labels == (None if isinstance(images, np.ndarray) else [1] * 12)
+
+
+def test_a_model_of_another_dtype_or_without_weights_says_so() -> None:
+    for dtype in (torch.float64, torch.float16):
+        with pytest.raises(
+            ValueError, match=rf"the model fails .*; it has weights of {dtype}, .* model.float\(\) takes"
+        ):
+            transmooth.certify(nn.Sequential(nn.Flatten(), nn.Linear(48, 2)).eval().to(dtype), IMAGES, sigma=0.5, n=100)
+    with pytest.raises(ValueError, match="no weights: it is on the meta device"):
+        transmooth.certify(nn.Sequential(nn.Flatten(), nn.Linear(48, 2)).eval().to("meta"), IMAGES, sigma=0.5, n=100)

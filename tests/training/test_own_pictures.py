@@ -72,6 +72,25 @@ def test_one_folder_is_split_once_and_for_all(pictures: Path, data: Path, tmp_pa
     assert read_manifest(other)["checksum"] != manifest["checksum"]
 
 
+def test_a_table_of_labels_is_prepared_as_folders_are(pictures: Path, data: Path, tmp_path: Path) -> None:
+    lines = [f"{path.relative_to(pictures)},{path.parent.name}" for path in sorted(pictures.rglob("*.png"))]
+    table = pictures / "labels.csv"
+    table.write_text("\n".join(["file,label", *lines, ""]))
+    made = own_pictures.prepared(str(table), tmp_path / "data", 8, [], 0.2, 0)
+    assert (made / "train.npy").read_bytes() == (data / "train.npy").read_bytes()
+    assert read_manifest(made)["checksum"] == read_manifest(data)["checksum"]
+    assert own_pictures.account(str(table), made, asked())[0] == own_pictures.account(str(table), data, asked())[0]
+    table.unlink()
+
+
+def test_folders_called_otherwise_are_splits(tmp_path: Path) -> None:
+    for name in ("Train", "Test"):
+        picture(tmp_path / name / "a", 0)
+    assert own_pictures.source_of(str(tmp_path), 0.2, 0)["splits"] == {"train": ["Train"], "test": ["Test"]}
+    (tmp_path / "other").mkdir()
+    assert own_pictures.source_of(str(tmp_path), 0.2, 0)["kind"] == "onefolder"
+
+
 def test_splits_that_are_there_are_kept(tmp_path: Path) -> None:
     for number in range(20):
         picture(tmp_path / "train" / "ab"[number % 2], number)
@@ -179,6 +198,34 @@ def test_a_network_of_timm_starts_with_its_weights_and_normalisation(tmp_path: P
     with own_pictures.start_from("timm:resnet10t") as (network, start, side):
         assert network is not None
         assert (network.name, network.weights, start, side) == ("resnet10t", "published", None, 176)
+
+
+def test_a_start_is_normalised_as_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save(timm.create_model("test_vit", img_size=32).state_dict(), tmp_path / "w.pth")
+    text = f"timm:test_vit@{tmp_path / 'w.pth'}"
+    with own_pictures.start_from(text) as (_, start, side):
+        assert start is not None
+        assert side == 32  # of its weights
+        assert read_card(start)["mean"] == [0.5] * 3
+    assert "note: " in (said := capsys.readouterr().err)
+    assert "w.pth: mean 0.5,0.5,0.5 and std 0.5,0.5,0.5 are assumed" in said
+    with own_pictures.start_from(text, None, (0.4, 0.5, 0.6), (0.2, 0.3, 0.1)) as (_, start, _):
+        assert start is not None
+        card = read_card(start)
+        assert (card["mean"], card["std"]) == (pytest.approx([0.4, 0.5, 0.6]), pytest.approx([0.2, 0.3, 0.1]))
+    assert capsys.readouterr().err == ""
+    for other in ("timm:test_vit", str(tmp_path)):
+        with (
+            pytest.raises(ValueError, match=r"--mean and --std are for timm:NAME@WEIGHTS"),
+            own_pictures.start_from(other, None, (0.5, 0.5, 0.5)),
+        ):
+            pass
+    torch.save(timm.create_model("test_vit", in_chans=1).state_dict(), tmp_path / "w.pth")
+    with (
+        pytest.raises(ValueError, match="takes 1 channels; images are prepared in three"),
+        own_pictures.start_from(text),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,14 @@ def merge(
     with faults_in_one_line():
         from transmooth.records import table
 
+        _check_name(out)
         table.join(records, out)
+
+
+def _check_name(records: Path) -> None:
+    """Raise ValueError for records to write whose name says that they are something else."""
+    if records.suffix != ".parquet":
+        raise ValueError(f"{records}: should end in .parquet, as records do")
 
 
 def report(
@@ -288,6 +295,7 @@ def import_log(
         from transmooth.records import logs
         from transmooth.records import table as parquet
 
+        _check_name(records)
         frame = logs.read(log, labels=logs.read_labels(labels) if labels else None)
         parquet.write(logs.to_records(frame, sigma, alpha, n, log.name, n0), records)
         notes = frame.attrs["notes"]

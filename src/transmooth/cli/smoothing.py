@@ -166,6 +166,7 @@ def certify(
     print_export_notes(out, notes)
 
 
+NUMBERS = re.compile(r"\s*\d+(\s*[\s,]\s*\d+)*\s*")
 LARGE = 3  # the field's largest sigma is 2
 
 
@@ -176,7 +177,7 @@ def _note(line: str) -> None:
 def _chosen(images: "ImageSet", count: int | None, indices: str | None) -> list[int]:
     """Return the numbers of the images to certify: all, some evenly spaced, or those that `indices` names.
 
-    indices: numbers, or a file of records or a log.  Raises ValueError for a number that is no image's.
+    indices: numbers, or a file of numbers, records or a log.  Raises ValueError for a number that is no image's.
     """
     from transmooth.evaluation import test_indices
 
@@ -184,19 +185,31 @@ def _chosen(images: "ImageSet", count: int | None, indices: str | None) -> list[
         return [int(index) for index in test_indices(len(images), count or "all")]
     if count is not None:
         raise ValueError("--images and --indices both say which images; give one of them")
-    if re.fullmatch(r"\s*\d+(\s*,\s*\d+)*\s*", indices):
-        chosen = sorted({int(each) for each in indices.split(",")})
-    elif Path(indices).is_file():
+    listed = indices
+    if not NUMBERS.fullmatch(indices) and Path(indices).is_file():
+        listed = _text_of(Path(indices))
+    if NUMBERS.fullmatch(listed):
+        chosen = sorted({int(each) for each in re.findall(r"\d+", listed)})
+    elif listed != indices:
         from transmooth.records import logs
 
         chosen = sorted(logs.read_indices(Path(indices)))
     else:
         raise ValueError(
-            f"--indices: should be numbers of images, such as 0,3,5, or a file of records or a log, found {indices!r}"
+            "--indices: should be numbers of images, such as 0,3,5, or a file of such, of records or a log, found "
+            f"{indices!r}"
         )
     if outside := [index for index in chosen if not 0 <= index < len(images)]:
         raise ValueError(f"--indices: {images.description} has images 0 to {len(images) - 1}, not {outside[0]}")
     return chosen
+
+
+def _text_of(path: Path) -> str:
+    """Return what a file holds if it is text, and else nothing."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        return ""
 
 
 def fitted(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from transmooth.cli import guard
-from transmooth.cli.options import AsJson, Quiet, Seed, Sigmas, faults_in_one_line, json_object
+from transmooth.cli.options import AsJson, Channels, Quiet, Seed, Sigmas, faults_in_one_line, json_object
 from transmooth.params.values import Dtype, Norm, Stem, Trainable
 from transmooth.runtime import shutdown
 
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 Pictures = Annotated[
     str,
-    typer.Argument(help="Folder of class/image, below train/ and test/ or not; prepared folder; torchvision NAME@ROOT"),
+    typer.Argument(
+        help="Folder of class/image, below train/ and test/ or not; table of files and labels (.csv); prepared folder; "
+        "torchvision NAME@ROOT"
+    ),
 ]
 Out = Annotated[Path, typer.Option(help="Checkpoint folder to write; the prepared pictures go to its data/.")]
 Epochs = Annotated[int, typer.Option(min=1, help="Times that each image is seen.")]
@@ -141,6 +144,8 @@ def finetune(
     resize: Annotated[
         int | None, typer.Option(min=1, help="Side that a network of timm gets, where it is not that of the images.")
     ] = None,
+    mean: Channels = None,
+    std: Channels = None,
     augment: Augment = None,
     test: Test = 0.2,
     seed: Seed = 0,
@@ -183,7 +188,7 @@ def finetune(
     with faults_in_one_line():
         from transmooth.training.own_pictures import start_from, train_spec
 
-        with start_from(start, resize) as (network, folder, side):
+        with start_from(start, resize, mean, std) as (network, folder, side):
             schedule = _schedule(epochs, batch, lr, precision)
             spec = train_spec(
                 network,

@@ -19,9 +19,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from transmooth.data.labelled import read_labelled
-from transmooth.data.listing import list_classes, list_pictures, skipped_note
+from transmooth.data.labelled import is_table, read_labelled
+from transmooth.data.listing import Listing, list_classes, list_pictures, skipped_note
 from transmooth.data.loader import open_split
+from transmooth.data.parts import left_beside, part_of, parts_below
 from transmooth.data.picture import to_square
 from transmooth.data.prepare import verify
 from transmooth.data.sources import open_source
@@ -154,29 +155,55 @@ def load_images(text: str, split: str = "test", size: int | None = None, unlabel
 
 def _source(text: str, folder: Path, split: str, unlabelled: bool) -> tuple[Source, str]:
     """Return the source that a text names, and which of its splits is the one asked for."""
-    if folder.suffix in (".csv", ".tsv") and folder.is_file():
-        return read_labelled(folder), "test"
+    if is_table(folder):
+        return _split_of(read_labelled(folder), text, split)
     if folder.is_dir():
         inner = _inner(folder, split)
-        if unlabelled and not list_classes(folder / inner):
-            listing = list_pictures(folder / inner)
+        classes = list_classes(folder / inner)
+        listing = Listing() if classes else list_pictures(folder / inner)
+        if unlabelled and not classes:
             images = file_images(listing.paths, [-1] * len(listing.paths), folder)
             return Source((), {"test": images}, tuple(skipped_note(folder, listing.skipped))), "test"
+        if listing.paths:
+            raise ValueError(
+                f"{folder / inner}: has {len(listing.paths)} pictures and no folders: it needs one for each class, or "
+                "beside the pictures a table of files and labels (.csv)"
+            )
+        beside = [*left_beside(folder, [] if inner == "." else [inner])]
+        beside += [] if inner == "." else left_beside(folder / inner, [])
         spec: dict[str, Any] = {"kind": "imagefolder", "root": text, "splits": {"train": [inner], "test": [inner]}}
-        return open_source(spec | {"empty": True}, Path()), "test"
+        source = open_source(spec | {"empty": True}, Path())
+        return replace(source, notes=(*source.notes, *beside)), "test"
+    if folder.is_file():
+        raise ValueError(
+            f"{text}: is a file; images are a folder (unpack an archive first), or a table of files and labels with a "
+            "header, .csv or .tsv"
+        )
     if match := re.fullmatch(r"(\w+)(?:@(.+))?", text):
+        import torchvision.datasets  # takes seconds
+
+        if not hasattr(torchvision.datasets, match[1]):
+            raise FileNotFoundError(f"{text}: no such folder, and no name of a torchvision dataset")
         spec = {"kind": "torchvision", "name": match[1], "root": match[2] or "~/datasets"}
         return open_source(spec, Path()), split
     raise FileNotFoundError(f"{text}: no such folder or table (.csv), and no name of a torchvision dataset")
 
 
-SPLITS = frozenset(("train", "val", "valid", "validation", "test"))
+def _split_of(source: Source, text: str, split: str) -> tuple[Source, str]:
+    """Return the source of a table, and which of its splits is asked for; one without splits has all in each."""
+    part = "train" if part_of(split) == "train" else "test"
+    if source.splits["train"] is not source.splits["test"] and part_of(split) == "val":
+        raise ValueError(f"{text}: has no split {split!r} apart; there is: train, test")
+    return source, part
 
 
 def _inner(folder: Path, split: str) -> str:
     """Where below the folder the classes are. Raises ValueError if there are splits but not this one."""
     if (folder / split).is_dir():
         return split
-    if there := sorted(each.name for each in folder.iterdir() if each.is_dir() and each.name in SPLITS):
-        raise ValueError(f"{folder} has no split {split!r}; there is: {', '.join(there)}")  # they are no classes
+    parts = parts_below(folder)
+    if len(meant := [name for name, part in parts.items() if part == part_of(split)]) == 1:
+        return meant[0]
+    if parts:  # they are no classes
+        raise ValueError(f"{folder} has no split {split!r}; there is: {', '.join(sorted(parts))}")
     return "."

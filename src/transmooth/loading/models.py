@@ -8,6 +8,7 @@ have their own inside.
 Nothing is executed but TorchScript and export programs and the function that was named. Load none from a stranger.
 """
 
+import inspect
 import json
 import math
 import re
@@ -133,8 +134,8 @@ def _load(text: str, path: Path, arguments: "TimmArguments") -> LoadedModel:
         return LoadedModel(module, text, hash_of(module), text)
     if path.is_file():
         raise ValueError(
-            f"{text}: holds weights at best, not the network that they are of; a network of timm is "
-            f"timm:NAME@{text}, any other a function of yours that loads them, package.module:function"
+            f"{text}: is no network by itself; where it holds weights of one of timm, that is timm:NAME@{text}, any "
+            "other is a function of yours that loads them, package.module:function"
         )
     raise ValueError(
         f"no model {text!r}: a model is a checkpoint folder, hf-hub:OWNER/NAME, timm:NAME@FILE, a file ending in "
@@ -144,7 +145,7 @@ def _load(text: str, path: Path, arguments: "TimmArguments") -> LoadedModel:
 
 def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+        raise FileNotFoundError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
     try:
         return reader(path)
     except HoldsAnotherError as error:
@@ -178,9 +179,15 @@ def _timm(text: str, arguments: TimmArguments) -> LoadedModel:
     name, path = match[1], Path(match[2])
     containers = _read(path, _weights)
     options = dict(arguments.options)
+    if own := options.keys() & inspect.signature(timm.create_model).parameters.keys():
+        raise ValueError(f"options.{min(own)}: is not of a network, but of how timm makes one")
     try:
         first = timm.create_model(name, **options)
-        state = find_state(containers, list(first.state_dict()))
+        network_state = first.state_dict()
+        state = find_state(containers, list(network_state))
+        for key, tensor in state.weights.items():
+            if network_state[key].is_floating_point() and not tensor.is_floating_point():
+                raise ValueError(f"its {key!r} is of {tensor.dtype}, not of floats, as of a network that was quantised")
         options = _shapes(first, state.weights) | options
         model = timm.create_model(name, **options)
         model.load_state_dict(state.weights)
@@ -190,12 +197,17 @@ def _timm(text: str, arguments: TimmArguments) -> LoadedModel:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"{path}: does not fit timm's {name}: {reason}") from error
     channels = options.get("in_chans", 3)
-    mean, std, note = _normalisation(arguments, state, path, name, model.pretrained_cfg, channels)
+    try:
+        mean, std, note = _normalisation(arguments, state, path, name, model.pretrained_cfg, channels)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     network = Network(model, mean, std).eval()
     kept = {key: value for key, value in options.items() if key != "num_classes"}
     network.spec = NetworkSpec(name=name, stem="imagenet", norm="own", groups=1, options=kept)
     notes = tuple(f"{path}: {each}" for each in (*state.notes, *note))
-    return LoadedModel(network, text, files.sha256(path), f"timm:{name}", notes=notes)
+    # An index of weights in several files is none of them.
+    sha256 = hash_of(network) if path.suffix == ".json" else files.sha256(path)
+    return LoadedModel(network, text, sha256, f"timm:{name}", notes=notes)
 
 
 def _weights(path: Path) -> Containers:
@@ -240,8 +252,11 @@ def _normalisation(
             values = [sum(values) / len(values)] * channels
         sides[key] = values, known is None
     (mean, mean_assumed), (std, std_assumed) = sides["mean"], sides["std"]
-    if not all(0 < each < math.inf for each in std) or not all(map(math.isfinite, mean)):
-        raise ValueError(f"mean and std: should be finite, std above 0, found {list(mean)} and {list(std)}")
+    if not all(0 < each < math.inf for each in std) or not all(0 <= each <= 1 for each in mean):
+        scaled = "; those of images in [0, 255] become such by / 255" if max(mean) > 1 else ""
+        raise ValueError(
+            f"mean and std: should be of images in [0, 1], std above 0, found {list(mean)} and {list(std)}{scaled}"
+        )
     if not (mean_assumed or std_assumed):
         return mean, std, []
     shown = f"mean {','.join(f'{each:g}' for each in mean)} and std {','.join(f'{each:g}' for each in std)}"
@@ -282,7 +297,7 @@ def match_classes(model: LoadedModel, outputs: int, images: ImageSet, classes: S
         return images.among(names, f"{len(images.classes)} of the {outputs} classes, matched by their names")
     there = [images.classes[label] for label in np.unique(images.labels)]
     if outputs == len(images.classes):
-        if not out_of_order(images.classes):
+        if not out_of_order(_numbers_in(images.classes)):
             return images
         return images.noted(
             f"the classes are numbered in the order of text, as torchvision does: {', '.join(images.classes[:4])}, …; "
@@ -301,3 +316,11 @@ def match_classes(model: LoadedModel, outputs: int, images: ImageSet, classes: S
         f"{model.description} has {outputs} classes, {images.description} has {len(images.classes)}: "
         f"{', '.join(images.classes[:5])}, …; --classes FILE names those of the network, one a line, to match them"
     )
+
+
+def _numbers_in(classes: Sequence[str]) -> list[str]:
+    """Return the numbers of classes that are called by one, alike but for it, such as class_10; else none."""
+    parts = [re.fullmatch(r"(\D*)(\d+)(\D*)", name, re.ASCII) for name in classes]
+    known = [match for match in parts if match]
+    alike = len(known) == len(parts) and len({match.group(1, 3) for match in known}) == 1
+    return [match[2] for match in known] if alike else []

@@ -5,9 +5,11 @@ A file holds containers (dicts of tensors, in dicts), and a container the weight
 `model.` in lightning's, `_orig_mod.` of torch.compile.  Which prefix is found by the names that the network has.
 """
 
+import json
 import pickle
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ WRAPPERS = frozenset(("module", "_orig_mod", "_fsdp_wrapped_module", "_forward_m
 AVERAGED = re.compile(r"(^|[._-])(ema|ema_model|model_ema|shadow|averaged?|swa)([._-]|$)")
 MEANS = frozenset(("mean", "means", "mu", "pixel_mean", "image_mean"))
 DEVIATIONS = frozenset(("std", "stds", "sd", "sds", "sigma", "sigmas", "pixel_std", "image_std"))
+LISTED = frozenset(name for name in MEANS | DEVIATIONS if "mean" in name or "std" in name)  # sigmas may be of noise
+PLAIN = frozenset(("complex", "dict", "float", "int", "list", "object", "range", "slice", "str", "tuple"))
 FIRST = 4  # names that a message shows
 
 
@@ -52,15 +56,36 @@ class Inert(dict[Any, Any]):
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__()
 
+    def __setstate__(self, state: Any) -> None:
+        """Keep attributes, of which a module is known; other states, such as an array's, are nothing here."""
+        if isinstance(state, Mapping):
+            vars(self).update(state)
+
+
+# torch fills no others than plain ones.
+CONTAINERS: Mapping[str, Callable[..., Any]] = {
+    "collections.defaultdict": lambda *_: {},
+    "collections.deque": lambda *_: [],
+}
+
 
 def read_containers(path: Path) -> Containers:
     """Return the tensors of a file, by container and name; the outermost container is ''.
 
-    Of a file of torch.save only tensors and plain values are made; objects of classes become empty.  Raises ValueError
-    where that cannot be done, or where there are no tensors.
+    A file is taken for what it is, whatever it is called: safetensors, the index.json of several, or of torch.save.  Of
+    the latter only tensors and plain values are made; objects of classes become empty.  Raises ValueError where that
+    cannot be done, or where there are no tensors.
     """
-    if path.suffix == ".safetensors":
+    with path.open("rb") as file:
+        start = file.read(200)
+    if start[8:9] == b"{":  # after the length of the header
+        if (part := re.search(r"-(\d+)-of-(\d+)$", path.stem)) and int(part[2]) > 1:
+            raise HoldsAnotherError(f"is one of {int(part[2])} files; name their index, which ends in .index.json")
         return {"": safetensors.torch.load_file(path)}
+    if start[:1] == b"{":
+        return {"": _shards(path)}
+    if fault := _no_weights(path, start):
+        raise HoldsAnotherError(fault)
     content = _load(path)
     containers: dict[str, dict[str, Tensor]] = {}
     _collect(content, "", containers)
@@ -74,38 +99,96 @@ def read_containers(path: Path) -> Containers:
     return containers
 
 
+def _shards(path: Path) -> dict[str, Tensor]:
+    """Return the weights of all the files that an index names, which lie beside it."""
+    try:
+        shards = sorted({Path(name).name for name in json.loads(path.read_bytes())["weight_map"].values()})
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise HoldsAnotherError("is no index of safetensors: it should have a weight_map") from None
+    if lacking := [name for name in shards if not (path.parent / name).is_file()]:
+        raise HoldsAnotherError(f"names {len(shards)} files, of which {lacking[0]} is not there")
+    return {key: value for name in shards for key, value in safetensors.torch.load_file(path.parent / name).items()}
+
+
+def _no_weights(path: Path, start: bytes) -> str | None:
+    """What a file is that torch.save did not write, from how it starts; None where it may have."""
+    if not start:
+        return "is empty"
+    if start.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS, not the file; `git lfs pull` fetches it"
+    if start.lstrip()[:1] == b"<":
+        return "is a page of the web, not the file that was to be downloaded"
+    if start.startswith(b"\x1f\x8b"):
+        return "is packed by gzip; unpack it first"
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            members = {name.rpartition("/")[2] for name in archive.namelist()}
+        if "constants.pkl" in members:
+            return f"is a program of torch.jit, a network of its own: call it {path.stem}.ts, and name it without timm:"
+        if "data.pkl" not in members:
+            return "is a zip archive, but not of torch.save"
+    return None
+
+
 def _load(path: Path) -> Any:
     """Return what torch.save wrote, with Inert objects for those of classes."""
     names = ["argparse.Namespace"]
     while True:
         stand_ins: list[Any] = [(_stand_in(name), name) for name in names]
         try:
-            with torch.serialization.safe_globals(stand_ins):
-                return torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(stand_ins), path.open("rb") as file:
+                return torch.load(file, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             unknown = re.search(r"GLOBAL ([\w.]+) was not an allowed global", str(error))
+            if unknown and unknown[1] in PLAIN and f"builtins.{unknown[1]}" not in names:
+                names.append(f"builtins.{unknown[1]}")
+                continue
             if unknown and unknown[1] in names:  # a function of Python itself
                 raise HoldsAnotherError(
                     f"holds code ({unknown[1]}), which is not run; save the weights alone"
                 ) from error
             if not unknown:
-                raise
+                reason = re.search(r"WeightsUnpickler error:\s*(.*)", str(error))
+                raise HoldsAnotherError(
+                    "holds no weights, or beside them what is not read"
+                    f"{f' ({reason[1]})' if reason else ''}; where it was made, "
+                    "torch.save(model.state_dict(), FILE) writes the weights alone"
+                ) from error
             names.append(unknown[1])
+        except (LookupError, EOFError, TypeError, ValueError, AttributeError, AssertionError) as error:
+            raise HoldsAnotherError(f"is not what torch.save writes: {type(error).__name__}: {error}") from error
 
 
-def _stand_in(name: str) -> type[Inert]:
+def _stand_in(name: str) -> Callable[..., Any]:
+    """Return what makes the object that stands in for one of a class."""
+    if name in CONTAINERS:
+        return CONTAINERS[name]
     module, _, own = name.rpartition(".")
     return type(own, (Inert,), {"__module__": module})
 
 
 def _collect(content: Any, name: str, containers: dict[str, dict[str, Tensor]]) -> None:
+    """Add the tensors in a dict or list, and in those within it.  A mean or std may be a list of numbers."""
+    if isinstance(content, list | tuple):
+        content = dict(enumerate(content))
     if not isinstance(content, Mapping):
         return
-    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    if isinstance(content, Inert):  # of attributes no more than a mean and std: objects may hold each other
+        content = {**content, **{key: value for key, value in vars(content).items() if _are_numbers(value)}}
+    tensors = {}
+    for key, value in content.items():
+        if isinstance(value, Tensor):
+            tensors[str(key)] = value
+        elif _last(str(key)) in LISTED and _are_numbers(value):
+            tensors[str(key)] = torch.tensor(value, dtype=torch.float32)
+        else:
+            _collect(value, f"{name}.{key}" if name else str(key), containers)
     if tensors:
         containers[name] = tensors
-    for key, value in content.items():
-        _collect(value, f"{name}.{key}" if name else str(key), containers)
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and all(type(each) in (int, float) for each in value)
 
 
 def _modules(content: Any) -> Iterable[str]:
@@ -136,21 +219,47 @@ def find_state(containers: Containers, names: Sequence[str], channels: int = 3) 
         for prefix in _prefixes(set(map(_plain, tensors)), wanted)
     ]
     if not found:
-        raise ValueError(_lacking(containers, wanted))
+        lacking = {name: _lacking(name, tensors, wanted) for name, tensors in containers.items()}
+        raise ValueError(min(lacking.values(), key=lambda each: each[0])[1])
     (container, prefix), notes = _chosen(containers, found, wanted)
-    plain = {_plain(name): tensor for name, tensor in containers[container].items()}
+    notes += [
+        f"passed over a running average (EMA): {_lacking(name, tensors, wanted)[1]}"
+        for name, tensors in containers.items()
+        if AVERAGED.search(name.lower()) and name not in dict(found) and 2 * len(tensors) > len(wanted)
+    ]
+    plain: dict[str, Tensor] = {}
+    for name, tensor in containers[container].items():
+        if (other := plain.setdefault(_plain(name), tensor)) is not tensor and not torch.equal(other, tensor):
+            raise ValueError(f"holds several networks: of {_plain(name)!r} there are two")
     state = {}
     for name in names:
-        if (tensor := plain.pop(prefix + _plain(name), None)) is not None:
-            state[name] = tensor
+        if (key := prefix + _plain(name)) in plain:
+            state[name] = plain.pop(key)
     mean, std = _normalisation(plain, channels)
-    rest = [name for name, tensor in plain.items() if tensor.numel() > 1 and _last(name) not in MEANS | DEVIATIONS]
-    if strange := [name for name in rest if name.startswith(prefix)]:
+    named = MEANS | DEVIATIONS if mean else frozenset()
+    rest = [name for name, tensor in plain.items() if tensor.numel() > 1 and _last(name) not in named]
+    if strange := [name for name in rest if name.startswith(prefix) and _last(name) not in MEANS | DEVIATIONS]:
         raise ValueError(f"has weights that the network has not: {', '.join(map(repr, strange[:FIRST]))}")
     others = tuple(other for place, other in found if (place, other) != (container, prefix) and place == container)
     if rest := [name for name in rest if not name.startswith(others)]:
         notes.append(f"left out, beside the network: {', '.join(rest[:FIRST])}" + ", …" * (len(rest) > FIRST))
+    if mean is None:
+        mean, std = _normalisation(_outside(containers, container), channels)
+        if mean is not None and std is not None:
+            shown = f"mean {','.join(f'{each:g}' for each in mean)} and std {','.join(f'{each:g}' for each in std)}"
+            notes.append(f"took {shown}, which stand in the file")
     return State(state, mean, std, tuple(notes))
+
+
+def _outside(containers: Containers, container: str) -> dict[str, Tensor]:
+    """The tensors that may be a mean and std, of images in [0, 1], in other containers than the network's."""
+    return {
+        f"{place}.{name}": tensor
+        for place, tensors in containers.items()
+        if place != container
+        for name, tensor in tensors.items()
+        if _last(name) in LISTED and tensor.numel() > 1 and tensor.min() >= 0 and tensor.max() <= 1
+    }
 
 
 def _plain(name: str) -> str:
@@ -210,17 +319,15 @@ def _normalisation(
     return tuple(each / scale for each in means[0]), tuple(each / scale for each in deviations[0])
 
 
-def _lacking(containers: Containers, wanted: Mapping[str, str]) -> str:
-    """Say which names no container has, and what the largest one has instead."""
-    name, tensors = max(containers.items(), key=lambda each: len(each[1]))
-    there = set(map(_plain, tensors))
-    ends = {end for each in there for end in _ends(each)}
+def _lacking(name: str, tensors: Mapping[str, Tensor], wanted: Mapping[str, str]) -> tuple[int, str]:
+    """Return how many names a container has not, and a text that says which, and what it has instead."""
+    ends = {end for each in map(_plain, tensors) for end in _ends(each)}
     missing = [name for name in wanted if name not in ends]
     where = f"its {name!r}" if name else "it"
     lacks = (
         f"lacks {len(missing)} of {len(wanted)}, such as {missing[0]!r}" if missing else "has them behind no one prefix"
     )
-    return f"{where} {lacks}; there are {len(tensors)} tensors{_first(tensors)}"
+    return len(missing), f"{where} {lacks}; there are {len(tensors)} tensors{_first(tensors)}"
 
 
 def _ends(name: str) -> Iterable[str]:

@@ -28,7 +28,7 @@ from transmooth import files
 from transmooth.records import table as records
 from transmooth.records.audit import audit
 from transmooth.records.multi_sigma import one_row_each
-from transmooth.smoothing.bounds import Floats
+from transmooth.smoothing.bounds import Floats, check_sigma
 
 COLUMNS = ["index", "label", "prediction", "radius", "correct", "seconds"]
 # What other repositories call them.
@@ -36,10 +36,12 @@ NAMES = {
     **dict.fromkeys(("idx", "id", "image", "image_id", "image_index", "sample", "sample_id"), "index"),
     **dict.fromkeys(("target", "y", "true", "truth", "gt", "true_label", "y_true", "labels", "class"), "label"),
     **dict.fromkeys(("predict", "predicted", "pred", "predictions", "y_pred", "predicted_label"), "prediction"),
-    **dict.fromkeys(("certified_radius", "cert_radius", "certified radius", "rad"), "radius"),
+    **dict.fromkeys(("certified_radius", "cert_radius", "rad"), "radius"),
     **dict.fromkeys(("time", "elapsed"), "seconds"),
 }
 USUAL = {"index": "idx", "label": "label", "prediction": "predict", "radius": "radius"}
+ABSTAINED = frozenset(("abstain", "abstained"))
+MISSING = frozenset(("", "nan", "none", "-"))
 FLAGS = {"true": 1.0, "false": 0.0}
 # No radius of images in [0, 1] is as large: 40 times the noise is more than any count of samples certifies.
 LARGEST = 1e4
@@ -73,11 +75,15 @@ def read(path: str | os.PathLike[str], *, radius: bool = True, labels: Mapping[i
         notes.add(
             len(comments) - (header is not None and rows[0][0] == header[0]), "lines that begin with # were skipped"
         )
-    if len(rows) < 2:
-        raise ValueError(
-            f"{path}: a log has a header and at least one image, got {'a header only' if rows else 'nothing'}"
-        )
-    separator = next((s for s in "\t;," if s in rows[0][1]), None)
+    if not rows:
+        raise ValueError(f"{path}: a log has a header and at least one image, got nothing")
+    first = next((at for at, each in enumerate(rows) if _is_header(each[1])), 0)
+    separator = _separator(rows[first][1])
+    columns = rows[first][1].count(separator or " ")
+    if not any(line.count(separator or " ") == columns for _, line in rows[:first]):  # which would be an image's
+        notes.add(first, "lines before the header were skipped")
+        rows = rows[first:]
+    separator = _separator(rows[0][1])
     names = _header(path, *rows[0], separator, [name for name in USUAL if name != "radius" or radius], labels)
     again = [number for number, line in rows[1:] if line.strip() == rows[0][1].strip()]
     notes.add(len(again), "more headers were skipped: files that were joined")
@@ -95,7 +101,7 @@ def read(path: str | os.PathLike[str], *, radius: bool = True, labels: Mapping[i
         try:
             if number == unsure:
                 raise ValueError(f"no newline after its {names[-1]}, which may be cut off")
-            table.append(_row(names, _split(line, separator), comma, notes))
+            table.append(_row(names, _fields(line, separator, len(names), notes), comma, notes))
         except ValueError as error:
             cut.append((number, line, error))
     there = {row["index"] for row in table}
@@ -105,9 +111,11 @@ def read(path: str | os.PathLike[str], *, radius: bool = True, labels: Mapping[i
         elif _cut_off(line, names, separator) in there:
             notes.append(f"dropped line {number}, which was cut off; its image is there anew: {line!r}")
         else:
-            raise ValueError(f"{path}, line {number}: {fault}{_perhaps(line, names, separator)}") from None
+            raise ValueError(
+                f"{path}, line {number}: {fault}{_perhaps(line, names, separator)}: {line[:80]!r}"
+            ) from None
     if not table:
-        raise ValueError(f"{path}: a log has at least one image; its only line is cut off: {body[-1][1]!r}")
+        raise ValueError(f"{path}: a log has at least one image; its only line is cut off ({cut[0][2]}): {cut[0][1]!r}")
     if comma:
         notes.append("radii are written with decimal commas")
     frame = pd.DataFrame(table)
@@ -154,6 +162,10 @@ def _text(path: Path) -> str:
             content = gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as error:
             raise ValueError(f"{path}: not a readable gzip file: {error}") from None
+    if content[:4] == b"PAR1":
+        raise ValueError(f"{path}: is records, not a log")
+    if content[:4] == b"PK\x03\x04":
+        raise ValueError(f"{path}: a zip archive or a spreadsheet; a log is text, as tables are saved as CSV")
     wide = content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # as PowerShell writes what it redirects
     try:
         return content.decode("utf-16" if wide else "utf-8-sig")
@@ -163,11 +175,17 @@ def _text(path: Path) -> str:
 
 
 def _names(line: str, separator: str | None) -> list[str]:
-    return [NAMES.get(name.lower(), name.lower()) for name in _split(line, separator)]
+    return [NAMES.get(re.sub("[ -]", "_", name.lower()), name.lower()) for name in _split(line, separator)]
+
+
+def _separator(line: str) -> str | None:
+    return next((s for s in "\t;," if s in line), None)
 
 
 def _is_header(line: str) -> bool:
-    return {"index", "prediction"} <= set(_names(line, next((s for s in "\t;," if s in line), None)))
+    with suppress(ValueError):
+        return {"index", "prediction"} <= set(_names(line, _separator(line)))
+    return False
 
 
 def _header(
@@ -211,6 +229,8 @@ def _cut_off(line: str, names: Sequence[str], separator: str | None) -> int | No
 
 def _perhaps(line: str, names: Sequence[str], separator: str | None) -> str:
     with suppress(ValueError):
+        if _is_header(line):
+            return "; it is another header: files of other columns cannot be joined"
         if len(_split(line, separator)) > len(names):
             return "; perhaps a line that was cut off, with the next one behind it: its images are to be mended by hand"
     return ""
@@ -261,11 +281,13 @@ def read_any(
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+        raise FileNotFoundError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
+    if sigma is not None:
+        check_sigma(sigma)
     with path.open("rb") as file:
         if file.read(4) != b"PAR1":
             frame = read(path, radius=not predictions, labels=labels)
-            if sigma is not None and sigma > 0 and (large := frame["radius"] > 40 * sigma).any():
+            if sigma is not None and (large := frame["radius"] > 40 * sigma).any():
                 raise ValueError(
                     f"{path}: no samples certify more than 40 sigma, got {frame['radius'][large].tolist()[:10]} "
                     f"for images {frame['index'][large].tolist()[:10]}"
@@ -363,8 +385,20 @@ def _split(line: str, separator: str | None) -> list[str]:
     return [field.strip() for field in fields]
 
 
+def _fields(line: str, separator: str | None, count: int, notes: _Notes) -> list[str]:
+    """The fields of a line, which may have another separator than the header if it has as many by that."""
+    fields = _split(line, separator)
+    if len(fields) == 1 < count:
+        for other in "\t;,":
+            if other != separator and len(found := _split(line, other)) == count:
+                notes.add(1, "lines have another separator than the header")
+                return found
+    return fields
+
+
 def _number(field: str) -> str:
-    """The number in a field, which may be printed as by a tensor, an array or a list of one."""
+    """The number in a field, which may be printed as by a tensor, an array or a list of one, or typeset."""
+    field = field.replace("\N{MINUS SIGN}", "-")
     printed = PRINTED.fullmatch(field)
     return (printed[1] or printed[2]) if printed else field
 
@@ -382,14 +416,30 @@ def _row(names: list[str], fields: list[str], comma: bool, notes: _Notes) -> dic
         "correct": _flag,
         "seconds": _seconds,
     }
+    fields_by_name = dict(zip(names, fields, strict=True))
+    if fields_by_name.get("prediction", "").lower() in ABSTAINED:
+        fields_by_name["prediction"] = "-1"
+        notes.add(1, "predictions are the word for an abstention")
+    if fields_by_name.get("prediction") == "-1" and fields_by_name.get("radius", "0").lower() in MISSING:
+        fields_by_name["radius"] = "0"
+        notes.add(1, "abstentions have no radius")
     row: dict[str, Any] = {}
-    for name, field in zip(names, fields, strict=True):
+    for name, field in fields_by_name.items():
         if name not in parse:
             row[name] = field
             continue
         plain = _number(field)
-        notes.add(plain != field, "numbers are printed as by a tensor")
-        row[name] = parse[name](plain.replace(",", ".") if comma and name in ("radius", "seconds") else plain)
+        notes.add(plain != field.replace("\N{MINUS SIGN}", "-"), "numbers are printed as by a tensor")
+        plain = plain.replace(",", ".") if comma and name in ("radius", "seconds") else plain
+        try:
+            if "_" in plain:  # which Python reads as no digit
+                raise ValueError
+            row[name] = parse[name](plain)
+        except ValueError as error:
+            shown = USUAL.get(name, name)
+            raise ValueError(
+                str(error) if "whole" in str(error) else f"no number for {shown}: {field[:40]!r}"
+            ) from None
     return row
 
 

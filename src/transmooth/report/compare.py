@@ -137,6 +137,8 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, at: float, common: bool = False) -
         a, b = (log[log["index"].isin(both_have)].reset_index(drop=True) for log in (a, b))
     first, second = a.set_index("index")["label"], b.set_index("index")["label"]
     alone = sorted(first.index.symmetric_difference(second.index))
+    if not len(first) and not len(second):
+        raise ValueError("the two logs have no image in common")
     if alone or not len(first):
         raise ValueError(
             f"both logs must hold the same images, got {len(alone)} in one alone, such as {alone[:10]}"

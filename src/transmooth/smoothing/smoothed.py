@@ -15,6 +15,7 @@ several σ, whose own radius is certified (`sigma=[1.0, 0.5, 0.25], method="casc
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -71,13 +72,15 @@ class SmoothedClassifier(nn.Module):
         engine: EngineName = "auto",
         batch: int | None = None,
     ) -> None:
+        _check_settings(0.001, batch)
         for each in _each(sigma):
             check_sigma(each)
         if _stages(method, sigma, thresholds) is None and _is_listed(sigma):
             several = ", ".join(RULES)
             raise ValueError(f"one classifier of several sigmas is for the methods {several}; got them with {method}")
         super().__init__()
-        self.model, self.sigma, self.seed = as_module(model), sigma, seed
+        self.model, self.seed = as_module(model), seed
+        self.sigma = sigma if _is_listed(sigma) else _each(sigma)[0]
         self.method, self.thresholds = method, thresholds
         self.run: dict[str, Any] = {"dtype": dtype, "engine": engine, "batch": batch}
 
@@ -166,6 +169,7 @@ def certify(
 
     Raises ValueError for settings that could never certify, images outside [0, 1], and a model that cannot be smoothed.
     """
+    _check_settings(alpha, batch, radii)
     sigmas, stages = _each(sigma), _stages(method, sigma, thresholds)
     if not sigmas:
         raise ValueError("certify needs at least one sigma, got none")
@@ -193,8 +197,29 @@ def certify(
 
 
 def _each(sigma: Any) -> tuple[float, ...]:
-    """The sigmas, or the one; what is none of these stays for `check_sigma` to refuse."""
-    return tuple(map(float, sigma)) if _is_listed(sigma) else (sigma,)
+    """Return the sigmas, or the one.  Raises ValueError for what is no number or several."""
+    given = list(sigma) if _is_listed(sigma) else [sigma]
+    if not all(map(_is_number, given)):
+        raise ValueError(
+            f"sigma must be a positive finite number (noise on the [0, 1] image), or several, got {sigma!r}"
+        )
+    return tuple(map(float, given))
+
+
+def _is_number(value: Any) -> bool:
+    return (isinstance(value, Real) and not isinstance(value, bool)) or (
+        isinstance(value, np.ndarray | Tensor) and not value.ndim
+    )
+
+
+def _check_settings(alpha: Any, batch: Any, radii: Any = None) -> None:
+    """Raise ValueError, naming it, for a setting of another kind than it should be."""
+    if not _is_number(alpha):
+        raise ValueError(f"alpha must be a number strictly between 0 and 1, got {alpha!r}")
+    if batch is not None and (not isinstance(batch, Integral) or isinstance(batch, bool) or batch < 1):
+        raise ValueError(f"batch must be a whole number of images from 1 on, or None, got {batch!r}")
+    if radii is not None and not (_is_listed(radii) and all(map(_is_number, radii))):
+        raise ValueError(f"radii must be a list of numbers, got {radii!r}")
 
 
 def _stages(
@@ -234,6 +259,8 @@ def choose_sigma(
     guarantee holds at the full alpha. Images that are also certified later do not void it, but the accuracy then
     reported was chosen to be high on them.
     """
+    _check_settings(alpha, batch)
+    sigmas = _each(sigmas)
     settings = Settings("cohen", n0, n, alpha, None, seed)
     images, labels = as_images(images, labels)
     if labels is None:
@@ -281,6 +308,8 @@ def choose_stages(
 
     images, labels: held out.  The noise is none that `certify` draws, as of `choose_sigma`.
     """
+    _check_settings(alpha, batch)
+    sigmas = _each(sigmas)
     asked = tuple((sigma, 0.0) for sigma in sigmas)
     for sigma in sigmas:
         check(Settings(method, 1, n, alpha, seed=seed, stages=asked), sigma)
@@ -338,7 +367,7 @@ def as_images(images: Images, labels: ArrayLike | None = None) -> tuple[Tensor, 
     Raises ValueError for what is none, for images outside [0, 1] and unless there is one label each if there are any.
     """
     if isinstance(images, np.ndarray):
-        images = torch.from_numpy(np.ascontiguousarray(images))
+        images = _tensor(images)
     elif isinstance(images, DataLoader | Dataset) or (isinstance(images, list | tuple) and len(images)):
         images, given = _gathered(images)
         if labels is not None and given is not None:
@@ -353,6 +382,16 @@ def as_images(images: Images, labels: ArrayLike | None = None) -> tuple[Tensor, 
     return images.to(torch.float32), labels
 
 
+def _tensor(images: np.ndarray[Any, Any]) -> Tensor:
+    """Return an array as a tensor; numbers that torch has not become doubles.  Raises ValueError for no numbers."""
+    if images.dtype.kind not in "biuf":
+        raise ValueError(
+            f"images must be floats [N, 3, H, W] in [0, 1], N ≥ 1, got {images.dtype} {list(images.shape)}"
+        )
+    native = images.dtype.newbyteorder("=") if images.dtype.itemsize <= 8 else np.dtype(np.float64)
+    return torch.from_numpy(np.ascontiguousarray(images, native))
+
+
 def _gathered(source: Any) -> tuple[Tensor, ArrayLike | None]:
     """Return the images, and labels if there are any, of an iterable of images or pairs, or of batches of them."""
     images: list[Tensor] = []
@@ -362,14 +401,19 @@ def _gathered(source: Any) -> tuple[Tensor, ArrayLike | None]:
     for item in source if items is None else (source[number] for number in items):
         image, *rest = item if isinstance(item, list | tuple) else (item,)
         if isinstance(image, np.ndarray):
-            image = torch.from_numpy(image)
+            image = _tensor(image)
         if not isinstance(image, Tensor):
-            raise ValueError(
-                f"each image must be a tensor of floats in [0, 1], got {type(image).__name__}; "
-                "torchvision's ToTensor, without Normalize, makes one of a picture"
+            cure = (
+                "an item is an image, or an image and its label"
+                if isinstance(image, Mapping)
+                else "torchvision's ToTensor, without Normalize, makes one of a picture"
             )
+            raise ValueError(f"each image must be a tensor of floats in [0, 1], got {type(image).__name__}; {cure}")
         images.append(image if batched else image[None])
-        labels += [] if not rest else torch.as_tensor(rest[0]).reshape(-1).tolist()
+        try:
+            labels += [] if not rest else torch.as_tensor(rest[0]).reshape(-1).tolist()
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(f"each label must be the number of a class, got {type(rest[0]).__name__}") from None
     try:
         found = torch.cat(images)
     except RuntimeError:
@@ -380,7 +424,7 @@ def _gathered(source: Any) -> tuple[Tensor, ArrayLike | None]:
 
 
 def _is_listed(sigma: object) -> bool:
-    return isinstance(sigma, list | tuple | np.ndarray | Tensor) and np.ndim(sigma) == 1
+    return isinstance(sigma, list | tuple | range) or (isinstance(sigma, np.ndarray | Tensor) and sigma.ndim == 1)
 
 
 def check_images(images: Tensor, labels: ArrayLike | None = None) -> None:
@@ -396,7 +440,12 @@ def check_images(images: Tensor, labels: ArrayLike | None = None) -> None:
         )
     low, high = images.aminmax()
     if not (low >= 0 and high <= 1):  # NaN fails both
-        raise ValueError(f"images must be within [0, 1], got {float(low):g} to {float(high):g}")
+        cure = ""
+        if low >= 0 and 2 < high <= 255:
+            cure = "; images of 0 to 255 become such by images / 255"
+        elif low < 0 and high < 20:
+            cure = "; where they are normalised, let the model do it: noise and radii are of images in [0, 1]"
+        raise ValueError(f"images must be within [0, 1], got {float(low):.9g} to {float(high):.9g}{cure}")
     if labels is not None and np.shape(labels) != (len(images),):
         raise ValueError(f"there must be one label per image, got shape {np.shape(labels)} for {len(images)} images")
 
@@ -477,13 +526,19 @@ def check_model(model: nn.Module, image: Tensor) -> int:
             f"the model is in train mode ({shown}): BatchNorm or dropout would void the theorem; call eval()"
         )
     device = next((tensor.device for tensor in model.parameters()), image.device)
+    if device.type == "meta":
+        raise ValueError("the model has no weights: it is on the meta device")
     image = image.to(device)
     batch = torch.stack([image, 1 - image, image.flip(-1), torch.zeros_like(image)])
     try:
         together, again, alone = model(batch), model(batch), model(batch[:1])
     except Exception as error:  # whatever someone's model raises, the reason is that it does not take these images
         reason = str(error).strip().split("\n")[0]
-        raise ValueError(f"the model fails on images {list(batch.shape)} or on one of them alone: {reason}") from error
+        others = {each.dtype for each in model.parameters() if each.is_floating_point()} - {torch.float32}
+        cure = f"; it has weights of {others.pop()}, images are float32: model.float() takes them" if others else ""
+        raise ValueError(
+            f"the model fails on images {list(batch.shape)} or on one of them alone: {reason}{cure}"
+        ) from error
     if not isinstance(together, Tensor) or together.ndim != 2 or len(together) != 4 or together.shape[1] < 2:
         if isinstance(together, Tensor):
             raise ValueError(f"the model must give logits [B, K ≥ 2], got {list(together.shape)} for 4 images")

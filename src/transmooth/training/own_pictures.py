@@ -4,6 +4,7 @@ The pictures become a prepared set, and it a checkpoint folder, by the functions
 specs that `plan` makes of params checked like those of a study.
 """
 
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,10 +15,12 @@ import timm
 
 from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import CheckpointError, read_card
+from transmooth.data.labelled import is_table
 from transmooth.data.manifest import read_manifest
+from transmooth.data.parts import left_beside, parts_below
 from transmooth.data.prepare import prepare, verify
 from transmooth.loading import hub
-from transmooth.loading.models import load_model
+from transmooth.loading.models import TimmArguments, load_model
 from transmooth.models.build import Network
 from transmooth.params.checks.objectives import needs, unknown_option
 from transmooth.params.datasets import Dataset
@@ -29,7 +32,6 @@ from transmooth.plan import prepare_spec, schedule_spec
 from transmooth.specs import NetworkSpec, TrainSpec
 from transmooth.training.loop import train
 
-SPLITS = ("train", "val", "valid", "validation", "test")
 CHECKPOINT_SECONDS = 60.0
 
 
@@ -41,19 +43,21 @@ def source_of(pictures: str, test: float, seed: int) -> dict[str, Any]:
     Raises ValueError for splits without training or test images, FileNotFoundError for what is not there.
     """
     folder = Path(pictures)
+    if is_table(folder):
+        return {"kind": "onefolder", "root": pictures, "test": test, "seed": seed}
     if not folder.is_dir():
         name, _, root = pictures.partition("@")
         if not name.isidentifier():
             raise FileNotFoundError(f"{pictures}: no such folder, and no name of a torchvision dataset")
         return {"kind": "torchvision", "name": name, "root": root or "~/datasets"}
-    there = [split for split in SPLITS if (folder / split).is_dir()]
+    parts = parts_below(folder)
     root = str(folder)
-    if not there:
+    if not parts:
         return {"kind": "onefolder", "root": root, "test": test, "seed": seed}
-    held_out = ["test"] if "test" in there else there[1:]
-    training = [split for split in there if split not in held_out]
-    if "train" not in there or not held_out:
-        raise ValueError(f"{folder}: should have train/ and test/ (or val/), or no splits at all; has {there}")
+    held_out = [name for name, part in parts.items() if part == ("test" if "test" in parts.values() else "val")]
+    training = [name for name in parts if name not in held_out]
+    if "train" not in parts.values() or not held_out:
+        raise ValueError(f"{folder}: should have train/ and test/ (or val/), or no splits at all; has {[*parts]}")
     return {"kind": "imagefolder", "root": root, "splits": {"train": training, "test": held_out}}
 
 
@@ -99,6 +103,9 @@ def account(pictures: str, data: Path, spec: TrainSpec) -> list[str]:
         f"{pictures}: {sum(counts.values())} images: {train} to train, {counts['validation']} to choose by, "
         f"{counts['test']} to test"
     ]
+    folder = Path(pictures)
+    if folder.is_dir() and not (folder / "manifest.json").is_file():
+        lines += [f"note: {each}" for each in left_beside(folder, [*parts_below(folder)])]
     if (steps := train // batch * spec.schedule.epochs) < FEW_STEPS:
         lines.append(f"note: {steps} steps in all are few to learn from; more epochs or a smaller batch give more")
     if rest := train % batch:
@@ -107,14 +114,22 @@ def account(pictures: str, data: Path, spec: TrainSpec) -> list[str]:
 
 
 @contextmanager
-def start_from(text: str, resize: int | None = None) -> Iterator[tuple[NetworkSpec | None, Path | None, int]]:
+def start_from(
+    text: str,
+    resize: int | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+) -> Iterator[tuple[NetworkSpec | None, Path | None, int]]:
     """Give what a finetuning starts from, checked: what to build, or a checkpoint folder, and the side of its images.
 
     text: a checkpoint folder; `hf-hub:OWNER/NAME[@REVISION]`, one of a hub; `timm:NAME@WEIGHTS`, a network of timm with
     weights in .safetensors or .pth; `timm:NAME`, with the weights that timm serves.  resize: the side that one of timm
-    gets, to which images are resized inside it.  Raises ValueError or FileNotFoundError for any other,
+    gets, to which images are resized inside it.  mean, std: of the weights in a file, per channel; what was assumed of
+    them is told.  Raises ValueError or FileNotFoundError for any other,
     transmooth.hub.HubError where the hub cannot be reached or refuses.
     """
+    if not (text.startswith("timm:") and "@" in text) and not (mean is std is None):
+        raise ValueError(f"{text}: --mean and --std are for timm:NAME@WEIGHTS; what it starts from has its own")
     if not text.startswith("timm:"):
         if resize is not None:
             raise ValueError(f"{text}: its card says what images are resized to; --resize is for networks of timm")
@@ -135,19 +150,27 @@ def start_from(text: str, resize: int | None = None) -> Iterator[tuple[NetworkSp
         published = network.model_copy(update={"weights": "published"})
         yield published, None, timm.get_pretrained_cfg(name).input_size[-1]
         return
-    model = load_model(text).module
+    loaded = load_model(text, arguments=TimmArguments(mean, std))
+    for note in loaded.notes:
+        print(f"note: {note}", file=sys.stderr)
+    model = loaded.module
     assert isinstance(model, Network)
+    assert model.spec is not None
+    options: dict[str, Any] = dict(model.spec.options)
+    if "in_chans" in options:
+        raise ValueError(f"{text}: takes {options['in_chans']} channels; images are prepared in three")
+    network = network.model_copy(update={"options": options})
     backbone: Any = model.backbone
     with tempfile.TemporaryDirectory(prefix="transmooth-") as folder:
-        mean, std = model.mean.flatten().tolist(), model.std.flatten().tolist()
+        sides = {"mean": model.mean.flatten().tolist(), "std": model.std.flatten().tolist()}
         outputs = [str(number) for number in range(backbone.num_classes)]
-        weights.save(Path(folder), model, {"network": network.dump(), "classes": outputs, "mean": mean, "std": std})
+        weights.save(Path(folder), model, {"network": network.dump(), "classes": outputs} | sides)
         try:
             weights.load(Path(folder))
         except Exception as error:  # other families of timm fail in ways of their own
             reason = str(error).split("\n")[0]
             raise ValueError(f"{text}: timm builds another network from its card: {reason}") from error
-        yield None, Path(folder), backbone.pretrained_cfg["input_size"][-1]
+        yield None, Path(folder), options.get("img_size", backbone.pretrained_cfg["input_size"][-1])
 
 
 def train_spec(

@@ -5,20 +5,29 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ..labelled import is_table, read_labelled
 from ..split import first_of_each, stratified
 from . import imagefolder
-from .source import Images, Source, Spec
+from .source import Images, Source, Spec, resolve
 
 
 def source(spec: Spec, base: Path) -> Source:
     """`{"kind": "onefolder", "root": "path", "test": 0.2, "seed": 0}`: root/<class>/**/<file>, as in imagefolder.py.
+
+    A root that is a table has the files and labels that it names, and its splits, if it has some (see labelled.py).
 
     `test` is the share of the images set aside to test with, drawn per class by `seed`; or, in place of both,
     `"train_per_class": 30` trains with the first so many of each class, and tests with all the others. `nested` and
     `without` are those of imagefolder.py. Raises what that one does, and ValueError if a split leaves nothing to test
     or to train with.
     """
-    whole = imagefolder.source({**spec, "splits": {"train": ["."], "test": ["."]}}, base)
+    root = resolve(spec["root"], base)
+    if is_table(root):
+        whole = read_labelled(root)
+    else:
+        whole = imagefolder.source({**spec, "splits": {"train": ["."], "test": ["."]}}, base)
+    if whole.splits["train"] is not whole.splits["test"]:
+        return whole
     images, every = whole.splits["train"], np.arange(len(whole.splits["train"].labels))
     if (count := spec.get("train_per_class")) is None:
         test = _drawn(spec, images.labels)
