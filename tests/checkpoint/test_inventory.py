@@ -42,7 +42,7 @@ def test_every_checkpoint_is_listed_by_its_card(tmp_path: Path, monkeypatch: pyt
     assert (third.path, third.what, third.sigmas) == ("models/unet", "a denoiser at 32 px", (1.0,))
     shown = call("models").stdout
     assert (
-        "models/b\n    resnet18, 2 classes at 32 px, 75.0 % of 4 test images right, finetuned at sigma 0.25, 0.5, "
+        "models/b\n    resnet18, 2 classes at 32 px, 75.0 % of 4 test images right, learned at sigma 0.25, 0.5, "
         in shown
     )
     assert "behind models/unet; 0.2 MB\n" in shown

@@ -41,7 +41,7 @@ def models(
     """List the checkpoints below a folder.
 
     Each by the path that certify takes: what it answers, how much of its test images is right, and the noise that it
-    was finetuned for. One whose weights are not those that its card names ends with status 1.
+    learned at. One whose weights are not those that its card names ends with status 1.
 
     \b
     Examples:
@@ -55,7 +55,7 @@ def models(
     if as_json:
         typer.echo(json.dumps([each.__dict__ for each in found]))
     for each in found if not as_json else ():
-        sigmas = f", finetuned at sigma {', '.join(f'{sigma:g}' for sigma in each.sigmas)}" if each.sigmas else ""
+        sigmas = f", learned at sigma {', '.join(f'{sigma:g}' for sigma in each.sigmas)}" if each.sigmas else ""
         behind = f", behind {each.denoiser}" if each.denoiser else ""
         typer.echo(each.path)
         typer.echo(f"    {each.fault or f'{each.network}, {each.what}{sigmas}{behind}; {each.megabytes:.1f} MB'}")
