@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 def on_files(files: Files, config: Any) -> None:
     pages = [ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")]
-    for path in [*pages, *sorted(ROOT.glob("results/desk/tables/*.md"))]:
+    for path in [*pages, *sorted(ROOT.glob("results/*desk/tables/*.md"))]:
         files.append(File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)))
 
 
