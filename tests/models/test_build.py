@@ -1,5 +1,6 @@
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -120,7 +121,8 @@ def test_published_weights_of_a_file_are_timms_for_other_classes_with_a_new_head
         torch.testing.assert_close(built(7)(images), theirs((images - 0.5) / 0.5))
         other = built(3)
         assert other(images).shape == (2, 3)
-        torch.testing.assert_close(other.backbone.forward_features(images), theirs.forward_features(images))
+        features: Any = other.backbone
+        torch.testing.assert_close(features.forward_features(images), theirs.forward_features(images))
     (tmp_path / "p.pth").write_bytes(b"no weights")
     for path in (tmp_path / "none.safetensors", tmp_path / "p.pth"):
         with pytest.raises(ValueError, match=f"options.from: should be a .safetensors file of timm's, {path} is none"):
