@@ -572,6 +572,6 @@ def test_a_classifier_of_several_sigmas_takes_of_the_study_what_is_not_its_own()
     spec = made.evaluate_spec(run, "cascade")
     found = spec.dump()
     own: dict[str, Any] = {"kind": "multi_sigma", "method": "cascade", "sigmas": [1.0, 0.5, 0.25]}
-    own |= {"n0": 50, "n": 200, "alpha": 0.001, "seed": 0, "dtype": "fp32", "images": 100}
+    own |= {"n0": 50, "n": 200, "alpha": 0.001, "seed": 0, "dtype": "fp32", "images": 100, "radii": [0.0, 0.25]}
     assert found == own | {"run": made.run_spec(run).dump()}
     assert made.evaluate_spec(run, "certify").dump()["method"] == "sequential"

@@ -216,7 +216,7 @@ CASES = [
         f"{SAID}r.tsv: should end in .parquet (records)",
         attack("--out", "r.tsv"),
     ),
-    Case("accuracy of a folder", f"{SAID}folder.parquet: no such file", typed("accuracy", "folder.parquet")),
+    Case("accuracy of a folder", f"{SAID}folder.parquet: a folder, not a file", typed("accuracy", "folder.parquet")),
     Case(
         "accuracy --alpha 2",
         f"{SAID}alpha must be strictly between 0 and 1, got 2.0",

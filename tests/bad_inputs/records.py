@@ -118,7 +118,7 @@ CASES = [
     ),
     Case(
         "a cascade with an image that lacks a stage",
-        f"{R}: should have the counts of the same stages for each image, by one method and alpha",
+        f"{R}: should have the counts of the same stages for each image, by one method, alpha and looks",
         rows(*multi_sigma_rows(2)[:-1]),
     ),
     Case("no rows", f"{R}: there are no records in it", rows()),
@@ -252,12 +252,12 @@ CASES = [
     ),
     Case(
         "a field of 200 000 letters",
-        "log.tsv, line 2: not fields between '\\t': field larger than field limit (131072)",
+        "log.tsv, line 2: not fields between '\\t': field larger than field limit (131072): '1\\t1\\t1\\t0.5…",
         log(HEADER + LINE.strip() + "9" * 200_000 + "\n" + LINE),
     ),
     Case(
         "an image beyond 64 bits",
-        f"log.tsv, line 2: '1{29 * '0'}' is too large a whole number",
+        f"log.tsv, line 2: '1{29 * '0'}' is too large a whole number: '1{30 * '0'}\\t1\\t1\\t0.5\\t1\\t0:00:01'",
         log(HEADER + LINE.replace("1", str(10**30), 1) + LINE),
     ),
     Case(

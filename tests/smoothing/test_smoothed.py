@@ -168,7 +168,8 @@ def test_the_stages_that_are_chosen_are_of_other_noise_and_deploy() -> None:
             "thresholds should be ≥ 0 and finite, got -0.1, 0",
         ),
         ([1.0, 0.5], {"method": "cascade", "n": 10}, "n = 10 samples can never certify .* cascade needs at least 12"),
-        ([1.0, 0.5], {"method": "cascade", "radii": [0.5]}, "sequential, and no other method, takes a grid of radii"),
+        (0.5, {"radii": [0.5]}, "sequential, and no other method at one sigma, takes a grid of radii"),
+        ([1.0, 0.5], {"method": "cascade", "radii": [0.5, 0.25]}, "in increasing order"),
         ([1.0, 0.0], {"method": "cascade"}, "sigma must be a positive"),
     ],
 )

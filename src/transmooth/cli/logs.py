@@ -153,7 +153,7 @@ def report(
         str | None, typer.Option(help="What the network had before it, as in certify: the page then shows that too.")
     ] = None,
 ) -> None:
-    """Write one HTML page of records, or of what two studies or records differ in.
+    """Write an HTML page of records, or of two studies' differences.
 
     It shows accuracies, interactive curves, example images and provenance, and needs no network and no other file.
     Two folders of results, or two files of records at the same sigma, are compared: image by image, where both have the
