@@ -98,6 +98,6 @@ def multi_sigma_rows(images: int, thresholds: tuple[float, float] = (0.1, 0.0), 
             counts = {"top_count": int(top[0, stage]), "runner_up": int(second[0, stage])}
             answer = {"radius": radius, "prediction": 3 if radius > 0 else -1, "method": "cascade"}
             made.append(
-                row(index, sigma, stage=stage, threshold=thresholds[stage], looks=1, **counts | answer | changes)
+                row(index, sigma, stage=stage, threshold=thresholds[stage], **{"looks": 1} | counts | answer | changes)
             )
     return made

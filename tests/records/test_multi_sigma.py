@@ -44,6 +44,11 @@ def test_records_of_one_sigma_stay_as_they_are() -> None:
     assert "stages" not in one_row_each(rows, PATH).attrs
 
 
+def test_a_radius_is_of_as_many_looks_as_its_rows_say() -> None:
+    with pytest.raises(records.RecordError, match="which is not what its counts give"):
+        one_row_each(frame(*multi_sigma_rows(4, looks=4)), PATH)  # whose radii are of one
+
+
 @pytest.mark.parametrize(
     ("at", "change", "message"),
     [

@@ -130,6 +130,13 @@ def test_the_other_forms_of_a_cascade_never_certify_more(seed: int) -> None:
     assert (published < ours).any()
 
 
+def test_a_stage_that_may_answer_c_too_ends_the_radius_of_the_selector() -> None:
+    """The first stage says c to 48 %: it may answer it or not, which changes σ and not the class."""
+    counts = np.array([[480, 950]]), np.array([[300, 20]]), np.array([[1000, 1000]])
+    radii = {rule: float(Stages(rule, (1.0, 0.5), (0.0, 0.0)).radius(*counts, 0.001)[0]) for rule in RULES}
+    assert radii["dual_rs"] == 0 < radii["multiscale"] == radii["cascade"]
+
+
 # ------------------------------------------------------------------------------------------------------- from counts
 @settings(deadline=None)
 @given(st.integers(10, 500), st.floats(0.001, 0.2), st.floats(0.1, 2), st.data())
