@@ -307,7 +307,8 @@ class Plan:
         How a job is carried out, not what it computes, is no field of its spec, and so absent.
         """
         entry, amount = self.evaluation(name), self.amount(name)
-        kind, content = specs.EVALUATIONS[entry.kind], {"run": self.run_spec(run), **entry.model_dump(exclude={"times"})}
+        kind = specs.EVALUATIONS[entry.kind]
+        content = {"run": self.run_spec(run), **entry.model_dump(exclude={"times"})}
         if amount is not None:
             content |= amount.model_dump(include=kind.model_fields.keys() - content.keys())
             content["images"] = amount.images or self.params.datasets[self.dataset(run)].images

@@ -11,11 +11,12 @@ from transmooth.runtime.gpus import lease
 def test_no_two_jobs_have_one_gpu_and_who_waits_gets_what_is_freed(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from transmooth.runtime.gpus import lease\n"
-        "print(*lease(int(sys.argv[1]), ['0', '1', '2'], int(sys.argv[3]), Path(sys.argv[2]), 0.01), flush=True); sys.stdin.read()"
+        "taken = lease(int(sys.argv[1]), ['0', '1', '2'], 1, Path(sys.argv[2]), 0.01)\n"
+        "print(*taken, flush=True); sys.stdin.read()"
     )
 
     def start(count: int) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", code, str(count), str(tmp_path / "locks"), "1"]
+        command = [sys.executable, "-c", code, str(count), str(tmp_path / "locks")]
         environment = {"PYTHONPATH": str(ROOT / "src")}
         return subprocess.Popen(command, text=True, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 

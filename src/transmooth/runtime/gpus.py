@@ -2,9 +2,9 @@
 
 Snakemake counts GPUs but does not say which: without this every job would take the first.  A lease is a locked file
 for each share of a GPU, which the system frees when the command ends, however that happens.  With one share a GPU is
-lent to one job alone; with more, so many small jobs, none of which keeps it busy, have it together.  Under Slurm the pool is what the
-scheduler gave to the allocation (CUDA_VISIBLE_DEVICES), lent among its own jobs: two allocations may name different
-GPUs alike.
+lent to one job alone; with more, that many small jobs, none of which keeps it busy, have it together.  Under Slurm the
+pool is what the scheduler gave to the allocation (CUDA_VISIBLE_DEVICES), lent among its own jobs: two allocations may
+name different GPUs alike.
 """
 
 import fcntl
