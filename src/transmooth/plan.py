@@ -406,6 +406,7 @@ class Plan:
             label=row.label,
             block=row.block,
             published=row.published,
+            sigma=row.sigma,
             dataset=published.pop() if len(published) == 1 else None,
             runs=runs,
             files=tuple(specs.LogSpec(**log.model_dump()) for log in row.files or ()),

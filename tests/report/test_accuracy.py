@@ -96,6 +96,10 @@ def test_a_row_is_read_from_records_and_cards(tmp_path: Path) -> None:
     assert read.accuracy(1.0, [0.0, 1.0, 1.1]).tolist() == [[0.75, 0.75, 0.0]] * 2
     assert MEASURES["evaluations"].value(read, np.nan, 0.0).tolist() == [110, 210]
     assert read.settings == Settings("cohen", 100, 2000, 0.001, (0.0, 1.0))
+    one = read_row(spec.model_copy(update={"sigma": 1.0}), tmp_path, tmp_path)
+    assert list(one.curves) == [1.0]
+    assert one.curves[1.0].tolist() == read.curves[1.0].tolist()
+    assert MEASURES["evaluations"].value(one, np.nan, 0.0).tolist() == [100, 200]
     other = tmp_path / runs[1].records[0].path
     rows = [row(i, s, alpha=0.01) for i in range(4) for s in (0.25, 1.0)]
     records.write(pa.Table.from_pylist(rows, records.SCHEMA), other)

@@ -248,7 +248,8 @@ def _curves_of_runs(row: RowSpec, results: Path) -> tuple[dict[float, Floats], d
             frame = records.read(path).to_pandas()
             settings.add(settings_of(frame, path))
             for sigma, group in curves_of(frame):
-                found.setdefault(sigma, []).append(group)
+                if row.sigma in (None, sigma):
+                    found.setdefault(sigma, []).append(group)
     if wrong := [sigma for sigma, curves in found.items() if len(curves) != len(row.runs)]:
         raise ValueError(f"{row.label}: should have one network at each sigma and seed, has others at {wrong}")
     curves = {sigma: np.stack([certified_radius(group) for group in groups]) for sigma, groups in sorted(found.items())}
