@@ -66,6 +66,12 @@ def test_a_classifier_of_several_sigmas_is_read_as_one_curve(tmp_path: Path) -> 
     assert alone.multi_sigma is not None
     assert alone.multi_sigma.tolist() == read.multi_sigma.tolist()
     assert (alone.curves, alone.multi_settings) == ({}, read.multi_settings)
+    write_records(tmp_path, several, rows, spec={"n": 1000, "radii": [0.0, 0.5, 1.0]})
+    cut = [-np.inf, *(0.5 * np.floor(min(each["radius"], 1.0) / 0.5) for each in rows[2::2])]
+    for read in (read_row(row_spec("a", [both]), tmp_path, tmp_path), read_files([path], "a")):
+        assert read.multi_sigma is not None
+        assert read.multi_sigma.tolist() == [cut]
+    write_records(tmp_path, several, rows)
     with pytest.raises(ValueError, match="how it was certified should be the same"):
         read_files([path, tmp_path / single.records[0].path], "a")
     rows[5]["radius"] = 3.0
