@@ -178,7 +178,8 @@ class ShiftSpec(Spec):
 class MultiSigmaSpec(Spec):
     """One certification of a classifier of several sigmas, in the order of its stages.
 
-    thresholds: None are all 0.  radii: that images may end early for, None where each stage takes n samples.
+    thresholds: None are all 0, or those that `chosen_on` validation images choose.  radii: that images may end early
+    for, None where each stage takes n samples.
     """
 
     kind: Literal["multi_sigma"] = "multi_sigma"
@@ -186,6 +187,7 @@ class MultiSigmaSpec(Spec):
     method: MultiSigma
     sigmas: tuple[float, ...]
     thresholds: tuple[float, ...] | None = None
+    chosen_on: int | None = None
     radii: tuple[float, ...] | None = None
     images: Images
     n0: int

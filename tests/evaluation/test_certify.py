@@ -1,7 +1,9 @@
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -11,12 +13,15 @@ from tests.helpers.specs import certify_spec, multi_sigma_spec, train_spec
 from transmooth import provenance
 from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import read_card
+from transmooth.data.loader import open_split
 from transmooth.evaluation import certify, load_evaluation, multi_sigma
 from transmooth.evaluation import test_indices as positions
 from transmooth.models.build import Network
 from transmooth.records import table as records
 from transmooth.records.multi_sigma import one_row_each
+from transmooth.report.accuracy import read_files
 from transmooth.smoothing import chunks, cohen, methods
+from transmooth.smoothing.bounds import Ints
 from transmooth.specs import EVALUATIONS, CertifySpec
 from transmooth.training.loop import train
 
@@ -135,6 +140,35 @@ def test_records_of_several_sigmas_do_not_depend_on_shards_and_are_of_one_classi
     answers = one_row_each(found, files[0])
     assert answers["radius"].nunique() > 5
     assert set(found["n"]) == {0, 130}
+
+
+def test_thresholds_are_chosen_by_validation_images_alike_in_each_shard(
+    digits: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = multi_sigma_spec(thresholds=None, chosen_on=7)
+    asked = []
+    seen = multi_sigma.choose
+
+    def spied(counts: Ints, labels: Ints, *rest: Any, **named: Any) -> Any:
+        asked.append((counts.tolist(), labels.tolist()))
+        return replace(seen(counts, labels, *rest, **named)[0], thresholds=(0.125, 0.0)), 0.0
+
+    monkeypatch.setattr(multi_sigma, "choose", spied)
+    parts = [tmp_path / f"{k}-of-2.parquet" for k in range(2)]
+    for k, part in enumerate(parts):
+        multi_sigma.run(spec, digits, model, None, part, k, 2, 256)
+    assert asked[0] == asked[1]
+    counts, labels = np.array(asked[0][0]), asked[0][1]
+    assert counts.shape[:2] == (7, 2)
+    assert set(counts.sum(2).flat) == {spec.n}
+    validation = open_split(digits, "validation")
+    assert labels == [int(validation.labels[index]) for index in positions(len(validation), 7)]
+    multi_sigma.finish(spec, digits, parts, tmp_path / "r.parquet")
+    read = read_files([tmp_path / "r.parquet"], "a")
+    assert read.multi_settings.method == "cascade of σ = 1, 0.25; τ chosen on 7 validation images"
+    given = tmp_path / "given.parquet"
+    multi_sigma.run(multi_sigma_spec(thresholds=[0.125, 0.0]), digits, model, None, given, 0, 1, 256)
+    pd.testing.assert_frame_equal(observed(tmp_path / "r.parquet"), observed(given))
 
 
 def test_an_interrupted_job_of_several_sigmas_does_the_images_again_that_lack_one(

@@ -379,6 +379,12 @@ FAULTS: list[tuple[str, str, Any, str]] = [
     ),
     (
         "recipes",
+        "evaluations.cascade_chosen.thresholds",
+        [0.1, 0.0, 0.0],
+        r"evaluations.cascade_chosen.*thresholds: should be given or chosen, found both thresholds and chosen_on",
+    ),
+    (
+        "recipes",
         "evaluations.cascade.thresholds",
         [-0.1, 0.0, 0.0],
         r"evaluations.cascade.*thresholds\[0\].*found -0.1",

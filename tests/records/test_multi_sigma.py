@@ -32,10 +32,10 @@ def test_an_image_has_one_row_whose_radius_is_that_of_its_counts() -> None:
         assert found["index"] == index
         assert found["evaluations"] == sum(each["evaluations"] for each in mine)
         assert found["seconds"] == 1.0
-    assert made.attrs["stages"] == "σ = 1, 0.5; τ = 0.1, 0"
+    assert (made.attrs["stages"], made.attrs["thresholds"]) == ("σ = 1, 0.5", "τ = 0.1, 0")
     assert 0 < (made["prediction"] == -1).sum() < 8
     plain = one_row_each(frame(*multi_sigma_rows(2, thresholds=(0.0, 0.0))), PATH)
-    assert plain.attrs["stages"] == "σ = 1, 0.5"
+    assert (plain.attrs["stages"], plain.attrs.get("thresholds")) == ("σ = 1, 0.5", None)
 
 
 def test_records_of_one_sigma_stay_as_they_are() -> None:

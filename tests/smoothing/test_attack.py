@@ -23,7 +23,7 @@ from transmooth.smoothing.attack import (
     smoothed_target,
     usual_batch,
 )
-from transmooth.smoothing.smoothed import CHOICE
+from transmooth.smoothing.decision import CHOICE
 
 
 @pytest.fixture(scope="module")

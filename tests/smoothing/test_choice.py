@@ -10,8 +10,7 @@ from transmooth.noise import block_key
 from transmooth.smoothing import choice
 from transmooth.smoothing.bounds import Ints, radius
 from transmooth.smoothing.choice import OWN_SIGMA, choose
-from transmooth.smoothing.decision import ESTIMATION, PILOT, SELECTION, Counts
-from transmooth.smoothing.smoothed import CHOICE
+from transmooth.smoothing.decision import CHOICE, ESTIMATION, PILOT, SELECTION, Counts
 
 
 def fixed(*rows: list[int], asked: list[tuple[int, list[int], list[int]]] | None = None) -> Counts:

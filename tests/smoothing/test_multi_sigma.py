@@ -345,6 +345,9 @@ def test_the_stages_that_are_chosen_are_the_best_of_all() -> None:
             for one in range(3):
                 assert score >= score_of(Stages(rule, sigmas[one : one + 1], (0.0,)), [one])
             assert score >= score_of(Stages(rule, sigmas, (0.0,) * 3), [0, 1, 2])
+            full, most = choose(seen, labels, sigmas, rule, alpha, radius=radius_, whole=True)
+            assert full.sigmas == sigmas
+            assert score_of(Stages(rule, sigmas, (0.0,) * 3), [0, 1, 2]) <= most == score_of(full, [0, 1, 2]) <= score
     # Where all say the same, one stage does, the first of the best.
     same = np.zeros((5, 2, 3), int)
     same[:, :, 2] = 400

@@ -6,6 +6,7 @@ One of a classifier of several sigmas, kind `multi_sigma`, has the same class an
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -43,7 +44,7 @@ class Shard:
 
 
 def run(
-    spec: CertifySpec | MultiSigmaSpec,
+    spec: CertifySpec,
     data: Path,
     checkpoint: Path,
     start: None,
@@ -53,11 +54,14 @@ def run(
     batch: int | None,
 ) -> None:
     """Certify a shard of the test images at every sigma, as `run_shard` does."""
+    run_shard(spec, data, checkpoint, out, shard, shards, batch, partial(to_certify, spec))
 
-    def todo(given: Shard, finished: Sequence[Row], share: slice) -> Sequence[tuple[float, int]]:
-        return left(spec, given.indices, finished)[share]
 
-    run_shard(spec, data, checkpoint, out, shard, shards, batch, todo)
+def to_certify(
+    spec: CertifySpec | MultiSigmaSpec, given: Shard, finished: Sequence[Row], share: slice
+) -> Sequence[tuple[float, int]]:
+    """Return what is left of a shard at every sigma, this process's share."""
+    return left(spec, given.indices, finished)[share]
 
 
 def run_shard(
@@ -70,11 +74,13 @@ def run_shard(
     batch: int | None,
     todo: Todo,
     choice: int | None = None,
+    settle: Callable[[Settings, Mapping[float, Engine]], Settings] | None = None,
 ) -> None:
     """Certify a shard of the test images, over all processes that Accelerate started.
 
     todo: says which pairs.  choice: evaluations that chose the sigma of an image where it has one of its own, which
-    its row counts, too; None where each image is certified at every sigma.
+    its row counts, too; None where each image is certified at every sigma.  settle: changes how images are certified,
+    by what the network answers.
     Images that the journals of an interrupted run hold are not certified again.
     """
     from accelerate import PartialState
@@ -92,6 +98,8 @@ def run_shard(
     with state.local_main_process_first():  # which times the network; the others read what it found
         some = test.batch(every[:EXAMPLES])[0]
         engines = prepare_each(network, some, spec.sigmas, len(every) * each, dtype=spec.dtype, batch=batch)
+    if settle is not None:
+        settings = settle(settings, engines)
     header = {"spec": spec.dump(), "model": sha256, "shard": shard, "shards": shards}
     sigmas = spec.sigmas if choice is None else None
 

@@ -150,7 +150,7 @@ class Lookup(EvaluationModel):
 class MultiSigmaCertify(EvaluationModel):
     """Certify one classifier of these sigmas, in the order in which it asks them; see smoothing/multi_sigma.py.
 
-    thresholds: of the sigmas, 0 where they are not given.
+    thresholds: of the sigmas, 0 where they are not given.  chosen_on: so many validation images choose them instead.
     """
 
     amount: ClassVar[str | None] = "certify"
@@ -158,9 +158,12 @@ class MultiSigmaCertify(EvaluationModel):
     method: MultiSigma
     sigmas: Stages
     thresholds: tuple[Level, ...] | None = None
+    chosen_on: Count | None = None
 
     @model_validator(mode="after")
     def _one_threshold_each(self) -> Self:
+        if self.thresholds is not None and self.chosen_on is not None:
+            raise ValueError("thresholds: should be given or chosen, found both thresholds and chosen_on")
         if self.thresholds is not None and len(self.thresholds) != len(self.sigmas):
             raise ValueError(
                 f"thresholds: should be one for each of {len(self.sigmas)} sigmas, found {len(self.thresholds)}"

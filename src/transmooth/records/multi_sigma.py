@@ -24,7 +24,7 @@ def one_row_each(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Return the row of each image's first stage, by index; records of ordinary methods as they are.
 
     Its `seconds` and `evaluations` are those of all stages.
-    Of several σ `.attrs["stages"]` names them in their order, and their thresholds where there are any.
+    Of several σ `.attrs["stages"]` names them in their order, `.attrs["thresholds"]` their thresholds if there are any.
     Raises RecordError, naming `path`, unless all images have the same stages, and the class and radius that their
     counts give.
     """
@@ -57,5 +57,5 @@ def one_row_each(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     frame = frame.drop_duplicates("index", ignore_index=True).assign(**spent)
     frame.attrs["stages"] = "σ = " + ", ".join(f"{sigma:g}" for sigma in stages.sigmas)
     if any(stages.thresholds):
-        frame.attrs["stages"] += "; τ = " + ", ".join(f"{threshold:g}" for threshold in stages.thresholds)
+        frame.attrs["thresholds"] = "τ = " + ", ".join(f"{threshold:g}" for threshold in stages.thresholds)
     return frame

@@ -385,7 +385,11 @@ def settings_of(frame: pd.DataFrame, path: Path) -> Settings:
     n = int(made.get("spec", {}).get("n", frame["n"].max()))
     alpha = float(first["alpha"])
     n0 = None if np.isnan(first["n0"]) else int(first["n0"])  # an imported log need not tell
-    method = f"{first['method']} of {frame.attrs['stages']}" if "stages" in frame.attrs else first["method"]
+    method = str(first["method"])
+    if "stages" in frame.attrs:
+        chosen_on = made.get("spec", {}).get("chosen_on")
+        thresholds = f"τ chosen on {chosen_on} validation images" if chosen_on else frame.attrs.get("thresholds")
+        method += " of " + "; ".join(filter(None, (frame.attrs["stages"], thresholds)))
     return Settings(method, n0, n, alpha, None if grid is None else tuple(grid))
 
 

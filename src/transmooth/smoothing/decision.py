@@ -11,6 +11,7 @@ ABSTAIN = -1
 
 # What samples are for.  Each purpose has noise of its own: the samples that choose a class never estimate it.
 SELECTION, ESTIMATION, PILOT = 0, 1, 2
+CHOICE = 3  # and the streams after it: the noise that chooses σ or thresholds is none of the noise that certifies
 
 # (stream, images, start, n) → class counts [images, K] of samples start … start + n of each image's stream.
 # Stateless and deterministic: it may be asked in any order, for any pieces.

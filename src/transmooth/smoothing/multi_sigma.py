@@ -118,18 +118,19 @@ def choose(
     alpha: float,
     shares: Sequence[float] = (0.5, 0.6, 0.7),
     radius: float | None = None,
+    whole: bool = False,
 ) -> tuple[Stages, float]:
     """Return the stages with the best score on held-out images, and it: the certified accuracy at `radius`, or ACR.
 
-    seen: counts [N, σ, K].  Tried are all subsets of the sigmas, in their order, with every threshold
-    σ Φ⁻¹(share), share ≥ 1/2; of equals the fewest stages and the smallest thresholds.  The score takes the counts of
-    the label for those of the selected class.  It certifies nothing: the stages are certified on other noise, and
-    reported on other images.
+    seen: counts [N, σ, K].  Tried are all subsets of the sigmas, in their order, or all of them alone if `whole`, with
+    every threshold σ Φ⁻¹(share), share ≥ 1/2; of equals the fewest stages and the smallest thresholds.  The score takes
+    the counts of the label for those of the selected class.  It certifies nothing: the stages are certified on other
+    noise, and reported on other images.
     """
     top, runner_up = (np.stack(each, 1) for each in zip(*(split(k, labels) for k in seen.swapaxes(0, 1)), strict=True))
     n, tau = seen.sum(2), ndtri(np.array(shares))
     best: tuple[Stages, float] | None = None
-    for count in range(1, len(sigmas) + 1):
+    for count in range(len(sigmas) if whole else 1, len(sigmas) + 1):
         for subset in map(list, combinations(range(len(sigmas)), count)):
             for thresholds in product(tau.tolist(), repeat=count):
                 chosen = tuple(sigmas[k] for k in subset)

@@ -30,7 +30,7 @@ from transmooth.params.values import AnyMethod, MultiSigma
 from transmooth.params.values import Engine as EngineName
 from transmooth.smoothing.bounds import Floats, Ints, check_probability, check_sigma
 from transmooth.smoothing.chunks import certify_chunks
-from transmooth.smoothing.decision import ABSTAIN, ESTIMATION, SELECTION, Counts, draw
+from transmooth.smoothing.decision import ABSTAIN, CHOICE, ESTIMATION, SELECTION, Counts, draw
 from transmooth.smoothing.engine import EXAMPLES, base_classifier, prepare, prepare_each
 from transmooth.smoothing.methods import METHODS, Settings, check, evaluations
 from transmooth.smoothing.multi_sigma import RULES, Stages, choose
@@ -40,9 +40,6 @@ from transmooth.smoothing.sampler import Sampler
 Model = nn.Module | Callable[[Tensor], Any]
 # Images [N, C, H, W] in [0, 1], or what gives (image, label) or (images, labels), or images alone.
 Images = Tensor | np.ndarray[Any, Any] | Sequence[Any] | DataLoader[Any] | Dataset[Any]
-
-# The noise that chooses σ is none of the noise that certifies: streams of its own, beside those of decision.py.
-CHOICE = 3
 
 
 class SmoothedClassifier(nn.Module):
