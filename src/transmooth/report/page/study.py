@@ -9,7 +9,7 @@ from transmooth import files
 from transmooth.params.tables import KINDS
 from transmooth.report.cells import SHARES
 from transmooth.report.page.classes import classes_of
-from transmooth.report.page.galleries import farthest, gallery
+from transmooth.report.page.galleries import farthest, galleries
 from transmooth.report.page.page import Page, render
 from transmooth.report.page.provenance import (
     Attacked,
@@ -64,7 +64,9 @@ def write_report(
         tables=[table_section(table, results, base, published) for table in spec.tables],
         figures=figures,
         classes=[each for each in classes if each is not None],
-        galleries=[gallery(name, data[name], *found, results) for name, found in best.items()],
+        galleries=[
+            each for name in sorted(data) for each in galleries(name, data[name], best.get(name), attacks, results)
+        ],
         training=training_section(trainings, row_labels(_rows(spec)), results),
         stages=[
             *_training_stages(trainings),
