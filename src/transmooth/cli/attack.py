@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from transmooth.cli.model_and_images import Count, Denoiser, Images, Model, Resize, Split, fitted
 from transmooth.cli.options import STOPPED, AsJson, Quiet, Seed, Size, faults_in_one_line
-from transmooth.cli.smoothing import Count, Denoiser, Images, Model, Resize, Split, fitted, same_job
+from transmooth.cli.same_job import same_job
 from transmooth.params.values import BallNorm
 from transmooth.runtime import shutdown
 from transmooth.runtime.progress import Rows, Show, telling

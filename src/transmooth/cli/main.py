@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from transmooth import __version__
-from transmooth.cli import attack, job, leaderboard, logs, machine, publishing, smoothing, training
+from transmooth.cli import attack, certify, job, leaderboard, logs, machine, predict, publishing, training
 from transmooth.cli.options import Command, joined, print_anything, warn_in_one_line
 from transmooth.runtime import memory
 
@@ -30,8 +30,8 @@ app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=F
 COMMANDS: dict[str, Callable[..., None]] = {
     "train": training.train,
     "finetune": training.finetune,
-    "certify": smoothing.certify,
-    "predict": smoothing.predict,
+    "certify": certify.certify,
+    "predict": predict.predict,
     "attack": attack.attack,
     "accuracy": logs.accuracy,
     "report": logs.report,
