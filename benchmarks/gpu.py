@@ -209,7 +209,7 @@ def measure(parts: Parts, report: dict[str, Any], path: Path, deadline: float) -
             found = part()
             report["parts"][name] = found | {"seconds": time.monotonic() - begun}
             print(f"{name}:", *account(found), sep="\n  ", flush=True)
-        except Exception as error:  # the others are still worth their time
+        except Exception as error:  # the remaining networks are still worth their time
             report["failed"][name] = "".join(traceback.format_exception_only(error)).strip()
             print(f"{name} failed: {traceback.format_exc()}", flush=True)
         report["left_out"].remove(name)
@@ -235,7 +235,7 @@ def main() -> None:
 
     def end() -> None:
         print(f"time is over; left out: {', '.join(report['left_out'])}", flush=True)
-        os._exit(0)  # a compilation cannot be told to stop; what is found is in the file
+        os._exit(0)  # a compilation cannot be stopped; the results are in the file
 
     timer = threading.Timer(60 * options.minutes, end)
     timer.start()

@@ -171,7 +171,7 @@ CONTESTANTS: dict[str, Callable[[Network, Split, int, torch.device], Step]] = {
 def compete(
     connection: Connection, contestant: str, pixels: Path, batch: int, seconds: float, cores: int | None
 ) -> None:
-    """A process that trains for so many seconds whenever it is told to, and answers with its images a second."""
+    """A process that trains for so many seconds at each request, and answers with its images a second."""
     if cores:
         os.sched_setaffinity(0, range(cores))  # its loaders, too
     torch.set_num_threads(1)
@@ -253,7 +253,7 @@ def main() -> None:
             told[contestant], theirs = spawn.Pipe()
             settings = theirs, contestant, pixels, options.batch, options.seconds, options.cores
             spawn.Process(target=compete, args=settings).start()
-            theirs.close()  # else nobody hears of its death
+            theirs.close()  # else its end goes unnoticed
             told[contestant].recv()
         for _ in range(options.rounds):
             for contestant, connection in told.items():

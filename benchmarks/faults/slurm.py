@@ -126,7 +126,7 @@ class Cluster:
             conf += f"NodeName={node} NodeHostname=localhost Port={port + number} CPUs=2 RealMemory=64000 Gres=gpu:2\n"
         # The plugin takes SLURM_CONF from the environment of what runs on a node: only here do all find it.
         (CONFIG / "slurm.conf").write_text(conf)
-        # Slurm counts files as GPUs; it opens them only where it is told to fence them off.
+        # Slurm counts files as GPUs; it hides them from jobs only where its settings say so.
         for gpu in range(2):
             (folder / f"gpu{gpu}").touch()
         (CONFIG / "gres.conf").write_text(f"Name=gpu File={folder}/gpu[0-1]\n")

@@ -100,7 +100,7 @@ def _lock(path: Path) -> int | None:
         return descriptor
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Who had it removes the file, and a lock on a removed file keeps nobody out.
+        # The process that held it removes the file, and a lock on a removed file excludes no process.
         if os.path.samestat(os.fstat(descriptor), os.stat(path)):
             return descriptor
     except (BlockingIOError, FileNotFoundError):

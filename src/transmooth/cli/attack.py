@@ -1,4 +1,4 @@
-"""Attack a model, anyone's, on images, anyone's: an upper bound of its robust accuracy, beside its certificates."""
+"""Attack any model on any images: an upper bound of its robust accuracy, beside its certificates."""
 
 import hashlib
 import json

@@ -77,12 +77,12 @@ def main(
       transmooth accuracy records.parquet
 
     \b
-    Somebody else's model and results:
+    Any model, and results of any tool:
       certify, predict and attack take any model; accuracy, audit and compare any log.
     The tables and figures of the paper:
-      snakemake, in a checkout; `transmooth doctor` tells what can run here.
+      snakemake, in a checkout; `transmooth doctor` shows what can run here.
 
-    Exit status: 0 done, 1 a fault told in one line, 2 wrong usage, 130 stopped by Ctrl-C.
+    Exit status: 0 done, 1 a fault, named in one line, 2 wrong usage, 130 stopped by Ctrl-C.
     """
     memory.keep()
     print_anything()

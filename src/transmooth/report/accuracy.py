@@ -96,7 +96,7 @@ class Effort:
     """What the answers of one curve took, a number for each seed.
 
     abstained: share of the images.  evaluations, seconds: forward passes and time of an image, the mean over the
-    images; NaN where nobody knows.
+    images; NaN where it is unknown.
     """
 
     abstained: Floats
@@ -134,8 +134,8 @@ class RowResult:
     curves: sigma, or EACH → float64 [seeds, images], each image's certified radius or -inf; settings: how they were
     certified; efforts: what they took.  multi_sigma, multi_settings, multi_effort: the same of a classifier of several
     sigmas, None where there is none.
-    clean: one clean accuracy per seed, over `clean_images` test images; NaN where nobody measured it.
-    stage: measures of the runs' last stage, see `last_stage`, one number per seed each; none where nobody knows.
+    clean: one clean accuracy per seed, over `clean_images` test images; NaN where it was not measured.
+    stage: measures of the runs' last stage, see `last_stage`, one number per seed each; none where they are unknown.
     attacks: epsilon -> what is left; every one of the same images.
     """
 
@@ -172,7 +172,7 @@ class RowResult:
         return self.multi_sigma
 
     def effort(self, sigma: float) -> Effort | None:
-        """Return what the curve of `radii` took; None where nobody knows."""
+        """Return what the curve of `radii` took; None where it is unknown."""
         return self.efforts.get(sigma) if sigma in self.curves else self.multi_effort
 
     @property
@@ -301,7 +301,7 @@ def _multi_sigma_of_runs(row: RowSpec, results: Path) -> tuple[Floats | None, Se
 
 
 def _curves_of_logs(row: RowSpec, base: Path) -> tuple[dict[float, Floats], dict[float, Effort], set[Settings]]:
-    """Sigma -> [1, images], from logs or records of somebody else's network, all of the same images."""
+    """Sigma -> [1, images], from logs or records of other people's network, all of the same images."""
     curves, efforts, settings, images = dict[float, Floats](), dict[float, Effort](), set[Settings](), None
     for log in row.files:
         path = below(base, log.file)

@@ -19,7 +19,7 @@ class CertifiedRow:
     """A smoothed classifier.
 
     classifier: its σ in words.  cells: certified accuracy at each radius, in percent.  abstained: percent of the
-    images; evaluations: forward passes for an image; rate: images in a second; each empty where nobody knows.
+    images; evaluations: forward passes for an image; rate: images in a second; each empty where it is unknown.
     """
 
     block: str

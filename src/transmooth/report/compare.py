@@ -141,13 +141,13 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, at: float, common: bool = False) -
         raise ValueError("the two logs have no image in common")
     if alone or not len(first):
         raise ValueError(
-            f"both logs must hold the same images, got {len(alone)} in one alone, such as {alone[:10]}"
+            f"both logs must hold the same images, found {len(alone)} in one alone, such as {alone[:10]}"
             + "; --common compares those in both" * bool(set(first.index) & set(second.index))
         )
     b = b.set_index("index").loc[first.index].reset_index()
     other = first.index[first.to_numpy() != b["label"].to_numpy()].tolist()
     if other:
-        raise ValueError(f"both logs must have the same labels, got others for images {other[:10]}")
+        raise ValueError(f"both logs must have the same labels, found different ones for images {other[:10]}")
 
     of_a, of_b, n = _certified(a), _certified(b), len(a)
     in_a, in_b = of_a >= _asked(at), of_b >= at

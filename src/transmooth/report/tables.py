@@ -339,7 +339,7 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def summary(spec: TableSpec, lines: pd.DataFrame) -> dict[str, Any]:
     """Return row -> column -> value, the oracle's where there is one; keys without dots, which DVC would split.
 
-    A value that nobody knows is not there, for JSON has no NaN.  A row is named by its first run, and by its number
+    An unknown value is left out, for JSON has no NaN.  A row is named by its first run, and by its number
     where an earlier row has that too.
     """
     found, own = dict[str, Any](), shown(lines, spec.columns)

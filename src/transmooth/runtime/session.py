@@ -24,8 +24,9 @@ from transmooth.runtime.closure import digest
 def hold_folder(folder: Path, root: Path, outputs: Mapping[str, Sequence[str]], outside: Sequence[str]) -> IO[str]:
     """Keep a study's folder, and put it in order where no other Snakemake is at work in it.
 
-    Every Snakemake that lives shares a lock which the system frees: one that gets it alone knows that all others ended.
-    Locks that they left are removed, for which Snakemake would want `--unlock`, and shards that were made into records;
+    Every Snakemake that runs shares a lock, which the system frees.  One that gets it exclusively knows that no other
+    one is left.  It removes locks that they left, for which Snakemake would want `--unlock`, and shards that were made
+    into records;
     what DVC checked out is taken (see mirror.py, for `outputs` and `outside` too).  The file that is returned keeps
     this process's share.
     """

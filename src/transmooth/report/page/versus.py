@@ -41,7 +41,7 @@ class Side:
         return {name: records.metadata(path) for name, path in self.paths.items()}
 
     def clean(self, name: str) -> float:
-        """Return the clean accuracy of an evaluation's network; NaN where nobody measured it."""
+        """Return the clean accuracy of an evaluation's network; NaN where it was not measured."""
         folder = self.folder / "train" / Path(name).parent
         test = read_card(folder)["test"] if (folder / "model.json").is_file() else {}
         return float(test["correct"] / test["images"]) if "correct" in test else float("nan")
@@ -174,9 +174,7 @@ def _cells(a: pd.DataFrame, b: pd.DataFrame, radii: Sequence[float], acr: bool) 
     mean_a, mean_b = (average_certified_radius(each) for each in (of_a, of_b))
     if not _same_images(a, b):
         cells = [_change(share_a, share_b, ".1f") for share_a, share_b in pairs]
-        return [*cells, *([_change(mean_a, mean_b, ".3f")] if acr else [])], [
-            "Without an interval: the images are others"
-        ]
+        return [*cells, *([_change(mean_a, mean_b, ".3f")] if acr else [])], ["Without an interval: the images differ"]
     found = [compare(a, b, radius) for radius in radii]
     cells = [
         _change(share_a, share_b, ".1f", [-100 * end for end in reversed(each["interval"])])
@@ -221,11 +219,11 @@ def _chart(title: str, panels: Sequence[tuple[str, tuple[pd.DataFrame, pd.DataFr
 
 
 def _differing(a: Side, b: Side, names: Sequence[str]) -> list[Section]:
-    """A table of the parameters that are others in B; none where all are the same."""
+    """A table of the parameters that differ in B; none where all are the same."""
     first, second = (parameters(side.made[name].get("spec", {}) for name in names) for side in (a, b))
     keys = [key for key in sorted({*first, *second}) if first.get(key) != second.get(key)]
     if not keys:
         return []
     rows = [[key, first.get(key, ""), second.get(key, "")] for key in keys]
-    caption = "Parameters of the evaluations that are in both, where they are others."
+    caption = "Parameters of the evaluations that are in both, where they differ."
     return [Section("versus-parameters", "Parameters", caption, plain=(["key", "A", "B"], rows), keys=3)]
