@@ -248,18 +248,18 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         pixels = Path(folder, "train.npy")
         np.save(pixels, np.random.default_rng(0).integers(0, 256, (IMAGES, 32, 32, 3), np.uint8))
-        told = {}
+        connections = {}
         for contestant in CONTESTANTS:
-            told[contestant], theirs = spawn.Pipe()
+            connections[contestant], theirs = spawn.Pipe()
             settings = theirs, contestant, pixels, options.batch, options.seconds, options.cores
             spawn.Process(target=compete, args=settings).start()
             theirs.close()  # else its end goes unnoticed
-            told[contestant].recv()
+            connections[contestant].recv()
         for _ in range(options.rounds):
-            for contestant, connection in told.items():
+            for contestant, connection in connections.items():
                 connection.send(True)
                 rates[contestant].append(connection.recv())
-        for connection in told.values():
+        for connection in connections.values():
             connection.send(False)
         if options.paper:
             summary["paper_step"] = paper_step(pixels)

@@ -287,8 +287,8 @@ def damage_cache(project: Path, temp: Path) -> str:
     call(copy, "dvc", "pull", "--quiet")
     assert damaged(cache) == []
     current(copy)
-    told = ", ".join(f"{name} {'sees' if seen else 'misses'} it" for name, seen in noticed.items())
-    return f"{told}; removed and pulled again, it is whole"
+    answers = ", ".join(f"{name} {'sees' if seen else 'misses'} it" for name, seen in noticed.items())
+    return f"{answers}; removed and pulled again, it is whole"
 
 
 def damage_remote(project: Path, temp: Path) -> str:

@@ -246,7 +246,7 @@ def finished(process: subprocess.Popen[bytes], log: Path) -> None:
 
 def accidents(made: Cluster, folder: Path, log: Path) -> dict[str, Any]:
     """Run the study on the cluster, with the three accidents."""
-    results, told = folder / "results" / "smoke", {}
+    results, seen = folder / "results" / "smoke", {}
 
     def rows() -> int:
         """Certified images in journals."""
@@ -256,24 +256,24 @@ def accidents(made: Cluster, folder: Path, log: Path) -> dict[str, Any]:
     snakemake = start(folder, log, *CLUSTER)
     wait_for("a state of a training", lambda: list(results.glob("train/**/resume.pt")))
     (job,) = made.running("rule_train")
-    told["training_nodes"] = int(run("squeue", "--noheader", "-j", job, "-o", "%D"))
+    seen["training_nodes"] = int(run("squeue", "--noheader", "-j", job, "-o", "%D"))
     run("scancel", job)
 
     wait_for("a certified image", rows)
     (job,) = made.running("rule_evaluate")
     node = run("squeue", "--noheader", "-j", job, "-o", "%N").strip()
-    told["processes_lost_with_node"] = made.crash(node)
-    told["images_saved_at_crash"] = rows()
+    seen["processes_lost_with_node"] = made.crash(node)
+    seen["images_saved_at_crash"] = rows()
     wait_for("the dead node noticed", lambda: made.state(node) == "down", 10 * NODE_TIMEOUT)
     made.boot(node)
-    wait_for("more images", lambda: rows() > told["images_saved_at_crash"])
+    wait_for("more images", lambda: rows() > seen["images_saved_at_crash"])
 
     snakemake.send_signal(signal.SIGINT)
     snakemake.wait()
-    told["images_saved_at_interrupt"] = rows()
+    seen["images_saved_at_interrupt"] = rows()
     wait_for("an empty queue", lambda: not made.running(""), 60)
     finished(start(folder, log, *CLUSTER), log)
-    return told
+    return seen
 
 
 def allocations(made: Cluster, folder: Path, log: Path, together: int) -> float:

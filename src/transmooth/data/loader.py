@@ -74,8 +74,8 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 def open_split(folder: Path, split: str) -> Split:
     """Open "train", "validation" or "test" of the prepared set in `folder`, without reading its pixels.
 
-    Raises FileNotFoundError if there is no prepared set or no such split in it, ValueError if a file has not the
-    shape that the manifest says (`verify` also compares contents).
+    Raises FileNotFoundError if there is no prepared set or no such split in it, and ValueError if a file's shape is not
+    the manifest's (`verify` also compares contents).
     """
     manifest = read_manifest(folder)
     if split not in manifest["counts"]:

@@ -33,8 +33,8 @@ def give(study: Path, mirror: Path, outputs: Mapping[str, Sequence[str]], outsid
     """Make the mirror hold the outputs that are whole, their records and those of files outside, and nothing else."""
     whole = [name for name in outputs if _is_whole(study, name)]
     files = {mirror / name: study / name for name in whole}
-    told = [*whole, *(name for output in whole for name in outputs[output]), *outside]
-    records = {mirror / "metadata" / record(name): study / RECORDS / record(name) for name in told}
+    recorded = [*whole, *(name for output in whole for name in outputs[output]), *outside]
+    records = {mirror / "metadata" / record(name): study / RECORDS / record(name) for name in recorded}
     records = {to: path for to, path in records.items() if path.is_file()}
     for to, path in files.items():
         if not _same(path, to):

@@ -56,8 +56,8 @@ def _last(log: Path) -> dict[str, Any] | None:
     with log.open("rb") as file:  # it is looked at again and again, and a training may run for weeks
         file.seek(max(0, log.stat().st_size - LOG_BYTES))
         lines = file.read().decode(errors="replace").splitlines()
-    told = (line for line in reversed(lines) if line.startswith("{") and line.endswith("}") and '"of"' in line)
-    line = next(told, None)
+    reports = (line for line in reversed(lines) if line.startswith("{") and line.endswith("}") and '"of"' in line)
+    line = next(reports, None)
     return json.loads(line) if line else None
 
 

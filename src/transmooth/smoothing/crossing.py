@@ -56,7 +56,7 @@ def bind(looks: Ints, thresholds: Floats, alpha: float, give_up_at: Ints, spent:
                 break
     certify_at = np.minimum.accumulate(certify_at, axis=0)
     last = certify_at[:, -1:]
-    # Who is above the last C can never certify, since C rises.
+    # A count above the last C can never certify, since C rises.
     return certify_at, np.minimum(np.append(give_up_at[:, :-1], last + 1, axis=1), last + 1)
 
 

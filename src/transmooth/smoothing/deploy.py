@@ -125,12 +125,12 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
 
         y = γ (W ∗ x + b − μ) / √(v + ε) + β   =   W' ∗ x + b'
 
-    Done only where the dataflow is certain: not behind a convolution whose result or weights are used elsewhere too,
-    nor in a module with hooks, or that torch.fx cannot follow (control flow on data) or would change (tensors made
-    during the call).  Of such a module the parts are tried, each by itself.
+    This is done only where the dataflow is certain.  A convolution is left alone if its result or weights are used
+    elsewhere, too.  A module is left alone if it has hooks, if torch.fx cannot follow it (control flow on data), or if
+    torch.fx would change it (tensors made during the call); then each of its parts is tried by itself.
     """
     if not any(type(module) is nn.BatchNorm2d for module in model.modules()):
-        return model  # never traced: its forward is run by no one but the caller
+        return model  # never traced: only the caller runs its forward
     graph = _trace(model)
     if graph is not None:
         return _fold(graph)

@@ -18,9 +18,9 @@ def source(spec: Spec, base: Path) -> Source:
     without pictures. `"nested": true` has a class in each folder without folders in it, by its path below the split;
     `"without": ["x"]` leaves classes out.
 
-    Raises FileNotFoundError for a folder that is missing; ValueError if two folders differ in their classes, a class
-    has no images or is not there to be left out, a folder around nested classes has images, or a folder has a link to
-    one that it lies in; `load` raises ValueError for a file that cannot be decoded.
+    Raises FileNotFoundError for a folder that is missing.  Raises ValueError in five cases: two folders differ in their
+    classes, a class has no images, a class to be left out is not there, a folder around nested classes has images, or a
+    folder has a link to one that it lies in.  `load` raises ValueError for a file that cannot be decoded.
     """
     root = resolve(spec["root"], base)
     folders = {split: [root / folder for folder in spec["splits"][split]] for split in ("train", "test")}

@@ -1,4 +1,4 @@
-"""A folder of image files, one folder per class, that nobody has split yet."""
+"""A folder of image files, one folder per class, that is not split yet."""
 
 from pathlib import Path
 
