@@ -125,6 +125,6 @@ def user_cache() -> Path:
 
 
 def sha256(path: Path) -> str:
-    """The hex SHA-256 of a file."""
+    """Return the hex SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

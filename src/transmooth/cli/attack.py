@@ -134,7 +134,7 @@ def attack(
 
 
 def _certified(path: Path, spec: "AttackSpec", model: "LoadedModel", images: "ImageSet") -> "pd.DataFrame":
-    """The records of a certification at the attack's sigma.
+    """Return the records of a certification at the attack's sigma.
 
     Raises ValueError, naming the file, for records of another sigma, model, dtype or of other images.
     """
@@ -205,7 +205,7 @@ def _attack_to(
 
 
 def _matched(spec: "AttackSpec", model: "LoadedModel", images: "ImageSet") -> tuple["nn.Module", "ImageSet"]:
-    """The base classifier, on its device, and the images with its classes.
+    """Return the base classifier, on its device, and the images with its classes.
 
     Raises ValueError for one that does not fit the images, or the noise.
     """
@@ -219,7 +219,7 @@ def _matched(spec: "AttackSpec", model: "LoadedModel", images: "ImageSet") -> tu
 
 
 def _target(spec: "AttackSpec", network: "nn.Module", images: "ImageSet") -> "Target":
-    """What the spec asks to attack."""
+    """Return what the spec asks to attack."""
     import torch
 
     from transmooth.attacks.robust import base_target

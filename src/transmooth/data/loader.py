@@ -46,7 +46,7 @@ class Split:
         return to_unit(centre_crop(self.resized(images), self.size)), labels
 
     def squares(self, indices: Indices) -> npt.NDArray[np.uint8]:
-        """The images of `batch` as bytes, uint8 [B, 3, size, size]."""
+        """Return the images of `batch` as bytes, uint8 [B, 3, size, size]."""
         squares: npt.NDArray[np.uint8] = centre_crop(self.pixels(indices)[0], self.size).contiguous().numpy()
         return squares
 

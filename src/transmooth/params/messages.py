@@ -55,7 +55,7 @@ def _explain(detail: Any, file: str) -> str:
 
 
 def _is_tag(loc: tuple[Any, ...], at: int) -> bool:
-    """Whether a part of a location is the kind that a union chose."""
+    """Return whether a part of a location is the kind that a union chose."""
     above = loc[:at]
     return (
         above == ("source",)

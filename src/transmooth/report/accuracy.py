@@ -65,7 +65,7 @@ def curves_of(frame: pd.DataFrame) -> Iterator[tuple[float, pd.DataFrame]]:
 
 
 def of_several(method: str) -> bool:
-    """Whether the method of `Settings` is that of one classifier of several σ."""
+    """Return whether the method of `Settings` is that of one classifier of several σ."""
     return method.startswith(get_args(MultiSigma))
 
 
@@ -315,7 +315,7 @@ def _curves_of_logs(row: RowSpec, base: Path) -> tuple[dict[float, Floats], dict
 
 
 def read_files(paths: Sequence[Path], label: str) -> RowResult:
-    """The records of one network, in one file or in one for each sigma; its clean accuracy is not known (NaN).
+    """Return the records of one network, in one file or in one for each sigma; its clean accuracy is not known (NaN).
 
     A file of a classifier of several sigmas is the row's `multi_sigma`.
     Raises ValueError, naming the file, for records that are damaged or that cannot stand in one row: of several models
@@ -362,7 +362,7 @@ def no_log(path: Path) -> Path:
 
 
 def settings_of(frame: pd.DataFrame, path: Path) -> Settings:
-    """How the records of one file, given as a frame too, were certified.  Raises ValueError unless all alike."""
+    """Return how the records of one file, given as a frame too, were certified.  Raises ValueError unless all alike."""
     if len(different := frame[["method", "n0", "alpha"]].drop_duplicates()) != 1:
         raise ValueError(f"{path}: holds records of {len(different)} settings (method, n0, alpha), should be of one")
     if frame["method"].iloc[0] == records.LOOKUP:

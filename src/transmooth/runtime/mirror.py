@@ -102,13 +102,13 @@ def _compare_by_content(study: Path, outputs: Iterable[str]) -> None:
 
 
 def _is_whole(study: Path, name: str) -> bool:
-    """Whether its job came to an end, so that its record is about this file and not an earlier one."""
+    """Return whether its job came to an end, so that its record is about this file and not an earlier one."""
     made = (study / name).is_file() and (study / RECORDS / record(name)).is_file()
     return made and not (study / INCOMPLETE / record(name)).exists()
 
 
 def _same(ours: Path, theirs: Path) -> bool:
-    """Whether both files are there and equal: by size and time, else by content, and then not again."""
+    """Return whether both files are there and equal: by size and time, else by content, and then not again."""
     if not (ours.is_file() and theirs.is_file() and filecmp.cmp(ours, theirs)):
         return False
     if (time := ours.stat().st_mtime_ns) != theirs.stat().st_mtime_ns:

@@ -34,7 +34,7 @@ def telling(quiet: bool = False, good: str = "certified at 0") -> Iterator[Show]
 
 
 def duration(seconds: float) -> str:
-    """A time in words: 40 s, 5 min, 3.2 h, 4.0 days."""
+    """Return a time in words: 40 s, 5 min, 3.2 h, 4.0 days."""
     for unit, size, digits in (("days", 86400, 1), ("h", 3600, 1), ("min", 60, 0)):
         if seconds >= 2 * size or (unit == "min" and seconds >= 60):
             return f"{seconds / size:.{digits}f} {unit}"

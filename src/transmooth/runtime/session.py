@@ -69,7 +69,7 @@ def give_to_dvc(folder: Path, outputs: Mapping[str, Sequence[str]], outside: Seq
 
 
 def _in_cache(root: Path, path: Path) -> bool:
-    """Whether DVC's cache has the content of a file."""
+    """Return whether DVC's cache has the content of a file."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "md5").hexdigest()
     return (_dvc_cache(root) / "files" / "md5" / digest[:2] / digest[2:]).exists()
@@ -77,7 +77,7 @@ def _in_cache(root: Path, path: Path) -> bool:
 
 @cache
 def _dvc_cache(root: Path) -> Path:
-    """Where it is, by all of DVC's configuration; without DVC it is nowhere."""
+    """Return where the cache is, by all of DVC's configuration; without DVC it is nowhere."""
     done = subprocess.run(["dvc", "cache", "dir"], cwd=root, capture_output=True, text=True)
     return Path(done.stdout.strip() or os.devnull)
 

@@ -78,7 +78,7 @@ def crossing_probability(looks: ArrayLike, certify_at: ArrayLike, give_up_at: Ar
 
 
 def _add(law: Floats, offset: int, trials: int, q: float) -> tuple[Floats, int]:
-    """The law of X + Bin(trials, q), where P[X = offset + i] = law[i]; far upper tail dropped (≤ _CUT)."""
+    """Return the law of X + Bin(trials, q), where P[X = offset + i] = law[i]; far upper tail dropped (≤ _CUT)."""
     spread = 12 * math.sqrt(trials * q * (1 - q)) + 52  # Bernstein: less than 1e-30 lies outside
     low, high = max(0, math.floor(trials * q - spread)), min(trials, math.ceil(trials * q + spread))
     law = np.convolve(law, binomial(trials, q, low, high))

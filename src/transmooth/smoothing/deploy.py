@@ -48,7 +48,7 @@ class Deployed(nn.Module):
 
 
 def deploy(model: nn.Module, dtype: str, noisy: Tensor) -> Deployed:
-    """A fast copy of an eval-mode model (images [B, 3, H, W] in [0, 1] -> logits [B, K]), which stays as it is.
+    """Return a fast copy of an eval-mode model (images [B, 3, H, W] in [0, 1] -> logits [B, K]), which stays as it is.
 
     BatchNorms are folded into the convolutions before them in float32, then the weights are cast to `dtype` and laid
     out channels-last, for which group norms are ours.  noisy: images float32 [B, H, W, 3] on the model's device, on
@@ -83,7 +83,7 @@ def deploy(model: nn.Module, dtype: str, noisy: Tensor) -> Deployed:
 def _prepared(
     model: nn.Module, dtype: str, fold: bool, layout: torch.memory_format, noisy: Tensor, expected: Tensor
 ) -> Deployed:
-    """The copy, compared in float32 before it is cast.  Raises ValueError where it is another function."""
+    """Return the copy, compared in float32 before it is cast.  Raises ValueError where it is another function."""
     network = copy.deepcopy(model)
     if fold:
         network = fold_batch_norms(network)
@@ -121,7 +121,7 @@ def _say(line: str) -> None:
 
 
 def fold_batch_norms(model: nn.Module) -> nn.Module:
-    """The eval-mode model with every BatchNorm after a convolution made part of the convolution.
+    """Return the eval-mode model with every BatchNorm after a convolution made part of the convolution.
 
         y = γ (W ∗ x + b − μ) / √(v + ε) + β   =   W' ∗ x + b'
 
@@ -140,7 +140,7 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
 
 
 def _trace(model: nn.Module) -> fx.GraphModule | None:
-    """The graph of a model, or None where there is none that is certain to be the same function."""
+    """Return the graph of a model, or None where there is none that is certain to be the same function."""
     if any(module._forward_hooks or module._forward_pre_hooks for module in model.modules()):
         return None
     try:

@@ -172,7 +172,7 @@ def certify(
     drawn, sizes = np.zeros_like(seen), looks(n, radii)
 
     def reached(top: Ints, runner_up: Ints, asked: Ints) -> Floats:
-        """What has to grow: the radius, or the number of `radii` that it reaches."""
+        """Return what has to grow: the radius, or the number of `radii` that it reaches."""
         radius = stages.radius(top, runner_up, asked, alpha, len(sizes))
         return radius if radii is None else np.where(radius > 0, np.searchsorted(radii, radius, "right"), 0.0)
 

@@ -89,7 +89,7 @@ class SmoothedClassifier(nn.Module):
         return self.predict(images)
 
     def predict(self, images: Images, n: int = 1000, alpha: float = 0.001) -> Tensor:
-        """The class of g for each image [B, 3, H, W], int64 [B], −1 where it abstains (see `vote`).
+        """Return the class of g for each image [B, 3, H, W], int64 [B], −1 where it abstains (see `vote`).
 
         Of several σ the answer is the class that `certify` would certify at some radius > 0, by 100 selection samples
         and n more at each σ; per image, P[answer is neither h(x) nor −1] ≤ alpha, as for one σ.
@@ -301,7 +301,7 @@ def choose_stages(
     engine: EngineName = "auto",
     batch: int | None = None,
 ) -> tuple[Stages, float]:
-    """The stages to deploy, of these sigmas in their order, and their score (see `multi_sigma.choose`).
+    """Return the stages to deploy, of these sigmas in their order, and their score (see `multi_sigma.choose`).
 
         stages, _ = choose_stages(model, images, labels, [1.0, 0.5, 0.25])
         SmoothedClassifier(model, stages.sigmas, method=stages.rule, thresholds=stages.thresholds)
@@ -477,7 +477,7 @@ class _Logits(nn.Module):
 
 
 def _logits_in(output: Any) -> Tensor | None:
-    """The logits in what a model returns; None where it is not certain which they are."""
+    """Return the logits in what a model returns; None where it is not certain which they are."""
     if isinstance(output, tuple | list) and len(output) == 1:
         output = output[0]
     if isinstance(output, Mapping):
@@ -513,7 +513,7 @@ def with_logits(model: nn.Module, image: Tensor) -> nn.Module:
 
 @torch.inference_mode()
 def check_model(model: nn.Module, image: Tensor) -> int:
-    """The number of classes K of a model that can be smoothed, tried on one image [3, H, W] in [0, 1].
+    """Return the number of classes K of a model that can be smoothed, tried on one image [3, H, W] in [0, 1].
 
     Raises ValueError, with the reason, for a module in train mode, logits that are not [B, K] or not finite, that
     differ from call to call, or that depend on the other images of the batch: the theorem is about a fixed function of

@@ -48,7 +48,7 @@ def source(spec: Spec, base: Path) -> Source:
 
 
 def _images(root: Path, places: list[dict[str, list[Path]]], empty: bool, skipped: Counter[str]) -> Images:
-    """The pictures of a split.  places: for each of its folders, the folders of each class."""
+    """Return the pictures of a split.  places: for each of its folders, the folders of each class."""
     paths: list[str] = []
     labels: list[int] = []
     for place in places:

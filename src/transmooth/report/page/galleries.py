@@ -87,7 +87,7 @@ def pictures(
 
 
 def _attacked(attacked: Attacked, dataset: str, images: ImageSet, several: bool, results: Path) -> Gallery:
-    """The images that an attack broke at the smallest distance, and some that it did not break."""
+    """Return the images that an attack broke at the smallest distance, and some that it did not break."""
     _check(attacked.frame, attacked.path, images)
     network, ways = _network(results / "train" / attacked.run.path), [_settings(attacked)]
     titles = ("Broken at the smallest distance", "Robust to the attack")
@@ -114,14 +114,14 @@ def _network(folder: Path) -> nn.Module | None:
 
 
 def _settings(attacked: Attacked) -> Settings:
-    """How the images of these records were attacked."""
+    """Return how the images of these records were attacked."""
     first = attacked.frame.iloc[0]
     whole = {name: int(first[name]) for name in ("steps", "restarts", "batch", "seed")}
     return Settings(first["norm"], float(first["epsilon"]), losses=tuple(first["losses"].split(", ")), **whole)
 
 
 def _nearby(epsilon: float) -> Settings:
-    """An attack in l2, as certificates are, for a study that has none."""
+    """Return an attack in l2, as certificates are, for a study that has none."""
     return Settings("l2", epsilon, STEPS, tuple(LOSSES), restarts=1, batch=1, seed=0)
 
 

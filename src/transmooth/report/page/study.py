@@ -84,7 +84,7 @@ def write_report(
 
 
 def _rows(spec: PageSpec) -> list[RowSpec]:
-    """The rows of every report of a study."""
+    """Return the rows of every report of a study."""
     rows = [row for table in spec.tables for row in table.rows]
     rows += [row for figure in spec.figures for panel in figure.panels for row in panel.rows]
     rows += [row for shift in spec.shifts for row in shift.rows]
@@ -93,7 +93,7 @@ def _rows(spec: PageSpec) -> list[RowSpec]:
 
 
 def _summary(trainings: Sequence[Training], certified: Sequence[Certification], attacks: Sequence[Attacked]) -> str:
-    """What was run, in a sentence or two."""
+    """Return what was run, in a sentence or two."""
     networks = sorted({each.card["network"]["name"] for each in trainings})
     text = f"{len(trainings)} trainings of {', '.join(networks)}"
     if attacks:
@@ -190,7 +190,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _run(training: Training, certified: Sequence[Certification], attacks: Sequence[Attacked]) -> dict[str, Any]:
-    """A line of the table of runs; not every one is certified."""
+    """Return a line of the table of runs; not every one is certified."""
     own = [each for each in certified if each.run == training.run]
     lr = training.card["lr"]
     return {
