@@ -70,7 +70,14 @@ def test_what_a_denoiser_leaves_stands_beside_the_noisy_picture() -> None:
 
 def settings(epsilon: float, **changes: Any) -> Settings:
     """Of a short attack on both losses."""
-    given = {"norm": "l2", "steps": 20, "losses": ("cross_entropy", "margin"), "restarts": 1, "batch": 5, "seed": 0}
+    given: dict[str, Any] = {
+        "norm": "l2",
+        "steps": 20,
+        "losses": ("cross_entropy", "margin"),
+        "restarts": 1,
+        "batch": 5,
+        "seed": 0,
+    }
     return Settings(epsilon=epsilon, **(given | changes))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from torch import nn
@@ -54,7 +55,8 @@ def galleries(
         certified, words = best
         assert certified.run is not None
         network = _network(results / "train" / certified.run.path)
-        denoise = network.denoiser.denoise if isinstance(network, Denoised) else None
+        cleaner: Any = network.denoiser if isinstance(network, Denoised) else None
+        denoise = None if cleaner is None else cleaner.denoise
         ways = list(dict.fromkeys(map(_settings, here))) or [_nearby(float(certified.frame["sigma"].max()))]
         made.append(pictures(certified, dataset, images, words, denoise, network, ways))
     if here:
