@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -10,10 +11,12 @@ from transmooth.checkpoint.inventory import checkpoints
 from transmooth.loading.denoisers import load_denoiser
 from transmooth.loading.models import load_model
 from transmooth.records import table as records
-from transmooth.report.accuracy import certified_accuracy, certified_radius
+from transmooth.report.accuracy import certified_accuracy, certified_radius, read_files
 
 MODELS = ROOT / "models"
 CLASSIFIERS = [each.path for each in checkpoints(MODELS) if "denoiser" not in each.what]
+DENOISED = [path for path in CLASSIFIERS if "cadis_desk" in path]
+CASCADES = [path for path in CLASSIFIERS if "samplewise_desk" in path]
 
 
 def test_nothing_is_damaged_or_too_large_for_a_clone() -> None:
@@ -21,13 +24,13 @@ def test_nothing_is_damaged_or_too_large_for_a_clone() -> None:
     assert {each.fault for each in found} == {""}
     assert max(each.megabytes for each in found) < 5
     assert sum(each.megabytes for each in found) < 40
-    assert len(CLASSIFIERS) == 3
+    assert len(DENOISED) == len(CASCADES) == 3
     for each in found:
         if each.path not in CLASSIFIERS:
             load_denoiser(each.path)
 
 
-@pytest.mark.parametrize("path", CLASSIFIERS, ids=lambda path: Path(path).parent.name)
+@pytest.mark.parametrize("path", DENOISED, ids=lambda path: Path(path).parent.name)
 def test_records_are_of_the_network_beside_them_and_give_the_cells_of_the_table(path: str) -> None:
     """With the denoiser before it, which its card finds."""
     frame = records.read(Path(path) / "records.parquet").to_pandas()
@@ -38,3 +41,17 @@ def test_records_are_of_the_network_beside_them_and_give_the_cells_of_the_table(
     assert len(own) == 7
     found = certified_accuracy(certified_radius(frame), own["radius"].to_numpy())
     assert found.tolist() == pytest.approx(own["value"].tolist(), abs=1e-6)
+
+
+def test_records_of_cascades_are_of_the_networks_beside_them_and_give_the_row_of_the_table() -> None:
+    cells = pd.read_csv(ROOT / "results" / "samplewise_desk" / "tables" / "multi_sigma.csv")
+    own = cells[(cells["row"] == "cascade") & (cells["measure"] == "certified")]
+    assert len(own) == 5
+    found = []
+    for path in CASCADES:
+        file = Path(path) / "records.parquet"
+        assert set(records.read(file).to_pandas()["model"]) == {load_model(path).sha256}
+        read = read_files([file], "cascade")
+        assert read.multi_sigma is not None
+        found.append(certified_accuracy(read.multi_sigma[0], own["radius"].to_numpy()))
+    assert np.mean(found, 0).tolist() == pytest.approx(own["value"].tolist(), abs=1e-6)

@@ -330,6 +330,13 @@ def test_how_much_of_an_evaluation_there_is_stands_in_its_section_of_the_study()
     assert plan.jobs()["evaluate"] == 3 * kinds.count("certify") + kinds.count("shift")
 
 
+def test_a_certification_may_have_several_times_the_samples_of_the_study() -> None:
+    plan = Plan(load("samplewise_smoke", ROOT))
+    run = plan.runs["layer_norm/mixed@upstream/0"]
+    once, thrice = (plan.evaluate_spec(run, name).dump() for name in ("certify_050", "certify_050_times_3"))
+    assert thrice == once | {"n": 3 * once["n"]}
+
+
 def test_an_evaluation_that_compares_takes_the_run_without_its_last_stage() -> None:
     plan = Plan(SMOKE)
     assert plan.from_start(FINETUNED, "shift") == PRETRAINED

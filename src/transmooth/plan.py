@@ -13,7 +13,7 @@ from typing import Any
 from transmooth import specs
 from transmooth.params.datasets import Dataset
 from transmooth.params.present import below
-from transmooth.params.recipes import Evaluation, Recipe
+from transmooth.params.recipes import Certify, Evaluation, Recipe
 from transmooth.params.study import AttackParams, CertifyParams, Params, Schedule
 from transmooth.params.tables import (
     TASK,
@@ -307,10 +307,13 @@ class Plan:
         How a job is carried out, not what it computes, is no field of its spec, and so absent.
         """
         entry, amount = self.evaluation(name), self.amount(name)
-        kind, content = specs.EVALUATIONS[entry.kind], {"run": self.run_spec(run), **entry.model_dump()}
+        kind = specs.EVALUATIONS[entry.kind]
+        content = {"run": self.run_spec(run), **entry.model_dump(exclude={"times"})}
         if amount is not None:
             content |= amount.model_dump(include=kind.model_fields.keys() - content.keys())
             content["images"] = amount.images or self.params.datasets[self.dataset(run)].images
+        if isinstance(entry, Certify):
+            content["n"] *= entry.times
         return kind(**content)
 
     def table_spec(self, name: str) -> specs.TableSpec:
@@ -403,6 +406,7 @@ class Plan:
             label=row.label,
             block=row.block,
             published=row.published,
+            sigma=row.sigma,
             dataset=published.pop() if len(published) == 1 else None,
             runs=runs,
             files=tuple(specs.LogSpec(**log.model_dump()) for log in row.files or ()),

@@ -263,11 +263,13 @@ class RowSpec(Spec):
     """A row: `runs` has the runs that it pools, once for each seed; `files`, in their place, are other people's logs.
 
     dataset: what params/published.csv calls the dataset that its runs end on.
+    sigma: the one that it shows, if not all.
     """
 
     label: str
     block: str
     published: str | None = None
+    sigma: float | None = None
     dataset: str | None = None
     runs: tuple[tuple[EvaluatedSpec, ...], ...] = ()
     files: tuple[LogSpec, ...] = ()

@@ -338,6 +338,12 @@ FAULTS: list[tuple[str, Any, str]] = [
         row(train=["samplewise@downstream"]),
         r"tables.t.rows\[0\].train\[0\]: samplewise chooses sigmas by .*, found none",
     ),
+    # ----------------------------------------------------------------------------------------------------- one sigma
+    (
+        "tables.t.rows",
+        row(evaluate=["certify_025", "certify_050"], sigma=1.0),
+        rf"{FILE}: tables.t.rows\[0\].sigma: should be one that its evaluations certify at \(0.25, 0.5\), found 1",
+    ),
     # -------------------------------------------------------------------------------------------------------- curves
     (
         "tables.t.columns",

@@ -66,6 +66,12 @@ def test_a_classifier_of_several_sigmas_is_read_as_one_curve(tmp_path: Path) -> 
     assert alone.multi_sigma is not None
     assert alone.multi_sigma.tolist() == read.multi_sigma.tolist()
     assert (alone.curves, alone.multi_settings) == ({}, read.multi_settings)
+    write_records(tmp_path, several, rows, spec={"n": 1000, "radii": [0.0, 0.5, 1.0]})
+    cut = [-np.inf, *(0.5 * np.floor(min(each["radius"], 1.0) / 0.5) for each in rows[2::2])]
+    for read in (read_row(row_spec("a", [both]), tmp_path, tmp_path), read_files([path], "a")):
+        assert read.multi_sigma is not None
+        assert read.multi_sigma.tolist() == [cut]
+    write_records(tmp_path, several, rows)
     with pytest.raises(ValueError, match="how it was certified should be the same"):
         read_files([path, tmp_path / single.records[0].path], "a")
     rows[5]["radius"] = 3.0
@@ -96,6 +102,10 @@ def test_a_row_is_read_from_records_and_cards(tmp_path: Path) -> None:
     assert read.accuracy(1.0, [0.0, 1.0, 1.1]).tolist() == [[0.75, 0.75, 0.0]] * 2
     assert MEASURES["evaluations"].value(read, np.nan, 0.0).tolist() == [110, 210]
     assert read.settings == Settings("cohen", 100, 2000, 0.001, (0.0, 1.0))
+    one = read_row(spec.model_copy(update={"sigma": 1.0}), tmp_path, tmp_path)
+    assert list(one.curves) == [1.0]
+    assert one.curves[1.0].tolist() == read.curves[1.0].tolist()
+    assert MEASURES["evaluations"].value(one, np.nan, 0.0).tolist() == [100, 200]
     other = tmp_path / runs[1].records[0].path
     rows = [row(i, s, alpha=0.01) for i in range(4) for s in (0.25, 1.0)]
     records.write(pa.Table.from_pylist(rows, records.SCHEMA), other)

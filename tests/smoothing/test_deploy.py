@@ -1,5 +1,6 @@
 import copy
 import re
+import warnings
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor, nn
 
 from tests.conftest import NETWORK
 from transmooth.models.build import build
-from transmooth.smoothing.deploy import SLACK, deploy, fold_batch_norms
+from transmooth.smoothing.deploy import SLACK, _precision, deploy, fold_batch_norms
 
 
 class Residual(nn.Module):
@@ -252,3 +253,29 @@ def test_what_does_not_hold_is_left_out_and_said(
         expected, logits = model(images), deployed(pixels).float()
     slack = SLACK[deployed.dtype or "fp32"] * float(expected.max() - expected.min())
     torch.testing.assert_close(logits, expected, rtol=0, atol=slack)
+
+
+def test_the_products_of_a_gpu_by_default_are_rounding_to_it_alone() -> None:
+    """TF32 has 11 significant bits: factors are rounded to them here, as a GPU does."""
+    generator = torch.Generator().manual_seed(0)
+    weights = [torch.randn(256, 256, generator=generator) / 16 for _ in range(8)]
+    exact = rounded = torch.randn(64, 256, generator=generator)
+    for weight in weights:
+        exact, rounded = (exact @ weight).relu(), (tf32(rounded) @ tf32(weight)).relu()
+    moved = float((rounded - exact).abs().max() / (exact.max() - exact.min()))
+    assert 1e-4 < moved < SLACK[_precision("fp32", "cuda")] < SLACK["bf16"]
+    assert _precision("fp32", "cpu") == "fp32"
+    assert _precision("bf16", "cuda") == "bf16"
+
+
+def tf32(values: Tensor) -> Tensor:
+    """Round float32 to 10 bits behind the leading one."""
+    return ((values.view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
+
+
+def test_a_contiguous_copy_is_asked_for_without_a_warning(residual: nn.Module, pixels: Tensor) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        deployed = deploy(residual, "fp32", pixels, torch.contiguous_format)
+    assert deployed.layout is torch.contiguous_format
+    torch.testing.assert_close(deployed(pixels), deploy(residual, "fp32", pixels)(pixels))

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from tests.helpers.smoothing import Linear, image
 from transmooth.smoothing import engine
 from transmooth.smoothing.decision import ESTIMATION
-from transmooth.smoothing.deploy import deploy
-from transmooth.smoothing.engine import Engine, Timings, prepare
+from transmooth.smoothing.deploy import Deployed, deploy
+from transmooth.smoothing.engine import Engine, Timings, choose, prepare
 from transmooth.smoothing.sampler import Sampler
 
 pytestmark = pytest.mark.usefixtures("memory")
@@ -153,6 +153,27 @@ def test_candidates_take_turns(images: Tensor, tmp_path: Path) -> None:
     assert timings.in_turns([("b", 8), ("eager", 8)]) == [b, a]
     assert Timings(tmp_path / "known.json", network, images[0]).seconds("b", 8) == b
     assert order == []
+
+
+@pytest.mark.parametrize(
+    ("usual", "other", "evaluations", "layout"),
+    [
+        (4e-3, 1e-3, 20_000, torch.contiguous_format),
+        (1e-3, 4e-3, 20_000, torch.channels_last),
+        (4e-3, 1e-3, 2, torch.channels_last),  # a timing is not worth its time
+    ],
+)
+def test_of_two_layouts_the_faster_one_runs(
+    memory: Path, images: Tensor, usual: float, other: float, evaluations: int, layout: torch.memory_format
+) -> None:
+    pixels = images.permute(0, 2, 3, 1)
+    layouts = (torch.channels_last, torch.contiguous_format)
+    networks = [deploy(Linear(0.0).eval(), "fp32", pixels, each) for each in layouts]
+    for network, seconds in zip(networks, (usual, other), strict=True):
+        network.register_forward_pre_hook(lambda *_, seconds=seconds: time.sleep(seconds))
+    chosen = choose(networks, images[0], evaluations, "eager").run
+    assert isinstance(chosen, Deployed)
+    assert chosen.layout is layout
 
 
 def test_a_damaged_memory_is_made_anew(memory: Path, images: Tensor) -> None:

@@ -15,7 +15,7 @@ def launch(processes):
         accelerate, count = "../../workflow/accelerate", processes(wildcards)
         if (nodes := min(resources.get("nodes", 1), count)) > 1:
             return f"sh {accelerate}/nodes.sh {nodes} {count}"
-        lease = f"python -m transmooth.runtime.gpus {count}" if GPUS else ""
+        lease = f"python -m transmooth.runtime.gpus {count} {SHARES}" if GPUS else ""
         if count == 1:
             return lease
         return f"{lease} accelerate launch --config_file {accelerate}/local.yaml --num_processes {count} --no_python"
@@ -29,6 +29,9 @@ CORES = workflow.global_resources["_cores"].value
 if CORES and "gpu" not in workflow.global_resources:
     # Without GPUs the cores are the only limit.
     workflow.global_resources["gpu"] = len(GPUS) or CORES
+# How many jobs have one GPU together: `snakemake --resources gpu=8` on a machine with one lets eight share it.
+ASKED = workflow.global_resources.get("gpu")
+SHARES = max(1, -(-ASKED.value // len(GPUS))) if GPUS and ASKED else 1
 
 if workflow.is_main_process:
     OURS = (ROOT / "results" / PLAN.params.name, PLAN.outputs, [prepared(dataset) for dataset in PLAN.datasets])

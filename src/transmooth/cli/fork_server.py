@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import threading
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,7 +35,11 @@ def serve(address: Path) -> None:
             import transmooth.smoothing.chunks
             import transmooth.training.loop  # noqa: F401
 
-            if os.fork() == 0:
+            with warnings.catch_warnings():
+                # From 3.12 on Python warns: of the thread that waits for the end, which holds no lock that a job needs.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                forked = os.fork()
+            if forked == 0:
                 server.close()
                 _job(connection)
             connection.close()

@@ -124,11 +124,12 @@ class EvaluationModel(Model):
 
 
 class Certify(EvaluationModel):
-    """Certify at each of these sigmas."""
+    """Certify at each of these sigmas, with so many times the study's samples `n`."""
 
     amount: ClassVar[str | None] = "certify"
     kind: Literal["certify"]
     sigmas: Sigmas
+    times: Count = 1
 
 
 class Samplewise(EvaluationModel):

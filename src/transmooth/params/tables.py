@@ -49,12 +49,14 @@ class Evaluated(Model):
 class Row(Model):
     """A row of a table, or a curve: one run (`train`), a pooled set of them (`runs`), or `files` (other people's logs).
 
-    published: the row of the paper's own table that it stands beside.
+    published: the row of the paper's own table that it stands beside.  sigma: of evaluations at several sigmas, the one
+    that the row shows.
     """
 
     label: str
     block: str = ""
     published: str | None = None
+    sigma: Positive | None = None
     network: Name | None = None
     train: Annotated[tuple[StageText, ...], Field(min_length=1)] | None = None
     evaluate: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(unique)] | None = None

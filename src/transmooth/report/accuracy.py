@@ -45,6 +45,16 @@ def certified_radius(frame: pd.DataFrame) -> Floats:
     return np.where(right, frame["radius"].to_numpy(np.float64), -np.inf)
 
 
+def on_grid(radii: Floats, grid: Sequence[float] | None) -> Floats:
+    """Cut certified radii down to those of a grid, if there is one, for which alone others were decided.
+
+    A cascade has all radii of its counts, a sequential test has those of its grid; their averages compare only so.
+    """
+    if grid is None:
+        return radii
+    return np.array([-np.inf, *grid])[np.searchsorted(grid, radii, side="right")]
+
+
 def certified_accuracy(radii_of_images: Floats, radii: Sequence[float] | Floats) -> Floats:
     """Share of the images certified at each radius (>=, not >): float64 [len(radii)]."""
     sorted_radii = np.sort(radii_of_images)
@@ -248,7 +258,8 @@ def _curves_of_runs(row: RowSpec, results: Path) -> tuple[dict[float, Floats], d
             frame = records.read(path).to_pandas()
             settings.add(settings_of(frame, path))
             for sigma, group in curves_of(frame):
-                found.setdefault(sigma, []).append(group)
+                if row.sigma in (None, sigma):
+                    found.setdefault(sigma, []).append(group)
     if wrong := [sigma for sigma, curves in found.items() if len(curves) != len(row.runs)]:
         raise ValueError(f"{row.label}: should have one network at each sigma and seed, has others at {wrong}")
     curves = {sigma: np.stack([certified_radius(group) for group in groups]) for sigma, groups in sorted(found.items())}
@@ -297,7 +308,8 @@ def _multi_sigma_of_runs(row: RowSpec, results: Path) -> tuple[Floats | None, Se
     settings = {settings_of(frame, path) for frame, path in zip(frames, several, strict=True)}
     if len(settings) > 1:
         raise ValueError(f"{row.label}: its records should be certified alike, found {sorted(map(str, settings))}")
-    return np.stack([certified_radius(frame) for frame in frames]), settings.pop(), Effort.of(frames)
+    made = settings.pop()
+    return np.stack([on_grid(certified_radius(frame), made.grid) for frame in frames]), made, Effort.of(frames)
 
 
 def _curves_of_logs(row: RowSpec, base: Path) -> tuple[dict[float, Floats], dict[float, Effort], set[Settings]]:
@@ -338,7 +350,7 @@ def read_files(paths: Sequence[Path], label: str) -> RowResult:
                 if len(set(values)) > 1:
                     raise ValueError(f"{path}: {name} should be the same as in {paths[0]} at every sigma")
     (_, settings, _) = found.pop()
-    multi_sigma = curves.pop(0.0, None)
+    multi_sigma = on_grid(curves.pop(0.0), settings.grid) if 0.0 in curves else None
     return RowResult(
         *(label, "", None, None, dict(sorted(curves.items())), np.array([np.nan]), 0, settings),
         multi_sigma=multi_sigma,

@@ -1,9 +1,10 @@
-"""Lend each job of a machine its own GPUs: `python -m transmooth.runtime.gpus COUNT COMMAND …`.
+"""Lend each job of a machine its own GPUs: `python -m transmooth.runtime.gpus COUNT SHARES COMMAND …`.
 
 Snakemake counts GPUs but does not say which: without this every job would take the first.  A lease is a locked file
-for each GPU, which the system frees when the command ends, however that happens.  Under Slurm the pool is what the
-scheduler gave to the allocation (CUDA_VISIBLE_DEVICES), lent among its own jobs: two allocations may name different
-GPUs alike.
+for each share of a GPU, which the system frees when the command ends, however that happens.  With one share a GPU is
+lent to one job alone; with more, that many small jobs, none of which keeps it busy, have it together.  Under Slurm the
+pool is what the scheduler gave to the allocation (CUDA_VISIBLE_DEVICES), lent among its own jobs: two allocations may
+name different GPUs alike.
 """
 
 import fcntl
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 
 FOLDER = Path(tempfile.gettempdir(), f"transmooth-gpus-{os.getuid()}-{os.environ.get('SLURM_JOB_ID', 'all')}")
@@ -29,10 +31,10 @@ def present() -> list[str]:
     return listed.stdout.decode().split() if listed.returncode == 0 else []
 
 
-def lease(count: int, pool: list[str], folder: Path = FOLDER, poll: float = 1) -> list[str]:
-    """Wait until `count` GPUs of the pool are free and take them for this process and what it becomes.
+def lease(count: int, pool: list[str], shares: int = 1, folder: Path = FOLDER, poll: float = 1) -> list[str]:
+    """Wait until `count` GPUs of the pool have a share free and take it for this process and what it becomes.
 
-    Raises ValueError if the pool has fewer.
+    shares: of each GPU; one of which less is lent is taken first.  Raises ValueError if the pool has fewer GPUs.
     """
     if count > len(pool):
         raise ValueError(f"{count} GPUs asked for, the machine has {len(pool)}: {', '.join(pool) or 'none'}")
@@ -42,10 +44,12 @@ def lease(count: int, pool: list[str], folder: Path = FOLDER, poll: float = 1) -
         raise ValueError(f"{folder}: should be a folder of this user that nobody else can write to; remove it")
     while True:
         taken: dict[str, int] = {}
-        for name in pool:
+        for share, name in product(range(shares), pool):
             if len(taken) == count:
                 break
-            descriptor = os.open(folder / f"{name}.lock", os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW)
+            if name in taken:
+                continue
+            descriptor = os.open(folder / f"{name}.{share}.lock", os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 taken[name] = descriptor
@@ -63,9 +67,9 @@ def lease(count: int, pool: list[str], folder: Path = FOLDER, poll: float = 1) -
 
 def main(arguments: list[str]) -> None:
     """Become the command, with the leased GPUs visible to it."""
-    count, *command = arguments
+    count, shares, *command = arguments
     if pool := present():
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(lease(int(count), pool))
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(lease(int(count), pool, int(shares)))
     os.execvp(command[0], command)
 
 

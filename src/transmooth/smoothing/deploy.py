@@ -16,9 +16,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from transmooth.models.norms import GroupNorm
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-# How far logits may move, in shares of the range of the network's logits: by another order of float32 sums, and by
-# weights and features of 8 significant bits.  A network that reads memory in another order is off by the whole range.
-SLACK = {"fp32": 0.002, "bf16": 0.2}
+# How far logits may move, in shares of the range of the network's logits: by another order of float32 sums, by products
+# of 11 significant bits, which a GPU takes for float32 by default, and by weights and features of 8.  A network that
+# reads memory in another order is off by the whole range.
+SLACK = {"fp32": 0.002, "tf32": 0.025, "bf16": 0.2}
 
 
 class Deployed(nn.Module):
@@ -47,15 +48,15 @@ class Deployed(nn.Module):
         return logits
 
 
-def deploy(model: nn.Module, dtype: str, noisy: Tensor) -> Deployed:
+def deploy(model: nn.Module, dtype: str, noisy: Tensor, layout: torch.memory_format = torch.channels_last) -> Deployed:
     """Return a fast copy of an eval-mode model (images [B, 3, H, W] in [0, 1] -> logits [B, K]), which stays as it is.
 
     BatchNorms are folded into the convolutions before them in float32, then the weights are cast to `dtype` and laid
-    out channels-last, for which group norms are ours.  noisy: images float32 [B, H, W, 3] on the model's device, on
-    which copy and model are compared: logits must agree within SLACK of their range, and so must the classes, but where
-    two logits are that near.  Where folding or channels-last does not hold, the copy goes without; where no copy holds
-    (a module that cannot be copied, one that casts by itself), the model itself is deployed.  A warning of one line
-    says so.
+    out as `layout` says: channels-last, for which group norms are ours, or contiguous.  noisy: images float32
+    [B, H, W, 3] on the model's device, on which copy and model are compared: logits must agree within SLACK of their
+    range, and so must the classes, but where two logits are that near.  Where folding or channels-last does not hold,
+    the copy goes without; where no copy holds (a module that cannot be copied, one that casts by itself), the model
+    itself is deployed.  A warning of one line says so.
 
     Raises ValueError for a model in train mode, or an unknown dtype.
     """
@@ -66,10 +67,10 @@ def deploy(model: nn.Module, dtype: str, noisy: Tensor) -> Deployed:
     itself = Deployed(model, None, torch.contiguous_format).eval()
     expected = _logits(itself, noisy)
     reasons: dict[str, str] = {}
-    for fold, layout in product((True, False), (torch.channels_last, torch.contiguous_format)):
-        left_out = ["folding"] * (not fold) + ["channels-last"] * (layout is not torch.channels_last)
+    for fold, laid_out in product((True, False), dict.fromkeys((layout, torch.contiguous_format))):
+        left_out = ["folding"] * (not fold) + ["channels-last"] * (laid_out is not layout)
         try:
-            deployed = _prepared(model, dtype, fold, layout, noisy, expected)
+            deployed = _prepared(model, dtype, fold, laid_out, noisy, expected)
         except Exception as error:  # whatever someone's module raises when it is copied, cast or laid out
             reasons["without " + " and ".join(left_out) if left_out else "as usual"] = _first_sentence(error)
             continue
@@ -101,10 +102,15 @@ def compare(logits: Tensor, expected: Tensor, dtype: str) -> None:
     """Raise ValueError unless logits [B, K] are `expected`, but for the rounding of `dtype`."""
     if logits.shape != expected.shape:
         raise ValueError(f"its logits are {list(logits.shape)}, not {list(expected.shape)}")
-    slack = SLACK[dtype] * float(expected.amax() - expected.amin()) + 1e-6
+    slack = SLACK[_precision(dtype, logits.device.type)] * float(expected.amax() - expected.amin()) + 1e-6
     moved = float((logits - expected).abs().max())
     if not moved <= slack:  # NaN is not
         raise ValueError(f"its logits in {dtype} move by up to {moved:.3g}, where rounding explains {slack:.3g}")
+
+
+def _precision(dtype: str, device: str) -> str:
+    """Return the name in SLACK of what a network of a dtype computes in."""
+    return "tf32" if (dtype, device) == ("fp32", "cuda") else dtype
 
 
 @torch.no_grad()

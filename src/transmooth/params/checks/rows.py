@@ -31,6 +31,7 @@ def rows(params: Params) -> Iterator[str]:
                     yield from _role(params, table, role, f"{part}.train[{number}]")
             if report in study.report:
                 yield from _behind(params, report, row, where)
+                yield from _shown(params, report, row, where)
             network = each.network or study.network.default
             yield from untrained(params, network, each.train, [f"{part}.train[{n}]" for n in range(len(each.train))])
 
@@ -60,6 +61,16 @@ def _behind(params: Params, report: str, row: Row, where: str) -> Iterator[str]:
                 trained = ", ".join(f"{sigma:g}" for sigma in recipe.sigmas)
                 yield f"{where}: {each.train[-1]} is finetuned behind a denoiser for sigma {trained}, not {wrong[0]:g}"
         yield from _sides(params, recipe.denoiser, each.train[-1].split("@")[1], where)
+
+
+def _shown(params: Params, report: str, row: Row, where: str) -> Iterator[str]:
+    """The one sigma that a row shows is one that it is certified at."""
+    names = [name for each in row.evaluated for name in params.evaluations_of(report, each)]
+    entries = [params.recipes.evaluations.get(name) for name in names]
+    known = sorted({sigma for entry in entries if isinstance(entry, Certify) for sigma in entry.sigmas})
+    if row.sigma is not None and row.sigma not in known:
+        said = ", ".join(f"{sigma:g}" for sigma in known) or "none"
+        yield f"{where}.sigma: should be one that its evaluations certify at ({said}), found {row.sigma:g}"
 
 
 def _sides(params: Params, denoiser: str, role: str, where: str) -> Iterator[str]:
