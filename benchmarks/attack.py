@@ -5,9 +5,9 @@
 
 On a linear network every image's distance to another class is known: what an attack misses within epsilon, and what it
 claims beyond, is counted, also at logits x 1000, where float32 rounds probabilities to 1.  (Between ten classes a few
-are missed however many the steps: the loss leads to a class that is not the nearest.)  A small network of
-convolutions, trained for seconds on scikit-learn's digits, is attacked by transmooth and, where it can be imported, by
-torchattacks, in turns on one thread: robust accuracies, and the ratio of times, the median over rounds.
+are missed however many the steps: the loss leads to a class that is not the nearest.)  Then transmooth attacks a small
+network of convolutions, trained for seconds on scikit-learn's digits.  So does torchattacks, if it is installed: they
+take turns on one thread.  Results are robust accuracies and the ratio of times, the median over rounds.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from transmooth.smoothing.attack import attack
 
-EPSILON = 1.0  # leaves of the network of convolutions some images and not others
+EPSILON = 1.0  # the network of convolutions withstands it on a part of the images
 ROUNDS = 5
 
 

@@ -1,7 +1,7 @@
 """How fast is certification, against the loop of Cohen et al. and the Adversarial Robustness Toolbox?
 
     python -m benchmarks.certify --quick                  # resnet20 and resnet110, three short rounds
-    python -m benchmarks.certify --networks vit,denoised  # others of benchmarks/networks.py
+    python -m benchmarks.certify --networks vit,denoised  # other networks of benchmarks/networks.py
     python -m benchmarks.certify --json                   # ends with one line of JSON
     python -m benchmarks.certify --device cuda            # on a GPU; benchmarks/gpu.py measures more there
     python -m benchmarks.certify --log LOG --sigma 0.25   # success rates of the images from a published log
@@ -17,9 +17,9 @@ against that loop at n = 100 000, with labels known to ours only, and to neither
 only, so its evaluations are timed and its answers replaced by draws at the success rates of the log, or of a curve:
 that of Cohen et al. at sigma 0.5 (params/published.csv: 65 % right at radius 0, 32 % at 0.75, 22 % at 1), linear
 between.  It decides much: at sigma 0.25, where radius 1 is out of reach and many images sit near thresholds, the same
-method saves half as much.  Two linear extrapolations: the 100 100 evaluations of the loop from its rate, and the
-sequential seconds an evaluation, measured on a few images, to the mean number of evaluations over the whole log or
-curve.
+method saves half as much.  Two numbers are extrapolated linearly.  The seconds of the loop are 100 100
+evaluations at its measured rate.  The seconds of the sequential method are the mean number of evaluations over the
+whole log or curve, at the rate that a few images show.
 """
 
 import argparse
@@ -184,7 +184,7 @@ def spread(values: list[float], digits: int = 2) -> str:
 def failure_rates(log: Path | None, sigma: float, images: int) -> tuple[Floats, np.ndarray[Any, np.dtype[np.bool_]]]:
     """Of each image, the failure rate of the selected class and whether that class is right.
 
-    Rates are read back from the radii of a log.  Who abstained is taken as right, with a rate of 1/2: it costs samples.
+    Rates are read back from the radii of a log.  An abstention is taken as right, with a rate of 1/2: it costs samples.
     """
     if log is None:
         rng = np.random.default_rng(0)

@@ -98,7 +98,7 @@ class Contest:
                 self.engines[precision] = replace(engine, batch=best(self.rates[f"eager_{precision}"]))
             if deployed := [str(each.message) for each in caught if "the network is deployed" in str(each.message)]:
                 left_out[precision] = deployed
-        return self._told(list(self.rates)) | {"mflop": self.flops / 1e6, "deployed_without": left_out}
+        return self._summary(list(self.rates)) | {"mflop": self.flops / 1e6, "deployed_without": left_out}
 
     def end_to_end(self, seconds: float, rounds: int, curve: int) -> dict[str, Any]:
         """The sequential method against the loop; see benchmarks/certify.py."""
@@ -112,8 +112,8 @@ class Contest:
         with tf32(True):
             run = cohen(self.network, SIGMA, best(loop), self.size)
             found = end_to_end(engine, (run, best(loop), max(loop.values())), [rates[precision]], self.size, options)
-        told = {f"{key}_times_cohen_tf32": values for key, values in found.items()}
-        return told | {"precision": precision, "batch_images": engine.batch, "images_a_round": options.images}
+        facts = {f"{key}_times_cohen_tf32": values for key, values in found.items()}
+        return facts | {"precision": precision, "batch_images": engine.batch, "images_a_round": options.images}
 
     def graphs(self, precision: str) -> dict[str, Any]:
         """The engine `compiled`, which on a GPU is one CUDA graph a batch."""
@@ -126,10 +126,10 @@ class Contest:
             self.rates[who] = by_batch(lambda _: run, (batch,), self.seconds)
         eager = self.rates[f"eager_{precision}"][batch]
         torch.compiler.reset()  # its memory, and the limit on how often one function is compiled
-        told = {"compiling_seconds": compiling, "times_eager": self.rates[who][batch] / eager}
-        return self._told([who]) | told
+        facts = {"compiling_seconds": compiling, "times_eager": self.rates[who][batch] / eager}
+        return self._summary([who]) | facts
 
-    def _told(self, contestants: list[str]) -> dict[str, Any]:
+    def _summary(self, contestants: list[str]) -> dict[str, Any]:
         rates = {who: max(self.rates[who].values()) for who in contestants}
         usual = max(self.rates["cohen_tf32"].values())
         peak = {who: self.tflops.get(who.rpartition("_")[2]) for who in contestants}

@@ -4,9 +4,9 @@
 
 Computed, not measured: images of a stage x FLOP an image (three forwards for a training step; one where only the head
 learns) / the FLOP a second that a GPU sustains, which the caller states.  `benchmarks/train.py` measures that for one
-machine.  A step of an attack costs two forwards, for its gradient is of the images alone.  Behind a denoiser each of
-an image's copies costs a forward of it more, and FT-CADIS has its attack and a second pass, counted as if all images
-were attacked: at most that.  Sizes of the data sets are those that their authors state.
+machine.  A step of an attack costs two forwards, for its gradient is of the images alone.  Behind a denoiser each
+copy of an image costs one forward of the denoiser, too.  FT-CADIS adds its attack and a second pass; all images are
+counted as attacked, which is an upper bound.  Sizes of the data sets are those that their authors state.
 """
 
 import argparse

@@ -6,14 +6,14 @@
     python benchmarks/coverage.py --log LOG --sigma 0.25   # evaluations a published log would have needed
 
 Of several σ an image is the scores of the class and of the others at each σ: equal ones where any of the bounds may be
-too large, others where the next stage, or a wrong class, decides.
+too large, different ones where the next stage, or a wrong class, decides.
 
 Otherwise an image is its failure rate q; a look at it is a binomial draw. Rates: the thresholds of the grid (where a
 test may fail with probability α, and no more), just around them, and far away.
 
 Of a log: the evaluations of Cohen et al. over those of the sequential method, three ways. A wrong image is one with
-another class than the label: whoever knows labels stops there after the selection. An image that abstained is paid in
-full, n0 + n by Cohen and what the method takes at q = 1/2 by us, with labels too: the log does not tell which class it
+another class than the label: a program that knows the labels stops there after the selection. An abstention costs
+all, n0 + n by Cohen and what the method takes at q = 1/2 by us, with labels too: the log does not tell which class it
 had selected.
 
 Of the bound: samples that any sequential test needs which certifies r_j with the probabilities p_j(·) that ours has,
@@ -141,7 +141,7 @@ def replay(path: Path, sigma: float, n: int, seed: int) -> dict[str, Any]:
     tried, rng, certify = right | abstained, np.random.default_rng(seed), methods(sigma, n)
 
     def cost(method: str, images: Any) -> float:
-        """Evaluations an image of the log, of those that are tried; the others are paid by the caller."""
+        """Evaluations an image of the log, of those that are tried; the caller counts the rest."""
         rates = np.repeat(q[images], REPEATS)
         return float(certify[method](drawn(rates, rng), np.arange(len(rates))).evaluations.sum()) / REPEATS / len(frame)
 

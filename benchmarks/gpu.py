@@ -144,15 +144,15 @@ class Benchmark:
         answers = 0
         with waits(self.device) as found:
             certify(drawn(np.full(2, 0.3), counted), ids, plan, N0)
-        told: dict[str, Any] = {"certification": {"answers": answers, "waits": found.total(), "waits_by_line": found}}
+        facts: dict[str, Any] = {"certification": {"answers": answers, "waits": found.total(), "waits_by_line": found}}
         for name, options in self.sizes.trained.items():
             step = self._step("transmooth", name, options, self.sizes.training_batches[0])
             step()
             with waits(self.device) as found:
                 for _ in range(3):
                     step()
-            told[f"training {name}"] = {"steps": 3, "waits": found.total(), "waits_by_line": found}
-        return told
+            facts[f"training {name}"] = {"steps": 3, "waits": found.total(), "waits_by_line": found}
+        return facts
 
     def training(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -166,8 +166,8 @@ class Benchmark:
                     for who, step in steps.items():
                         rates[who].append(train.rate(step, batch, 4 * self.sizes.seconds))
                 shares = [100 * a / b for a, b in zip(*rates.values(), strict=True)]
-                told = {f"{who.replace(' ', '_')}_images_per_second": values for who, values in rates.items()}
-                found[f"{name} bf16 batch {batch}"] = told | {"share_of_network_alone_percent": shares}
+                facts = {f"{who.replace(' ', '_')}_images_per_second": values for who, values in rates.items()}
+                found[f"{name} bf16 batch {batch}"] = facts | {"share_of_network_alone_percent": shares}
         return found
 
     def _step(self, who: str, name: str, options: dict[str, Any], batch: int) -> train.Step:
@@ -209,7 +209,7 @@ def measure(parts: Parts, report: dict[str, Any], path: Path, deadline: float) -
             found = part()
             report["parts"][name] = found | {"seconds": time.monotonic() - begun}
             print(f"{name}:", *account(found), sep="\n  ", flush=True)
-        except Exception as error:  # the others are still worth their time
+        except Exception as error:  # the remaining networks are still worth their time
             report["failed"][name] = "".join(traceback.format_exception_only(error)).strip()
             print(f"{name} failed: {traceback.format_exc()}", flush=True)
         report["left_out"].remove(name)
@@ -235,7 +235,7 @@ def main() -> None:
 
     def end() -> None:
         print(f"time is over; left out: {', '.join(report['left_out'])}", flush=True)
-        os._exit(0)  # a compilation cannot be told to stop; what is found is in the file
+        os._exit(0)  # a compilation cannot be stopped; the results are in the file
 
     timer = threading.Timer(60 * options.minutes, end)
     timer.start()

@@ -2,8 +2,8 @@
 
     python benchmarks/scale.py --jobs 1000 10000 --images 50000
 
-Planning is `snakemake -n` on a copy of this checkout whose smoke study has Table 1, 8 shards and as many seeds as make
-that many jobs.  Merging is what the rule `finish` runs, on made-up records of 3 sigmas in 8 shards.  Both run in a
+Planning is `snakemake -n` on a copy of this checkout.  Its smoke study has Table 1, 8 shards, and enough seeds for that
+many jobs.  Merging is what the rule `finish` runs, on made-up records of 3 sigmas in 8 shards.  Both run in a
 process of their own: CPU seconds, seconds, and peak resident memory are those of that process; a first line with next
 to nothing to do says what starting costs.
 """

@@ -171,7 +171,7 @@ CONTESTANTS: dict[str, Callable[[Network, Split, int, torch.device], Step]] = {
 def compete(
     connection: Connection, contestant: str, pixels: Path, batch: int, seconds: float, cores: int | None
 ) -> None:
-    """A process that trains for so many seconds whenever it is told to, and answers with its images a second."""
+    """A process that trains for so many seconds at each request, and answers with its images a second."""
     if cores:
         os.sched_setaffinity(0, range(cores))  # its loaders, too
     torch.set_num_threads(1)
@@ -248,18 +248,18 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         pixels = Path(folder, "train.npy")
         np.save(pixels, np.random.default_rng(0).integers(0, 256, (IMAGES, 32, 32, 3), np.uint8))
-        told = {}
+        connections = {}
         for contestant in CONTESTANTS:
-            told[contestant], theirs = spawn.Pipe()
+            connections[contestant], theirs = spawn.Pipe()
             settings = theirs, contestant, pixels, options.batch, options.seconds, options.cores
             spawn.Process(target=compete, args=settings).start()
-            theirs.close()  # else nobody hears of its death
-            told[contestant].recv()
+            theirs.close()  # else its end goes unnoticed
+            connections[contestant].recv()
         for _ in range(options.rounds):
-            for contestant, connection in told.items():
+            for contestant, connection in connections.items():
                 connection.send(True)
                 rates[contestant].append(connection.recv())
-        for connection in told.values():
+        for connection in connections.values():
             connection.send(False)
         if options.paper:
             summary["paper_step"] = paper_step(pixels)

@@ -4,7 +4,6 @@ import json
 import re
 import shlex
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,11 +17,10 @@ def test_the_tutorial_ends_with_a_certified_model(
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / "docs" / "tutorial.md").read_text(), re.DOTALL | re.MULTILINE)
     assert [language for language, _ in blocks] == ["python", "sh", "sh", "python"]
-    names: dict[str, Any] = {}
     commands = []
     for language, block in blocks:
         if language == "python":
-            exec(compile(block, "docs/tutorial.md", "exec"), names)
+            exec(compile(block, "docs/tutorial.md", "exec"), {})  # each by itself
             continue
         for line in block.replace("\\\n", " ").splitlines():
             program, *arguments = shlex.split(line)

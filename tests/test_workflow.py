@@ -48,6 +48,10 @@ def test_one_table_needs_only_its_own_runs(tmp_path: Path) -> None:
     }
 
 
+def test_another_study_is_planned_as_readme_says(tmp_path: Path) -> None:
+    assert planned(copy(tmp_path), "--config", "study=desk")["train"] > 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "edits", "message"),
     [

@@ -2,8 +2,8 @@
 
     python benchmarks/faults/kill.py --kills 50 --seed 0 --json
 
-A small study runs once undisturbed.  Then it runs with one process or all of them killed again and again, at random
-moments in every stage, each time started anew where Snakemake ended, and over from the beginning when it is done.
+A small study runs once undisturbed.  Then it runs again, and one process or all of them are killed at random moments of
+every stage.  Where Snakemake ended it is started again; a study that is done starts over from the beginning.
 Weights, records, tables and figures must be those of the undisturbed run, bit for bit; only what a clock says may
 differ (see `tiny.observed`).  What was begun before a kill and is begun again after it is lost work.
 """
@@ -105,7 +105,7 @@ def start(project: Path, trace: Path) -> subprocess.Popen[bytes]:
         )
 
 
-# Who is killed, of the living processes, given the one that Snakemake is: for a victim, the candidates.  Jobs fork
+# Which of the living processes may be killed, by the kind of victim, given the process of Snakemake.  Jobs fork
 # from the warm server; what waits for one, in the place where Snakemake started it, is its client.
 VICTIMS: dict[str, Callable[[list[Process], int], list[Process]]] = {
     "group": lambda living, main: [p for p in living if p.pid == main],

@@ -3,7 +3,7 @@
     uv run --group remotes python benchmarks/faults/remotes.py --json
 
 A small study is run and versioned in a temporary folder.  Then it is pushed to a folder, to an SSH server and to an S3
-server, both started here on the loopback interface, and pulled into a clean clone, where Snakemake must plan nothing.
+server; both are started here on the loopback interface.  A clean clone pulls it, and Snakemake must plan nothing there.
 Experiments are queued, run, applied and collected as garbage; files of a cache and of a remote are damaged and must be
 found.  Nothing is written outside the temporary folder but /run/sshd, which sshd wants when it runs as root.
 """
@@ -267,7 +267,7 @@ def flip_a_bit(store: Path, like: Path) -> Path:
 
 
 def damage_cache(project: Path, temp: Path) -> str:
-    """A flipped bit in the cache, in records that are then checked out: who notices?"""
+    """A flipped bit in the cache, in records that are then checked out: which command notices?"""
     remote = {"url": str(temp / "store")}
     copy = clone(project, temp / "damaged-cache", remote)
     call(copy, "dvc", "pull", "--quiet")
@@ -287,8 +287,8 @@ def damage_cache(project: Path, temp: Path) -> str:
     call(copy, "dvc", "pull", "--quiet")
     assert damaged(cache) == []
     current(copy)
-    told = ", ".join(f"{name} {'sees' if seen else 'misses'} it" for name, seen in noticed.items())
-    return f"{told}; removed and pulled again, it is whole"
+    answers = ", ".join(f"{name} {'sees' if seen else 'misses'} it" for name, seen in noticed.items())
+    return f"{answers}; removed and pulled again, it is whole"
 
 
 def damage_remote(project: Path, temp: Path) -> str:

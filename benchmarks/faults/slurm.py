@@ -126,7 +126,7 @@ class Cluster:
             conf += f"NodeName={node} NodeHostname=localhost Port={port + number} CPUs=2 RealMemory=64000 Gres=gpu:2\n"
         # The plugin takes SLURM_CONF from the environment of what runs on a node: only here do all find it.
         (CONFIG / "slurm.conf").write_text(conf)
-        # Slurm counts files as GPUs; it opens them only where it is told to fence them off.
+        # Slurm counts files as GPUs; it hides them from jobs only where its settings say so.
         for gpu in range(2):
             (folder / f"gpu{gpu}").touch()
         (CONFIG / "gres.conf").write_text(f"Name=gpu File={folder}/gpu[0-1]\n")
@@ -246,7 +246,7 @@ def finished(process: subprocess.Popen[bytes], log: Path) -> None:
 
 def accidents(made: Cluster, folder: Path, log: Path) -> dict[str, Any]:
     """Run the study on the cluster, with the three accidents."""
-    results, told = folder / "results" / "smoke", {}
+    results, seen = folder / "results" / "smoke", {}
 
     def rows() -> int:
         """Certified images in journals."""
@@ -256,24 +256,24 @@ def accidents(made: Cluster, folder: Path, log: Path) -> dict[str, Any]:
     snakemake = start(folder, log, *CLUSTER)
     wait_for("a state of a training", lambda: list(results.glob("train/**/resume.pt")))
     (job,) = made.running("rule_train")
-    told["training_nodes"] = int(run("squeue", "--noheader", "-j", job, "-o", "%D"))
+    seen["training_nodes"] = int(run("squeue", "--noheader", "-j", job, "-o", "%D"))
     run("scancel", job)
 
     wait_for("a certified image", rows)
     (job,) = made.running("rule_evaluate")
     node = run("squeue", "--noheader", "-j", job, "-o", "%N").strip()
-    told["processes_lost_with_node"] = made.crash(node)
-    told["images_saved_at_crash"] = rows()
+    seen["processes_lost_with_node"] = made.crash(node)
+    seen["images_saved_at_crash"] = rows()
     wait_for("the dead node noticed", lambda: made.state(node) == "down", 10 * NODE_TIMEOUT)
     made.boot(node)
-    wait_for("more images", lambda: rows() > told["images_saved_at_crash"])
+    wait_for("more images", lambda: rows() > seen["images_saved_at_crash"])
 
     snakemake.send_signal(signal.SIGINT)
     snakemake.wait()
-    told["images_saved_at_interrupt"] = rows()
+    seen["images_saved_at_interrupt"] = rows()
     wait_for("an empty queue", lambda: not made.running(""), 60)
     finished(start(folder, log, *CLUSTER), log)
-    return told
+    return seen
 
 
 def allocations(made: Cluster, folder: Path, log: Path, together: int) -> float:

@@ -100,7 +100,7 @@ def _lock(path: Path) -> int | None:
         return descriptor
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Who had it removes the file, and a lock on a removed file keeps nobody out.
+        # The process that held it removes the file, and a lock on a removed file excludes no process.
         if os.path.samestat(os.fstat(descriptor), os.stat(path)):
             return descriptor
     except (BlockingIOError, FileNotFoundError):
@@ -125,6 +125,6 @@ def user_cache() -> Path:
 
 
 def sha256(path: Path) -> str:
-    """The hex SHA-256 of a file."""
+    """Return the hex SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

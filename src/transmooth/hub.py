@@ -45,7 +45,7 @@ def fetch(text: str, prefix: str, files: Sequence[str]) -> tuple[Path, str]:
 
 
 def checked(repository: str) -> str:
-    """The text itself.  Raises ValueError unless it can be the name of a repository, with its owner."""
+    """Return the text itself.  Raises ValueError unless it can be the name of a repository, with its owner."""
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repository, re.ASCII):
         raise ValueError(
             f"a repository on a hub is OWNER/NAME, of letters, digits, '-', '_' and '.'; found {repository!r}"

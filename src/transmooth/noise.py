@@ -43,7 +43,7 @@ def add_noise(images: Tensor, sigma: Tensor, generator: torch.Generator) -> Tens
 
 
 def block_key(seed: int, index: int, stream: int, block: int) -> int:
-    """The generator seed of one block of one image's certification noise, in a stream below 8: a 64-bit integer.
+    """Return the generator seed of one block of one image's certification noise, in a stream below 8: a 64-bit integer.
 
     Blocks of the same image get distinct seeds even on the CPU, whose generator reads the low 32 bits alone:
     (stream, block) are added to a hash of (seed, index), so they cannot collide for fewer than 2^28 blocks.
@@ -53,6 +53,6 @@ def block_key(seed: int, index: int, stream: int, block: int) -> int:
 
 
 def training_key(*parts: int) -> int:
-    """A 64-bit generator seed for one moment of training, e.g. (seed, step, rank)."""
+    """Return a 64-bit generator seed for one moment of training, e.g. (seed, step, rank)."""
     digest = hashlib.blake2b(struct.pack(f"<{len(parts)}q", *parts), digest_size=8).digest()
     return int.from_bytes(digest, "little") % 2**63

@@ -270,11 +270,11 @@ class Plan:
 
     # ------------------------------------------------------------------------------------------- jobs -> specs
     def prepare_spec(self, dataset: str) -> str:
-        """How a dataset is made, and the hash that it must have."""
+        """Return how a dataset is made, and the hash that it must have."""
         return specs.canonical(prepare_spec(self.params.datasets[dataset]))
 
     def run_spec(self, run: Run) -> specs.RunSpec:
-        """Which run it is."""
+        """Return which run it is."""
         return specs.RunSpec(
             network=run.network,
             stages=tuple(map(str, run.stages)),
@@ -284,7 +284,7 @@ class Plan:
         )
 
     def train_spec(self, run: Run) -> specs.TrainSpec:
-        """The last stage of a run: objective, noise, schedule, and the network where it is the first."""
+        """Return the last stage of a run: objective, noise, schedule, and the network where it is the first."""
         recipe, denoiser = self.recipe(run), self.denoiser(run)
         return specs.TrainSpec(
             run=self.run_spec(run),
@@ -317,7 +317,7 @@ class Plan:
         return kind(**content)
 
     def table_spec(self, name: str) -> specs.TableSpec:
-        """What a table shows and how."""
+        """Return what a table shows and how."""
         table = self.tables[name]
         columns = tuple(specs.ColumnSpec(**parse_column(text).model_dump()) for text in table.columns)
         return specs.TableSpec(
@@ -329,7 +329,7 @@ class Plan:
         )
 
     def figure_spec(self, name: str) -> specs.FigureSpec:
-        """What a figure shows and how."""
+        """Return what a figure shows and how."""
         figure = self.figures[name]
         panels = tuple(
             specs.PanelSpec(title=panel.title, rows=self._row_specs(name, panel.rows)) for panel in figure.panels
@@ -337,19 +337,19 @@ class Plan:
         return specs.FigureSpec(name=name, title=figure.title, caption=figure.caption, panels=panels)
 
     def shift_spec(self, name: str) -> specs.ShiftReportSpec:
-        """What a report of shifts compares."""
+        """Return what a report of shifts compares."""
         report = self.shifts[name]
         rows = self._row_specs(name, report.rows)
         return specs.ShiftReportSpec(name=name, title=report.title, caption=report.caption, rows=rows)
 
     def course_spec(self, name: str) -> specs.CourseReportSpec:
-        """What a figure of trainings shows."""
+        """Return what a figure of trainings shows."""
         report = self.courses[name]
         rows = self._row_specs(name, report.rows)
         return specs.CourseReportSpec(rows=rows, name=name, **report.model_dump(include={"title", "caption", "metric"}))
 
     def gains_spec(self, name: str) -> specs.GainsReportSpec:
-        """What a figure of gains compares."""
+        """Return what a figure of gains compares."""
         report = self.gains[name]
         return specs.GainsReportSpec(
             name=name,
@@ -360,7 +360,7 @@ class Plan:
         )
 
     def page_spec(self) -> specs.PageSpec:
-        """What the page of the study shows: every report, training and record of it."""
+        """Return what the page of the study shows: every report, training and record of it."""
         return specs.PageSpec(
             study=self.params.name,
             tables=tuple(map(self.table_spec, self.tables)),
@@ -373,7 +373,7 @@ class Plan:
         )
 
     def network_spec(self, name: str) -> specs.NetworkSpec:
-        """What a network is: its entry, and the study's own where that says nothing."""
+        """Return what a network is: its entry, and the study's own where that says nothing."""
         entry, study = self.params.recipes.networks[name], self.study.network
         norm = entry.norm or "batch"
         return specs.NetworkSpec(
@@ -418,7 +418,7 @@ def _has_task(row: Row) -> bool:
 
 
 def _of_task(row: Row, task: str) -> Row:
-    """The row with a role in the place of `task`, which its block then names."""
+    """Return the row with a role in the place of `task`, which its block then names."""
 
     def with_task(train: tuple[str, ...]) -> tuple[str, ...]:
         stages = (text.rpartition("@") for text in train)

@@ -23,7 +23,7 @@ def versions() -> dict[str, str]:
 
 @cache
 def sources() -> str:
-    """A SHA-256 of this package's code."""
+    """Return a SHA-256 of this package's code."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())

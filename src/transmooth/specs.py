@@ -1,7 +1,7 @@
 """Specs: what a job computes.  The plan writes them, jobs read them, cards and records keep them.
 
-A spec is exactly the params that can change its job's output, as one canonical JSON string, so that a change re-runs
-the jobs it concerns and no others.  Light: the plan is made at every start of Snakemake.
+A spec has exactly the params that can change its job's output, as one canonical JSON string: a change of params re-runs
+only the jobs that it concerns.  This module imports little, for every start of Snakemake makes the plan.
 """
 
 import json
@@ -107,7 +107,7 @@ class TrainSpec(Spec):
     """One stage of a run.
 
     network: what the first stage starts from; None where a checkpoint is.  run: None for a training outside of a study.
-    options_from: epoch, counted from 0, as text → options that are others from then on.
+    options_from: epoch, counted from 0, as text → options that change from then on.
     denoiser: the run of the network that cleans what this one sees; None where there is none.
     head: in place of the last layer, in this stage; None where that stays.
     n0: noisy copies of each training image, at each sigma, by which `samplewise` chooses its sigma.
@@ -255,14 +255,14 @@ class EvaluatedSpec(Spec):
 
 
 class LogSpec(Spec):
-    """A log, or records, of somebody else's network at one sigma."""
+    """A log, or records, of other people's network at one sigma."""
 
     sigma: float
     file: str
 
 
 class RowSpec(Spec):
-    """A row: `runs` has the runs that it pools, once for each seed; `files` are logs of others, in their place.
+    """A row: `runs` has the runs that it pools, once for each seed; `files`, in their place, are other people's logs.
 
     dataset: what params/published.csv calls the dataset that its runs end on.
     sigma: the one that it shows, if not all.

@@ -65,6 +65,31 @@ def typed(*arguments: Any) -> Callable[[], str]:
 NAMED = ["--method", "Gaussian", "--dataset", "cifar10", "--network", "net"]
 
 
+def other_log(numbers: range, label: int = 1, *more: str) -> Callable[[], str]:
+    """`transmooth compare` of a log and one of these images, all of one label."""
+
+    def use() -> str:
+        lines = [f"{k}\t{label}\t1\t0.1\t{int(label == 1)}\t0:00:01\n" for k in numbers]
+        Path("other.tsv").write_text(LOG.splitlines(True)[0] + "".join(lines))
+        return typed("compare", "log.tsv", "other.tsv", "--radius", 0, *more)()
+
+    return use
+
+
+def report(*more: Any) -> Callable[[], str]:
+    """`transmooth report` of two inputs, beside two records and the folders of two studies."""
+
+    def use() -> str:
+        for number, study in enumerate(("a", "b")):
+            made = records.from_rows([row(0)], {})
+            Path(study, "evaluate").mkdir(parents=True)
+            records.write(made, Path(study, "evaluate", f"run_{number}", "certify", "records.parquet"))
+            records.write(made, Path(f"{study}.parquet"))
+        return command("report", *more, "--out", "report.html")
+
+    return use
+
+
 def sequential() -> str:
     """`transmooth leaderboard add` of records that are decided at a few radii."""
     records.write(records.from_rows([row(0, method="sequential")], {"spec": {"radii": [0.1]}}), Path("s.parquet"))
@@ -240,7 +265,7 @@ CASES = [
     ),
     Case(
         "leaderboard show, in no checkout",
-        f"{SAID}params/leaderboard.csv: no such file; a checkout has it, others go by --file",
+        f"{SAID}params/leaderboard.csv: no such file; a checkout has it, --file names another",
         typed("leaderboard", "show"),
     ),
     Case(
@@ -278,6 +303,46 @@ CASES = [
         "compare with what is not there",
         f"{SAID}gone.tsv: no such file",
         typed("compare", "log.tsv", "gone.tsv", "--radius", 0),
+    ),
+    Case(
+        "compare logs of some of the same images",
+        f"{SAID}both logs must hold the same images, found 2 in one alone, such as [0, 5]; --common compares …",
+        other_log(range(1, 6)),
+    ),
+    Case(
+        "compare logs of other images",
+        f"{SAID}both logs must hold the same images, found 7 in one alone, such as [0, 1, 2, 3, 4, 7, 8]",
+        other_log(range(7, 9)),
+    ),
+    Case(
+        "compare --common logs of other images",
+        f"{SAID}the two logs have no image in common",
+        other_log(range(7, 9), 1, "--common"),
+    ),
+    Case(
+        "compare logs of other labels",
+        f"{SAID}both logs must have the same labels, found different ones for images [0, 1, 2, 3, 4]",
+        other_log(range(5), 2),
+    ),
+    Case(
+        "report of a study and of records",
+        f"{SAID}a, b.parquet: should be two folders of results or two files, found one of each",
+        report("a", "b.parquet"),
+    ),
+    Case(
+        "report of two studies without a run in common",
+        f"{SAID}a, b: have no evaluation in common, found run_0/certify in one and run_1/certify in the other",
+        report("a", "b"),
+    ),
+    Case(
+        "report of two records with --images",
+        f"{SAID}--images: are of one network's page, not of one that compares two",
+        report("a.parquet", "b.parquet", "--images", "pictures"),
+    ),
+    Case(
+        "report of records with --denoiser alone",
+        f"{SAID}--denoiser: shows what it leaves of --images, which are not named",
+        report("a.parquet", "--denoiser", "unet"),
     ),
     Case(
         "import-log --sigma 0",

@@ -1,5 +1,6 @@
-"""Every example in a help text is a command that runs, on small pictures, models, records and logs."""
+"""Every example in a help text, and every command of README.md, runs: on small pictures, models, records and logs."""
 
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -92,8 +93,53 @@ def test_the_examples_of_the_help_text_run(command: tuple[str, ...], folder: Pat
     assert found
     assert all(tuple(example[: len(command)]) == command for example in found)
     for example in found:
-        out = Path(example[example.index("--out") + 1]) if "--out" in example else None
-        if out is not None and out.exists():
-            shutil.rmtree(out) if out.is_dir() else out.unlink()
-        call(*example)
-        assert out is None or out.exists()
+        run(example)
+
+
+def run(command: list[str]) -> None:
+    """Run a command that begins anew, and expect what it is to write."""
+    out = Path(command[command.index("--out") + 1]) if "--out" in command else None
+    if out is not None and out.exists():
+        shutil.rmtree(out) if out.is_dir() else out.unlink()
+    call(*command)
+    assert out is None or out.exists()
+
+
+# What a few seconds have in place of README's networks and pictures, and options that every such command gets.
+SMALL = {"resnet50": "resnet10t", "diffusers:OWNER/NAME": "unet/", "--size 224": "--size 32", "--size 32": "--size 16"}
+TINY = '{"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 16], "stem_type": "deep", "stem_width": 4}'
+SHORT = {
+    "certify": ["--n0", "10", "--n", "40", "--images", "2"],
+    "attack": ["--steps", "5", "--images", "2"],
+    "train": ["--epochs", "1", "--options", TINY],
+    "finetune": ["--epochs", "1"],
+}
+# What needs a study, its history or all tests: tests/test_workflow.py, tests/test_dvc.py and .ci/run have these.
+ELSEWHERE = (
+    *("snakemake", "snakemake table1", "snakemake -n", "snakemake --config study=desk -n", "pytest -n 2"),
+    *("dvc exp run", "dvc exp show --only-changed", "dvc exp apply", "dvc metrics diff", "dvc plots diff"),
+)
+
+
+def commands_of_readme() -> list[list[str]]:
+    """The lines of README.md's shell blocks, made small, continued ones joined, as words after `uv run`."""
+    text = "\n".join(re.findall(r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE))
+    for large, small in SMALL.items():
+        text = text.replace(large, small)
+    lines = text.replace("\\\n", " ").replace("&& uv run", "\nuv run").splitlines()
+    words = [shlex.split(line, comments=True) for line in lines if line]
+    assert all(line[:2] == ["uv", "run"] for line in words)
+    return [line[2:] for line in words]
+
+
+def test_the_commands_of_readme_run(folder: Path) -> None:
+    for program, *command in commands_of_readme():
+        if program == "transmooth":
+            run([*command, *SHORT.get(command[0], [])])  # of two values of an option the last one counts
+
+
+def test_every_other_command_of_readme_is_run_elsewhere() -> None:
+    found = {" ".join(words) for words in commands_of_readme() if words[0] != "transmooth"}
+    assert found
+    for line in found:
+        assert line in ELSEWHERE or line.startswith(tuple(each for each in ELSEWHERE if each.startswith("dvc"))), line

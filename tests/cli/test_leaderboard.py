@@ -45,7 +45,7 @@ def test_show_says_what_there_is_to_ask_for(tmp_path: Path, monkeypatch: pytest.
         told = fault("leaderboard", "show", "--file", BOARD, "--sort", sort)
         assert f"--sort: should be acr or one of 0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3; found '{sort}'" in told
     monkeypatch.chdir(tmp_path)
-    assert "params/leaderboard.csv: no such file; a checkout has it, others go by --file" in fault(
+    assert "params/leaderboard.csv: no such file; a checkout has it, --file names another" in fault(
         "leaderboard", "show"
     )
 

@@ -145,7 +145,7 @@ def test_the_model_card_tells_where_the_weights_came_from(model: Path, digits: P
     publishing.write(tmp_path / "next", NAME, tmp_path / "out")
     text = (tmp_path / "out" / "README.md").read_text()
     before = read_card(model)["weights_sha256"]
-    assert f"| start | the weights of SHA-256 `{before}`; the last layer is new where they had others or no" in text
+    assert f"| start | the weights of SHA-256 `{before}`; the last layer is new if the classes are not the" in text
     assert "| data | a prepared set; checksum" in text
 
 

@@ -219,7 +219,7 @@ def test_other_state_dicts_are_refused_in_one_line() -> None:
         narrow = Reference(96, **GUIDED | {"times": [1, 1], "attended": [0]}).state_dict()
     label = {"label_emb.weight": torch.zeros(10, 128)}
     faults: list[tuple[dict[str, Tensor], str]] = [
-        (cifar10 | label, "label_emb: a class-conditional model is no denoiser: it would be told the class"),
+        (cifar10 | label, "label_emb: a class-conditional model is no denoiser: it would know the class"),
         (guided | label, "label_emb: a class-conditional"),
         ({"conv1.weight": torch.zeros(1), "fc.bias": torch.zeros(1)}, "its first keys are conv1.weight, fc.bias"),
         ({}, "its first keys are none"),

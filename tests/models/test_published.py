@@ -153,7 +153,7 @@ FOLDERS: dict[str, tuple[Any, str]] = {
     ),
     "class-conditional": (
         lambda folder: edit(folder / "config.json", num_class_embeds=10),
-        "unet.num_class_embeds: a class-conditional model is no denoiser: it would be told the class",
+        "unet.num_class_embeds: a class-conditional model is no denoiser: it would know the class",
     ),
     "an unknown option": (lambda folder: edit(folder / "config.json", twice=1), "unexpected keyword argument 'twice'"),
     "one channel": (lambda folder: edit(folder / "config.json", in_channels=1), "unet.in_channels: should be 3"),

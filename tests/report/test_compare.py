@@ -55,9 +55,9 @@ def test_compare_pairs_by_index_and_knows_equals() -> None:
 
 def test_compare_refuses_other_images() -> None:
     a = frame([0.1, 0.2, 0.3])
-    with pytest.raises(ValueError, match=r"same images, got 1 in one alone, such as \[2\]"):
+    with pytest.raises(ValueError, match=r"same images, found 1 in one alone, such as \[2\]"):
         compare.compare(a, a.iloc[:2], 0.1)
-    with pytest.raises(ValueError, match=r"same labels, got others for images \[0, 1, 2\]"):
+    with pytest.raises(ValueError, match=r"same labels, found different ones for images \[0, 1, 2\]"):
         compare.compare(a, a.assign(label=2), 0.1)
 
 

@@ -159,7 +159,9 @@ JOBS: dict[str, tuple[list[str], list[str]]] = {
             *SHIFTS,
             *COURSES,
             *GAINS,
-            # The pictures of test images, and what a denoiser leaves of them.
+            # The pictures of test images, what a denoiser leaves of them, and attacks on them.
+            *("attacks/__init__.py", "attacks/auto_pgd.py", "attacks/ball.py", "attacks/gradients.py"),
+            "attacks/robust.py",
             *("checkpoint/weights.py", *DENOISERS, *NETWORKS),
             *("data/augment.py", "data/loader.py", "data/sources/imagefolder.py"),
             *("data/labelled.py", "data/listing.py", "data/parts.py", "loading/__init__.py"),

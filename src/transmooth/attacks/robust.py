@@ -125,7 +125,7 @@ def attack_batches(
 def _attack(
     target: Target, images: Tensor, labels: Tensor, indices: Sequence[int], settings: Settings
 ) -> list[dict[str, Any]]:
-    """The rows of one batch."""
+    """Return the rows of one batch."""
     epsilon, norm = settings.epsilon, settings.norm
     predictions = target.decide(images, indices)
     standing = predictions == labels

@@ -12,7 +12,7 @@ from transmooth import files
 
 
 def new_state(job: dict[str, Any]) -> dict[str, Any]:
-    """The state of a training before its first step.
+    """Return the state of a training before its first step.
 
     job: whatever its result depends on.  `trial` counts the learning rates that are done; `sums`, by name, and
     `seconds` are those of the epoch so far.
@@ -37,7 +37,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(path: Path, *jobs: dict[str, Any]) -> dict[str, Any] | None:
-    """The state to resume from, or None where there is none of these jobs or it is damaged: then start anew."""
+    """Return the state to resume from, or None where there is none of these jobs or it is damaged: then start anew."""
     if not path.is_file():
         return None
     stored = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Attack a model, anyone's, on images, anyone's: an upper bound of its robust accuracy, beside its certificates."""
+"""Attack any model on any images: an upper bound of its robust accuracy, beside its certificates."""
 
 import hashlib
 import json
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from transmooth.cli.model_and_images import Count, Denoiser, Images, Model, Resize, Split, fitted
 from transmooth.cli.options import STOPPED, AsJson, Quiet, Seed, Size, faults_in_one_line
-from transmooth.cli.smoothing import Count, Denoiser, Images, Model, Resize, Split, fitted, same_job
+from transmooth.cli.same_job import same_job
 from transmooth.params.values import BallNorm
 from transmooth.runtime import shutdown
 from transmooth.runtime.progress import Rows, Show, telling
@@ -133,7 +134,7 @@ def attack(
 
 
 def _certified(path: Path, spec: "AttackSpec", model: "LoadedModel", images: "ImageSet") -> "pd.DataFrame":
-    """The records of a certification at the attack's sigma.
+    """Return the records of a certification at the attack's sigma.
 
     Raises ValueError, naming the file, for records of another sigma, model, dtype or of other images.
     """
@@ -204,7 +205,7 @@ def _attack_to(
 
 
 def _matched(spec: "AttackSpec", model: "LoadedModel", images: "ImageSet") -> tuple["nn.Module", "ImageSet"]:
-    """The base classifier, on its device, and the images with its classes.
+    """Return the base classifier, on its device, and the images with its classes.
 
     Raises ValueError for one that does not fit the images, or the noise.
     """
@@ -218,7 +219,7 @@ def _matched(spec: "AttackSpec", model: "LoadedModel", images: "ImageSet") -> tu
 
 
 def _target(spec: "AttackSpec", network: "nn.Module", images: "ImageSet") -> "Target":
-    """What the spec asks to attack."""
+    """Return what the spec asks to attack."""
     import torch
 
     from transmooth.attacks.robust import base_target

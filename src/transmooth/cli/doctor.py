@@ -79,7 +79,7 @@ def datasets(checkout: Path) -> list[dict[str, Any]]:
 
 
 def studies(checkout: Path) -> dict[str, list[str]]:
-    """The datasets that each study of the params lacks.  Raises ParamsError for params that are wrong."""
+    """Return the datasets that each study of the params lacks.  Raises ParamsError for params that are wrong."""
     lacking = {}
     for study in list_studies(checkout):
         plan = Plan(load(study, checkout))

@@ -23,14 +23,14 @@ from pathlib import Path
 def serve(address: Path) -> None:
     """Answer requests until standard input closes, which happens when the process that started the server ends."""
     threading.Thread(target=_end_with, args=(sys.stdin.buffer.read,), daemon=True).start()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no code waits for the forks
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches it with the run, whose end is its own
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(address))
         server.listen(64)  # a client that comes during the imports waits in line
         while True:
             connection, _ = server.accept()
-            # With the first job, not before it: a server that nobody asks costs nothing.
+            # With the first job, not before it: a server without jobs costs nothing.
             import transmooth.records.table
             import transmooth.smoothing.chunks
             import transmooth.training.loop  # noqa: F401
@@ -69,7 +69,10 @@ def _job(connection: socket.socket) -> None:
             app(request["arguments"])
             status = 0
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT):  # the client goes once told: no reason to end, or to say so
+            for number in (
+                signal.SIGTERM,
+                signal.SIGINT,
+            ):  # the client ends by itself: the server need not end, or print
                 signal.signal(number, signal.SIG_IGN)
     except SystemExit as end:
         if isinstance(end.code, str):
@@ -103,7 +106,7 @@ def _end_with_client(connection: socket.socket) -> None:
 
 
 def _end_with(block: object) -> None:
-    """End this process once `block()` returns: whoever held the other end is gone or wants it."""
+    """End this process once `block()` returns: the process at the other end has ended, or asks for it."""
     assert callable(block)
     with suppress(ConnectionError):
         block()

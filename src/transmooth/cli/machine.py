@@ -12,7 +12,7 @@ from transmooth.cli.options import AsJson, faults_in_one_line
 def datasets(as_json: AsJson = False) -> None:
     """List the datasets of the checkout in this folder.
 
-    Tells which are there, and how to get the others.
+    Shows which are there, and how to get the missing ones.
 
     \b
     Examples:

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from transmooth import __version__
-from transmooth.cli import attack, job, leaderboard, logs, machine, publishing, smoothing, training
+from transmooth.cli import attack, certify, job, leaderboard, logs, machine, predict, publishing, training
 from transmooth.cli.options import Command, joined, print_anything, warn_in_one_line
 from transmooth.runtime import memory
 
@@ -30,8 +30,8 @@ app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=F
 COMMANDS: dict[str, Callable[..., None]] = {
     "train": training.train,
     "finetune": training.finetune,
-    "certify": smoothing.certify,
-    "predict": smoothing.predict,
+    "certify": certify.certify,
+    "predict": predict.predict,
     "attack": attack.attack,
     "accuracy": logs.accuracy,
     "report": logs.report,
@@ -77,12 +77,12 @@ def main(
       transmooth accuracy records.parquet
 
     \b
-    Somebody else's model and results:
+    Any model, and results of any tool:
       certify, predict and attack take any model; accuracy, audit and compare any log.
     The tables and figures of the paper:
-      snakemake, in a checkout; `transmooth doctor` tells what can run here.
+      snakemake, in a checkout; `transmooth doctor` shows what can run here.
 
-    Exit status: 0 done, 1 a fault told in one line, 2 wrong usage, 130 stopped by Ctrl-C.
+    Exit status: 0 done, 1 a fault, named in one line, 2 wrong usage, 130 stopped by Ctrl-C.
     """
     memory.keep()
     print_anything()

@@ -33,7 +33,7 @@ def flip(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
 
 
 def crop(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """A random square of `size`; images of that very size are first padded by size // 8 zeros on each side."""
+    """Return a random square of `size`; images of that very size are first padded by size // 8 zeros on each side."""
     if images.shape[-1] == size:
         images = F.pad(images, [size // 8] * 4)
     count, channels, side, _ = images.shape
@@ -47,7 +47,7 @@ def crop(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
 
 
 def resized_crop(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """A random rectangle of 8 to 100 % of the area and 3:4 to 4:3 in shape, resized to a square of `size`.
+    """Return a random rectangle of 8 to 100 % of the area and 3:4 to 4:3 in shape, resized to a square of `size`.
 
     Sampled bilinearly, without a low-pass: a rectangle shrinks at most by S / size, which ought to stay below 2.
     """
@@ -119,7 +119,7 @@ def luminance(images: Tensor) -> Tensor:
 
 
 def resample(images: Tensor, width: Tensor, height: Tensor, x: Tensor, y: Tensor, size: int) -> Tensor:
-    """The rectangle of each image as floats [B, 3, size, size].
+    """Return the rectangle of each image as floats [B, 3, size, size].
 
     width, height: [B], shares of the image's sides; x, y: [B], the rectangle's centre, with the image from -1 to 1.
     """

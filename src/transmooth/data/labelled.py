@@ -31,7 +31,7 @@ PARTS = ("split", "subset", "set", "partition")
 
 
 def is_table(path: Path) -> bool:
-    """Whether a file is a table of labels, by its name."""
+    """Return whether a file is a table of labels, by its name."""
     return path.suffix.lower() in (".csv", ".tsv") and path.is_file()
 
 

@@ -116,6 +116,6 @@ def skipped_note(where: object, skipped: Counter[str]) -> list[str]:
 
 
 def out_of_order(classes: Sequence[str]) -> bool:
-    """Whether classes that are called by numbers are in the order of text: 0, 1, 10, 2."""
+    """Return whether classes that are called by numbers are in the order of text: 0, 1, 10, 2."""
     numbers = all(name.isascii() and name.isdigit() for name in classes)
     return numbers and list(classes) != sorted(classes, key=int)

@@ -46,7 +46,7 @@ class Split:
         return to_unit(centre_crop(self.resized(images), self.size)), labels
 
     def squares(self, indices: Indices) -> npt.NDArray[np.uint8]:
-        """The images of `batch` as bytes, uint8 [B, 3, size, size]."""
+        """Return the images of `batch` as bytes, uint8 [B, 3, size, size]."""
         squares: npt.NDArray[np.uint8] = centre_crop(self.pixels(indices)[0], self.size).contiguous().numpy()
         return squares
 
@@ -74,8 +74,8 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 def open_split(folder: Path, split: str) -> Split:
     """Open "train", "validation" or "test" of the prepared set in `folder`, without reading its pixels.
 
-    Raises FileNotFoundError if there is no prepared set or no such split in it, ValueError if a file has not the
-    shape that the manifest says (`verify` also compares contents).
+    Raises FileNotFoundError if there is no prepared set or no such split in it, and ValueError if a file's shape is not
+    the manifest's (`verify` also compares contents).
     """
     manifest = read_manifest(folder)
     if split not in manifest["counts"]:

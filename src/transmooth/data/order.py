@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 @lru_cache(maxsize=1)
 def epoch_order(n: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
-    """The n indices in the order of this epoch, read-only."""
+    """Return the n indices in the order of this epoch, read-only."""
     order = np.random.default_rng((seed, epoch)).permutation(n)
     order.flags.writeable = False  # the cache hands out the same array again
     return order

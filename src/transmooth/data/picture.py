@@ -47,7 +47,7 @@ def _dark(what: str) -> str:
 
 
 def to_square(image: Image.Image, side: int) -> Image.Image:
-    """The central square of [side, side] after resizing the shorter side to `side`; the identity where it is."""
+    """Return the central square of [side, side] after resizing the shorter side to `side`; the identity where it is."""
     scale = side / min(image.size)
     width, height = (max(side, round(length * scale)) for length in image.size)
     left, top = (width - side) // 2, (height - side) // 2

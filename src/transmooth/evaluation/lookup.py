@@ -2,8 +2,8 @@
 
     h(z) = f(x_i),   x_i the test image nearest to z
 
-is frozen before any query, too, and whatever f is, h is constant within half the distance from x_i to the nearest test
-image that f puts into another class: a point z nearer than that has no image of another class nearer than x_i.  So test
+is frozen before any query, too.  Let d be the distance from x_i to the nearest test image that f puts into another
+class.  Whatever f is, h is constant within d/2 of x_i: no image of another class is nearer to such a point z.  So test
 images that are far apart suffice, and a robust network is not needed.
 """
 

@@ -82,7 +82,7 @@ def measure(
 
 
 def adapt_statistics(network: Network, train: Split) -> Network:
-    """A copy whose batch norms have the mean and variance of clean images of `train`; other norms have none."""
+    """Return a copy whose batch norms have the mean and variance of clean images of `train`; other norms have none."""
     adapted = copy.deepcopy(network).eval()
     norms = [module for module in adapted.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:

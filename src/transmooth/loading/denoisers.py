@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from transmooth.checkpoint import weights
-from transmooth.checkpoint.card import CheckpointError, read_card
+from transmooth.checkpoint.card import CheckpointError
 from transmooth.loading.functions import call, hash_of
 from transmooth.models import published
 from transmooth.models.denoiser import Denoised, Denoiser
@@ -127,17 +127,6 @@ def load_classifier(folder: Path, denoiser: str | None = None) -> tuple[nn.Modul
             f"{folder}: was trained behind a denoiser with SHA-256 {named['sha256']}, {text} has {cleaner.sha256}"
         )
     return Denoised(cleaner.module, network).eval(), card, behind(cleaner, card["weights_sha256"])
-
-
-def denoiser_of(folder: Path) -> LoadedDenoiser | None:
-    """Return the denoiser of a checkpoint; None where it has none, or where it is not at hand."""
-    try:
-        named = read_card(folder).get("denoiser")
-        if named is None or _is_function(_place(folder, named)):  # a checkpoint, anyone's, executes nothing
-            return None
-        return load_denoiser(_place(folder, named))
-    except (ValueError, OSError):
-        return None
 
 
 def _place(folder: Path, named: dict[str, str]) -> str:

@@ -96,10 +96,10 @@ def build(network: NetworkSpec, classes: int, mean: Sequence[float], std: Sequen
 
     network: `name` (of timm: a ResNet, or any network with its own norms), `stem` (`cifar`: 3x3 convolution of stride 1
     and no max-pool, for 32x32 and smaller; `imagenet`: timm's own), `norm` (see `norms`), `groups` (of the `group`
-    norm), `options` (further keywords of the timm model), `weights` (`published`: those that timm serves, or those of
-    the .safetensors file, with timm's names, that the option `from` names; mean and std are then timm's for the
-    network, and the head is a new one where `classes` are not as many as theirs), `size` (that images are resized to
-    inside it), `head` (see HEADS, in place of the layer for `classes`).
+    norm), `options` (further keywords of the timm model), `weights` (`published`: those that timm serves, or
+    those of the .safetensors file, with timm's names, that the option `from` names; mean and std are then timm's, and
+    the head is new if `classes` is another number than theirs), `size` (that images are resized to inside the
+    network), `head` (see HEADS, in place of the layer for `classes`).
     Seed torch before the call: initial weights come from the global generator.
     """
     options = {name: value for name, value in network.options.items() if name != "from"}

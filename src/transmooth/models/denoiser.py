@@ -171,7 +171,7 @@ def of_config(unet: dict[str, Any], schedule: dict[str, Any], timestep_scale: fl
         raise ValueError(f"a {UNET} {NEEDS}") from error
     for key in ("num_class_embeds", "class_embed_type"):
         if unet.get(key) is not None:
-            raise ValueError(f"unet.{key}: a class-conditional model is no denoiser: it would be told the class")
+            raise ValueError(f"unet.{key}: a class-conditional model is no denoiser: it would know the class")
     defaults: dict[str, Any] = {"in_channels": 3, "out_channels": 3}
     if (channels := unet.get("in_channels", 3)) != 3 or unet.get("out_channels", 3) not in (3, 6):
         raise ValueError(f"unet.in_channels: should be 3, and out_channels 3 or 6, found {channels} in")

@@ -43,8 +43,8 @@ class LowRank(nn.Linear):
 def add_lora(network: Network, rank: int = 4) -> None:
     """Freeze the network but for its head and for new low-rank corrections of q and v in every block.
 
-    Seed torch before the call.  Raises ValueError for a network whose attention is not that of timm's
-    VisionTransformer, which makes q, k and v by one layer.
+    Seed torch before the call.  Raises ValueError unless the attention is that of timm's
+    VisionTransformer: one layer makes q, k and v.
     """
     blocks = [module for module in network.modules() if isinstance(module, Attention)]
     if not blocks:

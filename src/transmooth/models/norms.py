@@ -59,7 +59,7 @@ NORMS: dict[str, Callable[[int], NormLayer | None]] = {
 
 
 def create_norm(norm: str, groups: int) -> NormLayer | None:
-    """A constructor (channels) -> layer, None for the network's own.
+    """Return a constructor (channels) -> layer, None for the network's own.
 
     `groups` is read by `group` alone and must divide every channel count.
     """

@@ -87,8 +87,8 @@ class Levels:
 def convert(state: Mapping[str, Tensor]) -> Converted:
     """Return a U-Net of OpenAI's as one of diffusers'.
 
-    Raises ValueError, in one line, for a state dict of another kind, for one of a class-conditional U-Net, and for one
-    whose heads or schedule are not known.
+    Raises ValueError, in one line, if the state dict is of another kind or of a class-conditional U-Net, or if its
+    heads or schedule are unknown.
     """
     needed = ("time_embed.0.weight", "input_blocks.0.0.weight", "middle_block.1.qkv.weight", "out.2.weight")
     if not all(name in state for name in (*needed, "output_blocks.0.0.out_layers.3.weight")):
@@ -97,7 +97,7 @@ def convert(state: Mapping[str, Tensor]) -> Converted:
             f"should hold a U-Net as OpenAI's are saved (time_embed.0.weight, …), its first keys are {shown}"
         )
     if any(name.startswith("label_emb.") for name in state):
-        raise ValueError("label_emb: a class-conditional model is no denoiser: it would be told the class")
+        raise ValueError("label_emb: a class-conditional model is no denoiser: it would know the class")
     levels = _levels(state)
     head = levels.head
     kind = "resnet" if levels.resnet else "conv"

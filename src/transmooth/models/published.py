@@ -47,8 +47,8 @@ class Published:
 def load(text: str) -> Published:
     """Return the denoiser that `text` names (see above), on the CPU; `~` in a path is the home folder.
 
-    Raises ValueError or FileNotFoundError, in one line that names the file, for one that is missing, of another kind,
-    class-conditional, NaN, or whose weights do not fit; hub.HubError where the hub cannot be reached or refuses.
+    Raises ValueError or FileNotFoundError, in one line that names the file, if it is missing, of another kind or
+    class-conditional, has NaN, or has weights that do not fit; hub.HubError where the hub cannot be reached or refuses.
     """
     if text.startswith(PREFIX):
         folder, name = hub.fetch(text, PREFIX, FETCHED)

@@ -54,9 +54,9 @@ def loss(
 
     copies: M.  steps, epsilon: of the attack; epsilon is an l2 length in [0, 1] images, where the authors' 0.25 in
     [-1, 1] is 0.125.  weight: 0 leaves SCE alone.  masked: false has MAdv for all images, true for those whose copies
-    are all right.  selection: `all` keeps every copy, which makes SCE the cross-entropy.  selected_by: whose c_i these
-    are, of the classifier as it is now or of the frozen one that `start` is (the CE of the one copy that is kept where
-    no c_i holds, is of the classifier as it is now).  target: `label` has CE(f(x̂*_i), y) in place of the KL.  reduce:
+    are all right.  selection: `all` keeps every copy, which makes SCE the cross-entropy.  selected_by: c_i of the
+    classifier as it is now, or of the frozen `start`.  (Where no c_i holds one copy is kept; its CE is always of the
+    classifier as it is now.)  target: `label` has CE(f(x̂*_i), y) in place of the KL.  reduce:
     over an image's copies.  start: the classifier at the beginning of this stage, frozen, in eval mode.
 
     `full` among the metrics counts images whose c_i all hold (Figure 11).  The attack is of these alone: there is none,

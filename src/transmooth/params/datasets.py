@@ -61,7 +61,7 @@ class ImageFolderSource(FolderSource):
 class OneFolderSource(FolderSource):
     """root/<class>/<image>, of which a share, drawn by `seed`, is set aside for the test.
 
-    train_per_class: in place of that, the first so many images of each class train, and all the others test.
+    train_per_class: in place of that, the first images of each class, so many, train, and the rest test.
     """
 
     kind: Literal["onefolder"]

@@ -22,8 +22,8 @@ def validate(model: type[_M], content: Mapping[str, Any], file: str) -> _M:
         return model.model_validate(content)
     except ValidationError as error:
         # A list whose only element is at fault is also too short "after validation": that tells nothing more.
-        told = [detail for detail in error.errors() if detail["type"] != "too_short" or not detail["input"]]
-        lines = [_explain(detail, file) for detail in told]
+        relevant = [detail for detail in error.errors() if detail["type"] != "too_short" or not detail["input"]]
+        lines = [_explain(detail, file) for detail in relevant]
         raise ParamsError("\n".join(lines)) from None
 
 
@@ -55,7 +55,7 @@ def _explain(detail: Any, file: str) -> str:
 
 
 def _is_tag(loc: tuple[Any, ...], at: int) -> bool:
-    """Whether a part of a location is the kind that a union chose."""
+    """Return whether a part of a location is the kind that a union chose."""
     above = loc[:at]
     return (
         above == ("source",)

@@ -79,7 +79,7 @@ class Recipe(Model):
     """One way to train: with which objective, on which noise, which parameters.
 
     objective: a file of src/transmooth/objectives.  options: its own keywords; options_from: by the epoch, counted from
-    0, from which they are others.  sigmas: the set S, from which `noise`, a file of src/transmooth/noises, gives each
+    0, from which they change.  sigmas: the set S, from which `noise`, a file of src/transmooth/noises, gives each
     image one.  n0: noisy copies of each training image, at each sigma, by which `samplewise` chooses.  views: how many
     augmented copies of an image the objective gets; augment: by these augmentations in place of the dataset's.
     head: what the network has in this stage in place of its last layer, which the next stage has anew (see

@@ -35,7 +35,7 @@ def schema(model: type[Model]) -> dict[str, Any]:
 
 
 def _plain(node: Any) -> Any:
-    """A schema of pydantic's with standard limits, closed mappings and descriptions of keys; without titles."""
+    """Return a schema of pydantic's with standard limits, closed mappings and descriptions of keys; without titles."""
     if isinstance(node, list):
         return [_plain(each) for each in node]
     if not isinstance(node, dict):
@@ -55,7 +55,7 @@ def _plain(node: Any) -> Any:
 
 
 def _descriptions(docstring: str, keys: dict[str, Any]) -> tuple[str, dict[str, str]]:
-    """What a docstring says of the whole, and of each key that it explains as `key: …` or `key, key: …`."""
+    """Return what a docstring says of the whole, and of each key that it explains as `key: …` or `key, key: …`."""
     names = "|".join(keys)
     head, *parts = re.split(rf"(?:^|(?<=\n)|(?<= {{2}})|(?<=; ))((?:{names})(?:, (?:{names}))*): ", docstring)
     pairs = zip(parts[::2], parts[1::2], strict=True)

@@ -150,7 +150,7 @@ class Study(Model):
     tables: the file of params/tables that the study takes its reports from.  denoiser: of recipes whose denoiser is
     `default`.  options: of objectives, by name, where a recipe does not say.  evaluate: what rows that name no
     evaluations are evaluated by.  tasks: roles that `task` stands for in tables that name none themselves.
-    seeds_of: of reports whose seeds are others.  certify, attack: how much of the evaluations of that kind.
+    seeds_of: seeds of reports that have their own.  certify, attack: how much of the evaluations of that kind.
     tracker: where trainings also show their epochs; it changes no result.
     """
 

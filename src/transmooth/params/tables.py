@@ -47,7 +47,7 @@ class Evaluated(Model):
 
 
 class Row(Model):
-    """A row of a table, or a curve: one run (`train`), a set of them that is pooled (`runs`), or `files` of others.
+    """A row of a table, or a curve: one run (`train`), a pooled set of them (`runs`), or `files` (other people's logs).
 
     published: the row of the paper's own table that it stands beside.  sigma: of evaluations at several sigmas, the one
     that the row shows.

@@ -12,7 +12,7 @@ class YamlError(ValueError):
 
 
 def load(text: str) -> dict[Any, Any]:
-    """The mapping that a text holds.  Raises YamlError."""
+    """Return the mapping that a text holds.  Raises YamlError."""
     try:
         content = yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:

@@ -1,1 +1,1 @@
-"""A checkpoint for others: its model card, and the folder that is uploaded to a hub."""
+"""Publishing a checkpoint: its model card, and the folder that is uploaded to a hub."""

@@ -55,15 +55,15 @@ def publish(
 def write(folder: Path, repository: str, out: Path, records: Sequence[Path] = (), origin: Origin = UNTOLD) -> None:
     """Write the folder `out`, which is what `publish` uploads.  It appears complete or not at all.
 
-    Raises CheckpointError for a checkpoint that is damaged or that transmooth did not train, ValueError for no name of
-    a repository and for records of other weights, FileExistsError if `out` is there.
+    Raises CheckpointError if the checkpoint is damaged or transmooth did not train it, ValueError if the name is no
+    repository's or the records are of other weights, and FileExistsError if `out` is there.
     """
     checked(repository)
     if out.exists():
         raise FileExistsError(f"{out}: is there already; remove it or choose another --out")
     network, card = weights.load(folder)
     if "denoiser" in card:
-        raise CheckpointError(f"{folder}: was trained behind a denoiser, without which it would mislead who fetches it")
+        raise CheckpointError(f"{folder}: was trained behind a denoiser, without which its users would be misled")
     if lacking := NEEDED - card.keys():
         raise CheckpointError(
             f"{folder / 'model.json'}: should be of a training by transmooth; it lacks {', '.join(sorted(lacking))}"

@@ -128,7 +128,7 @@ def _reached(card: Mapping[str, Any], certified: RowResult | None) -> list[str]:
 
 
 def _certified_images(records: Sequence[Path]) -> list[str]:
-    """Of which set, where the records name a prepared one; of others they name a place on somebody's disk."""
+    """Of which set, where the records name a prepared one; for any other images they name a local path."""
     data = [parquet.metadata(path).get("data") or {} for path in records]
     sets = sorted(
         {f"the split {each['split']} of checksum `{each['checksum']}`" for each in data if "checksum" in each}
@@ -149,7 +149,7 @@ def _made(card: Mapping[str, Any]) -> list[tuple[str, str]]:
     spec, network = card["spec"], card["network"]
     training = spec["schedule"]
     if card["start"]:
-        start = f"the weights of SHA-256 `{card['start']}`; the last layer is new where they had others or no classes"
+        start = f"the weights of SHA-256 `{card['start']}`; the last layer is new if the classes are not the same"
     elif network.get("weights") == "published":
         start = "timm's weights; the last layer is new where they are for another number of classes"
     else:

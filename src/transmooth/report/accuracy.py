@@ -75,7 +75,7 @@ def curves_of(frame: pd.DataFrame) -> Iterator[tuple[float, pd.DataFrame]]:
 
 
 def of_several(method: str) -> bool:
-    """Whether the method of `Settings` is that of one classifier of several σ."""
+    """Return whether the method of `Settings` is that of one classifier of several σ."""
     return method.startswith(get_args(MultiSigma))
 
 
@@ -106,7 +106,7 @@ class Effort:
     """What the answers of one curve took, a number for each seed.
 
     abstained: share of the images.  evaluations, seconds: forward passes and time of an image, the mean over the
-    images; NaN where nobody knows.
+    images; NaN where it is unknown.
     """
 
     abstained: Floats
@@ -144,8 +144,8 @@ class RowResult:
     curves: sigma, or EACH → float64 [seeds, images], each image's certified radius or -inf; settings: how they were
     certified; efforts: what they took.  multi_sigma, multi_settings, multi_effort: the same of a classifier of several
     sigmas, None where there is none.
-    clean: one clean accuracy per seed, over `clean_images` test images; NaN where nobody measured it.
-    stage: measures of the runs' last stage, see `last_stage`, one number per seed each; none where nobody knows.
+    clean: one clean accuracy per seed, over `clean_images` test images; NaN where it was not measured.
+    stage: measures of the runs' last stage, see `last_stage`, one number per seed each; none where they are unknown.
     attacks: epsilon -> what is left; every one of the same images.
     """
 
@@ -182,7 +182,7 @@ class RowResult:
         return self.multi_sigma
 
     def effort(self, sigma: float) -> Effort | None:
-        """Return what the curve of `radii` took; None where nobody knows."""
+        """Return what the curve of `radii` took; None where it is unknown."""
         return self.efforts.get(sigma) if sigma in self.curves else self.multi_effort
 
     @property
@@ -313,7 +313,7 @@ def _multi_sigma_of_runs(row: RowSpec, results: Path) -> tuple[Floats | None, Se
 
 
 def _curves_of_logs(row: RowSpec, base: Path) -> tuple[dict[float, Floats], dict[float, Effort], set[Settings]]:
-    """Sigma -> [1, images], from logs or records of somebody else's network, all of the same images."""
+    """Sigma -> [1, images], from logs or records of other people's network, all of the same images."""
     curves, efforts, settings, images = dict[float, Floats](), dict[float, Effort](), set[Settings](), None
     for log in row.files:
         path = below(base, log.file)
@@ -327,7 +327,7 @@ def _curves_of_logs(row: RowSpec, base: Path) -> tuple[dict[float, Floats], dict
 
 
 def read_files(paths: Sequence[Path], label: str) -> RowResult:
-    """The records of one network, in one file or in one for each sigma; its clean accuracy is not known (NaN).
+    """Return the records of one network, in one file or in one for each sigma; its clean accuracy is not known (NaN).
 
     A file of a classifier of several sigmas is the row's `multi_sigma`.
     Raises ValueError, naming the file, for records that are damaged or that cannot stand in one row: of several models
@@ -374,7 +374,7 @@ def no_log(path: Path) -> Path:
 
 
 def settings_of(frame: pd.DataFrame, path: Path) -> Settings:
-    """How the records of one file, given as a frame too, were certified.  Raises ValueError unless all alike."""
+    """Return how the records of one file, given as a frame too, were certified.  Raises ValueError unless all alike."""
     if len(different := frame[["method", "n0", "alpha"]].drop_duplicates()) != 1:
         raise ValueError(f"{path}: holds records of {len(different)} settings (method, n0, alpha), should be of one")
     if frame["method"].iloc[0] == records.LOOKUP:

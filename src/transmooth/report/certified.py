@@ -19,7 +19,7 @@ class CertifiedRow:
     """A smoothed classifier.
 
     classifier: its σ in words.  cells: certified accuracy at each radius, in percent.  abstained: percent of the
-    images; evaluations: forward passes for an image; rate: images in a second; each empty where nobody knows.
+    images; evaluations: forward passes for an image; rate: images in a second; each empty where it is unknown.
     """
 
     block: str
@@ -78,7 +78,7 @@ def _line(row: RowResult, sigma: float, radii: Sequence[float]) -> CertifiedRow:
 
 
 def _cell(values: Floats, form: str, interval: tuple[float, ...] = ()) -> Cell:
-    """The mean over seeds, and their standard deviation where there are several."""
+    """Return the mean over seeds, and their standard deviation where there are several."""
     spread = format(values.std(ddof=1), form) if len(values) > 1 else ""
     low, high = (f"{end:.0f}" for end in interval) if interval else ("", "")
     return Cell(format(values.mean(), form), False, spread, low=low, high=high)
@@ -89,7 +89,7 @@ def _text(value: float, form: str) -> str:
 
 
 def _marked(cells: Sequence[Cell]) -> list[Cell]:
-    """The cells of a column, the largest marked; none where all are alike or nothing is reached."""
+    """Return the cells of a column, the largest marked; none where all are alike or nothing is reached."""
     values = [float(cell.value) for cell in cells]
     best = max(values) if len(set(values)) > 1 else None
     return [replace(cell, best=value == best) for cell, value in zip(cells, values, strict=True)]

@@ -52,7 +52,7 @@ def by_class(frame: pd.DataFrame, radii: Sequence[float]) -> list[dict[str, Any]
 
 
 def robustness(frame: pd.DataFrame) -> dict[str, Any]:
-    """The numbers of one attack, from its records.
+    """Return the numbers of one attack, from its records.
 
     Keys: n, evaluations; standard_accuracy, the share that is right, and robust_accuracy, the share that stays so, each
     with `share` and its 95 % Clopper–Pearson `interval`, over the choice of images; after {loss: the share that was
@@ -74,7 +74,7 @@ def robustness(frame: pd.DataFrame) -> dict[str, Any]:
 
 
 def accuracy(frame: pd.DataFrame, radii: Sequence[float]) -> dict[str, Any]:
-    """The numbers of a table: certified accuracy at r is the share right with radius ≥ r (not >).
+    """Return the numbers of a table: certified accuracy at r is the share right with radius ≥ r (not >).
 
     Keys: n, certified_accuracy {r: share}, interval {r: [low, high]} (95 % Clopper–Pearson, over the choice
     of images), acr (mean of radius where right, else 0), abstentions (share), max_radius. Raises ValueError
@@ -93,7 +93,7 @@ def accuracy(frame: pd.DataFrame, radii: Sequence[float]) -> dict[str, Any]:
 
 
 def _certified(frame: pd.DataFrame) -> Floats:
-    """The radius where the prediction is right; −1, which is below any radius, where it is not."""
+    """Return the radius where the prediction is right; −1, which is below any radius, where it is not."""
     return np.where(is_right(frame), frame["radius"], -1.0)
 
 
@@ -104,7 +104,7 @@ def _asked(r: float) -> float:
 
 
 def lower_bounds(frame: pd.DataFrame, radii: Sequence[float], alpha: float, delta: float = 0.001) -> dict[float, float]:
-    """What the TRUE certified accuracy of these images is at least, but for probability delta, at each radius.
+    """Return what the TRUE certified accuracy of these images is at least, but for probability delta, at each radius.
 
     Each image's certificate may be false with probability alpha; see `bounds.certified_accuracy_lower`.
     """
@@ -141,13 +141,13 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, at: float, common: bool = False) -
         raise ValueError("the two logs have no image in common")
     if alone or not len(first):
         raise ValueError(
-            f"both logs must hold the same images, got {len(alone)} in one alone, such as {alone[:10]}"
+            f"both logs must hold the same images, found {len(alone)} in one alone, such as {alone[:10]}"
             + "; --common compares those in both" * bool(set(first.index) & set(second.index))
         )
     b = b.set_index("index").loc[first.index].reset_index()
     other = first.index[first.to_numpy() != b["label"].to_numpy()].tolist()
     if other:
-        raise ValueError(f"both logs must have the same labels, got others for images {other[:10]}")
+        raise ValueError(f"both logs must have the same labels, found different ones for images {other[:10]}")
 
     of_a, of_b, n = _certified(a), _certified(b), len(a)
     in_a, in_b = of_a >= _asked(at), of_b >= at

@@ -16,7 +16,7 @@ matplotlib.use("Agg")
 matplotlib.rcParams["svg.hashsalt"] = "transmooth"  # element names in the SVG would be random: equal data, equal file
 import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
 
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by colour-blind readers
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # colour-blind readers can distinguish them
 MARKERS = ("o", "s", "^", "D", "v", "P")
 POINTS = 201
 ORACLE = "oracle over σ"
@@ -107,7 +107,7 @@ def curves(rows: Sequence[RowResult], grid: Floats) -> pd.DataFrame:
     One row gives a curve for each sigma and the oracle over several; several rows give the oracle of each, or its only
     curve.  A classifier of several sigmas is one curve, in both cases.  A row that was attacked too has one more, an
     upper bound: SA, and from each epsilon on the RA there, which is a `point`.  It is of the base classifier, where the
-    others are lower bounds of the smoothed one.
+    all other curves are lower bounds of the smoothed one's.
     """
     frames = []
     for row in rows:

@@ -103,7 +103,7 @@ def _legend(start: str, fit: dict[str, Any] | None) -> str:
 
 
 def _ends(group: pd.DataFrame, fit: dict[str, Any] | None) -> tuple[list[float], list[float]] | None:
-    """Where a start's line begins and ends; None where there is none."""
+    """Return where a start's line begins and ends; None where there is none."""
     if fit is None or np.isnan(fit["slope"]):
         return None
     ends = [float(group["x"].min()), float(group["x"].max())]

@@ -83,8 +83,9 @@ def measure(
     """Read a log, or records, and return its row and what should be known of them.
 
     sigma: of a log, where its radii saturate at none of the usual settings; of records, which, if they have several.
-    alpha and n are the audit's. Raises ValueError, naming the file, for what `logs.read_any` refuses, for radii by
-    another procedure than Cohen's, for a sigma that nothing tells, and for radii beyond what any usual setting gives.
+    alpha and n are the audit's.
+    Raises ValueError, naming the file, in four cases: `logs.read_any` refuses the log, its radii are not by Cohen's
+    procedure, its sigma is unknown, or its radii exceed what any usual setting gives.
     """
     frame = read_any(log, sigma)
     found = candidates(frame, log, sigma)
@@ -151,9 +152,9 @@ def append(row: Row, table: Path) -> None:
 def read(path: Path) -> list[Row]:
     """Read a leaderboard.
 
-    Raises ValueError, naming file and line, unless every row can be the numbers of a log: shares between 0 and 1 that
-    are of whole images, fall with the radius and end at the largest one, an ACR between the sums of the steps below and
-    above it, the largest radius that of alpha and n, and each log once.
+    Raises ValueError, naming file and line, unless every row can be the numbers of a log.  Shares are between 0 and 1
+    and count whole images; they fall with the radius, and none is left beyond the largest one.  The ACR is between the
+    sums of the steps below and above it.  The largest radius is that of alpha and n.  No log is there twice.
     """
     return _rows(_text(path), path)
 
@@ -179,7 +180,7 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file; a checkout has it, others go by --file") from None
+        raise FileNotFoundError(f"{path}: no such file; a checkout has it, --file names another") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: should be UTF-8, found the byte {error.object[error.start]:#04x}") from None
 

@@ -66,7 +66,7 @@ def _standard(row: RowResult) -> Floats:
 
 
 def _robust(row: RowResult, epsilon: float) -> Floats:
-    """RA; NaN where nobody attacked: the logs of others tell of certification alone."""
+    """Return RA; NaN where there was no attack, as in logs, which are of certification alone."""
     return row.attacks[epsilon].robust.mean(1) if epsilon in row.attacks else np.full(row.seeds, np.nan)
 
 

@@ -78,7 +78,7 @@ def _choice(lines: pd.DataFrame) -> str:
 
 
 def _words(spec: TableSpec, lines: pd.DataFrame) -> str:
-    """What the numbers of the first part are, in two sentences."""
+    """Return what the numbers of the first part are, in two sentences."""
     what = []
     for unit in FORMATS:
         measures = [MEASURES[column.measure] for column in spec.columns]
@@ -97,7 +97,7 @@ def _words(spec: TableSpec, lines: pd.DataFrame) -> str:
 
 
 def _sigmas(lines: pd.DataFrame) -> str:
-    """Where rows are certified that have one sigma each; nothing where there is no sigma."""
+    """Return where rows are certified that have one sigma each; nothing where there is no sigma."""
     rows = {f"σ = {sigma:g}": ", ".join(group["row"].unique()) for sigma, group in lines.groupby("sigma")}
     own = lines[_of_curves(lines) & lines["sigma"].isna() & (lines["method"] != LOOKUP)]
     own = own[~own["method"].map(of_several).astype(bool)]
@@ -144,7 +144,7 @@ def methods(lines: pd.DataFrame) -> str:
 
 
 def _of_curves(lines: pd.DataFrame) -> "pd.Series[bool]":
-    """Which lines are of curves: of certified radii."""
+    """Return which lines are of curves: of certified radii."""
     return lines["measure"].map(lambda name: MEASURES[name].of_curves).astype(bool)
 
 
@@ -222,7 +222,7 @@ def our_rows(
 
 
 def _best(column: str, values: "pd.Series[float]") -> float:
-    """The best value of a column; NaN, which no value is, where rows are all alike or none reaches anything."""
+    """Return the best value of a column; NaN, which no value is, where rows are all alike or none reaches anything."""
     info = MEASURES[column.partition("@")[0]]  # type: ignore[index]
     alike = values.nunique() == 1 and values.count() > 1
     if alike or (info.better == "larger" and values.max() <= 0):
@@ -339,7 +339,7 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def summary(spec: TableSpec, lines: pd.DataFrame) -> dict[str, Any]:
     """Return row -> column -> value, the oracle's where there is one; keys without dots, which DVC would split.
 
-    A value that nobody knows is not there, for JSON has no NaN.  A row is named by its first run, and by its number
+    An unknown value is left out, for JSON has no NaN.  A row is named by its first run, and by its number
     where an earlier row has that too.
     """
     found, own = dict[str, Any](), shown(lines, spec.columns)

@@ -41,7 +41,7 @@ def sources(*entries: str) -> list[Path]:
 
 @cache
 def _imported(path: Path) -> tuple[Path, ...]:
-    """The files of this package that a file imports, in functions too, and the packages around them."""
+    """Return the files of this package that a file imports, in functions too, and the packages around them."""
     here = [PACKAGE, *path.relative_to(SOURCES).with_suffix("").parts]
     found: set[Path] = set()
     for name in _names(ast.parse(path.read_bytes()), here):

@@ -21,7 +21,7 @@ FOLDER = Path(tempfile.gettempdir(), f"transmooth-gpus-{os.getuid()}-{os.environ
 
 
 def present() -> list[str]:
-    """Names of the GPUs that jobs share out: those of CUDA_VISIBLE_DEVICES, else all of the machine."""
+    """Return names of the GPUs that jobs share out: those of CUDA_VISIBLE_DEVICES, else all of the machine."""
     if "CUDA_VISIBLE_DEVICES" in os.environ:
         return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name]
     try:

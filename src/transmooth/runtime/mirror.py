@@ -33,8 +33,8 @@ def give(study: Path, mirror: Path, outputs: Mapping[str, Sequence[str]], outsid
     """Make the mirror hold the outputs that are whole, their records and those of files outside, and nothing else."""
     whole = [name for name in outputs if _is_whole(study, name)]
     files = {mirror / name: study / name for name in whole}
-    told = [*whole, *(name for output in whole for name in outputs[output]), *outside]
-    records = {mirror / "metadata" / record(name): study / RECORDS / record(name) for name in told}
+    recorded = [*whole, *(name for output in whole for name in outputs[output]), *outside]
+    records = {mirror / "metadata" / record(name): study / RECORDS / record(name) for name in recorded}
     records = {to: path for to, path in records.items() if path.is_file()}
     for to, path in files.items():
         if not _same(path, to):
@@ -102,13 +102,13 @@ def _compare_by_content(study: Path, outputs: Iterable[str]) -> None:
 
 
 def _is_whole(study: Path, name: str) -> bool:
-    """Whether its job came to an end, so that its record is about this file and not an earlier one."""
+    """Return whether its job came to an end, so that its record is about this file and not an earlier one."""
     made = (study / name).is_file() and (study / RECORDS / record(name)).is_file()
     return made and not (study / INCOMPLETE / record(name)).exists()
 
 
 def _same(ours: Path, theirs: Path) -> bool:
-    """Whether both files are there and equal: by size and time, else by content, and then not again."""
+    """Return whether both files are there and equal: by size and time, else by content, and then not again."""
     if not (ours.is_file() and theirs.is_file() and filecmp.cmp(ours, theirs)):
         return False
     if (time := ours.stat().st_mtime_ns) != theirs.stat().st_mtime_ns:

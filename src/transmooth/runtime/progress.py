@@ -34,7 +34,7 @@ def telling(quiet: bool = False, good: str = "certified at 0") -> Iterator[Show]
 
 
 def duration(seconds: float) -> str:
-    """A time in words: 40 s, 5 min, 3.2 h, 4.0 days."""
+    """Return a time in words: 40 s, 5 min, 3.2 h, 4.0 days."""
     for unit, size, digits in (("days", 86400, 1), ("h", 3600, 1), ("min", 60, 0)):
         if seconds >= 2 * size or (unit == "min" and seconds >= 60):
             return f"{seconds / size:.{digits}f} {unit}"
@@ -42,19 +42,19 @@ def duration(seconds: float) -> str:
 
 
 def _lines(good: str) -> Show:
-    started = told = time.monotonic()
+    started = shown_at = time.monotonic()
     done = new = right = calls = 0
 
     def show(rows: Rows, total: int) -> None:
-        nonlocal started, told, done, new, right, calls
+        nonlocal started, shown_at, done, new, right, calls
         now = time.monotonic()
         if not calls:  # what came before was reading and timing the network
-            started = told = now
+            started = shown_at = now
         done, calls = done + len(rows), calls + 1
         new += len(rows) if calls > 1 else 0
         right += sum(map(GOOD[good], rows))
-        if new and (now - told >= EVERY or done == total):
-            told = now
+        if new and (now - shown_at >= EVERY or done == total):
+            shown_at = now
             left = duration((now - started) / new * (total - done))
             rest = f", {left} left" if done < total else f" in {duration(now - started)}"
             print(f"{done} of {total} images{rest}, {right / done:.1%} {good}", file=sys.stderr, flush=True)

@@ -24,8 +24,9 @@ from transmooth.runtime.closure import digest
 def hold_folder(folder: Path, root: Path, outputs: Mapping[str, Sequence[str]], outside: Sequence[str]) -> IO[str]:
     """Keep a study's folder, and put it in order where no other Snakemake is at work in it.
 
-    Every Snakemake that lives shares a lock which the system frees: one that gets it alone knows that all others ended.
-    Locks that they left are removed, for which Snakemake would want `--unlock`, and shards that were made into records;
+    Every Snakemake that runs shares a lock, which the system frees.  One that gets it exclusively knows that no other
+    one is left.  It removes locks that they left, for which Snakemake would want `--unlock`, and shards that were made
+    into records;
     what DVC checked out is taken (see mirror.py, for `outputs` and `outside` too).  The file that is returned keeps
     this process's share.
     """
@@ -68,7 +69,7 @@ def give_to_dvc(folder: Path, outputs: Mapping[str, Sequence[str]], outside: Seq
 
 
 def _in_cache(root: Path, path: Path) -> bool:
-    """Whether DVC's cache has the content of a file."""
+    """Return whether DVC's cache has the content of a file."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "md5").hexdigest()
     return (_dvc_cache(root) / "files" / "md5" / digest[:2] / digest[2:]).exists()
@@ -76,7 +77,7 @@ def _in_cache(root: Path, path: Path) -> bool:
 
 @cache
 def _dvc_cache(root: Path) -> Path:
-    """Where it is, by all of DVC's configuration; without DVC it is nowhere."""
+    """Return where the cache is, by all of DVC's configuration; without DVC it is nowhere."""
     done = subprocess.run(["dvc", "cache", "dir"], cwd=root, capture_output=True, text=True)
     return Path(done.stdout.strip() or os.devnull)
 

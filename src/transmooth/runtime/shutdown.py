@@ -106,5 +106,5 @@ def _note(number: int, frame: FrameType | None) -> None:
 
 
 def stop_requested() -> bool:
-    """Whether a signal has come since `stop_at_next_save`."""
+    """Return whether a signal has come since `stop_at_next_save`."""
     return _stop_requested

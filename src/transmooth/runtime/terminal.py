@@ -50,14 +50,14 @@ class Count:
 
 
 def _last(log: Path) -> dict[str, Any] | None:
-    """The last line of a log's end that tells how far its job is: a JSON object with `of`."""
+    """Return the last line of a log's end that tells how far its job is: a JSON object with `of`."""
     if not log.is_file():
         return None
     with log.open("rb") as file:  # it is looked at again and again, and a training may run for weeks
         file.seek(max(0, log.stat().st_size - LOG_BYTES))
         lines = file.read().decode(errors="replace").splitlines()
-    told = (line for line in reversed(lines) if line.startswith("{") and line.endswith("}") and '"of"' in line)
-    line = next(told, None)
+    reports = (line for line in reversed(lines) if line.startswith("{") and line.endswith("}") and '"of"' in line)
+    line = next(reports, None)
     return json.loads(line) if line else None
 
 
@@ -132,12 +132,12 @@ class Job:
 
 
 def stage_of(rule: str) -> str:
-    """The stage that the jobs of a rule belong to."""
+    """Return the stage that the jobs of a rule belong to."""
     return rule if rule in STAGES else REPORT
 
 
 def name_of(job: Mapping[str, Any]) -> str:
-    """The rule and the values of its wildcards, as in the folders of the results."""
+    """Return the rule and the values of its wildcards, as in the folders of the results."""
     return f"{job['rule_name']} {'/'.join(map(str, job['wildcards'].values()))}".rstrip()
 
 

@@ -58,7 +58,7 @@ class RadiusPlan:
         return np.unique(np.minimum(sizes.astype(np.int64), self.n_max))
 
     def samples(self, failures: ArrayLike) -> Ints:
-        """The n for each number of failures in the pilot; 0 where no radius is expected at all: abstain.
+        """Return the n for each number of failures in the pilot; 0 where no radius is expected at all: abstain.
 
         E[R_m | pilot] averages radius(q m, m) over 33 quantiles of the Jeffreys posterior of q.
         """

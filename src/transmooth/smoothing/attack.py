@@ -1,4 +1,4 @@
-"""Attack anyone's classifier, by itself or smoothed: from tensors to a data frame.
+"""Attack any classifier, by itself or smoothed: from tensors to a data frame.
 
     frame = attack(model, images, labels, epsilon=0.5)               # the classifier
     frame = attack(model, images, labels, epsilon=0.5, sigma=0.25)   # the smoothed one
@@ -29,7 +29,7 @@ from transmooth.smoothing.smoothed import check_images, check_model, check_votes
 # Noise of its own, beside the streams of decision.py and of `smoothed.choose_sigma`: what an attack climbs is not what
 # its points are judged by, and neither is what certifies.
 CLIMBED, JUDGED = 6, 7
-TOGETHER = 256  # noisy images in one step, where nobody chose a batch
+TOGETHER = 256  # noisy images in one step, unless the caller chose a batch
 
 
 def attack(
@@ -81,7 +81,7 @@ def attack(
 
 
 def usual_batch(sigma: float | None, samples: int) -> int:
-    """Return how many images are attacked together where nobody says."""
+    """Return how many images are attacked together unless the caller chose a batch."""
     return TOGETHER if sigma is None else max(1, TOGETHER // max(samples, 1))
 
 

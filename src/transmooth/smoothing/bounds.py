@@ -51,18 +51,18 @@ def radius(failures: ArrayLike, n: ArrayLike, alpha: float, sigma: float) -> Flo
 
 
 def max_radius(n: ArrayLike, alpha: float, sigma: float) -> Floats:
-    """The saturated radius: what n samples certify when none fails, σ Φ⁻¹(α^(1/n))."""
+    """Return the saturated radius: what n samples certify when none fails, σ Φ⁻¹(α^(1/n))."""
     return radius(0, n, alpha, sigma)
 
 
 def min_samples(alpha: float) -> int:
-    """The fewest samples that can certify anything: the smallest n with α^(1/n) > 1/2. 10 at α = 0.001."""
+    """Return the fewest samples that can certify anything: the smallest n with α^(1/n) > 1/2. 10 at α = 0.001."""
     check_probability("alpha", alpha)
     return math.floor(-math.log2(alpha)) + 1
 
 
 def max_failures(radii: ArrayLike, n: int, alpha: float, sigma: float) -> Ints:
-    """The most failures of n that still certify each radius r > 0: max {f : radius(f, n, α, σ) ≥ r}, or −1.
+    """Return the most failures of n that still certify each radius r > 0: max {f : radius(f, n, α, σ) ≥ r}, or −1.
 
     The inverse of `radius`: by Clopper–Pearson, q_up(f) ≤ q exactly when P[Bin(n, q) ≤ f] ≤ α, with q =
     Φ(−r/σ).
@@ -86,8 +86,8 @@ def two_sided_radius(counts: ArrayLike, selected: ArrayLike, alpha: float, sigma
 
         p_B = min( U(max_{c≠A} k_c), 1 − p_A ),   U = upper Clopper–Pearson bound at α/2
 
-    No union over the classes is needed. Let b be the class with the largest true probability among the
-    others, a fixed class once A was selected on other samples. U grows with the count, so U(max_c k_c) ≥
+    No union over the classes is needed. Let b be the class with the largest true probability
+    besides A: a fixed class, since other samples selected A. U grows with the count, so U(max_c k_c) ≥
     U(k_b) ≥ p_b but for probability α/2; and p_b ≤ 1 − p_A whenever p_A holds, which costs nothing. It pays
     where no class has a clear majority; where one has, `radius` at full α is larger. Choose before seeing the
     counts. Raises ValueError.
@@ -116,11 +116,11 @@ def share_interval(successes: ArrayLike, n: ArrayLike, level: float = 0.95) -> t
 
 
 def certified_accuracy_lower(certified: int, n_images: int, alpha: float, delta: float) -> float:
-    """A lower bound on the TRUE certified accuracy of these images, right with probability ≥ 1 − δ.
+    """Return a lower bound on the TRUE certified accuracy of these images, right with probability ≥ 1 − δ.
 
     `certified` = m images of N were found right with radius ≥ r. Let T be how many truly are. Each of the
-    other N − T is falsely counted with probability ≤ α, independently (each image has its own noise), so m is
-    stochastically at most T + Bin(N − T, α), which grows with T. Inverting that test gives
+    remaining N − T is counted falsely with probability ≤ α, independently, for each image has its own noise.
+    So m is stochastically at most T + Bin(N − T, α), which grows with T. Inverting that test gives
 
         T_low = min { T : P[T + Bin(N − T, α) ≥ m] > δ },   returned as T_low / N
 

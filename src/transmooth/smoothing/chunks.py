@@ -36,7 +36,7 @@ def certify_chunks(
 ) -> Iterator[list[dict[str, Any]]]:
     """Certify (sigma, index, label) triples, grouped by sigma; yield the rows of one chunk of images at a time.
 
-    engines: of each sigma.  todo: labels are None, all of them, where nobody knows them.  Rows have every column of a
+    engines: of each sigma.  todo: labels are all None where they are unknown.  Rows have every column of a
     record but `model`, and do not depend on the chunks.  A classifier of several sigmas has a row at each of them, of
     each image that is there at any.
     """

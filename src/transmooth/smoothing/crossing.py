@@ -56,7 +56,7 @@ def bind(looks: Ints, thresholds: Floats, alpha: float, give_up_at: Ints, spent:
                 break
     certify_at = np.minimum.accumulate(certify_at, axis=0)
     last = certify_at[:, -1:]
-    # Who is above the last C can never certify, since C rises.
+    # A count above the last C can never certify, since C rises.
     return certify_at, np.minimum(np.append(give_up_at[:, :-1], last + 1, axis=1), last + 1)
 
 
@@ -78,7 +78,7 @@ def crossing_probability(looks: ArrayLike, certify_at: ArrayLike, give_up_at: Ar
 
 
 def _add(law: Floats, offset: int, trials: int, q: float) -> tuple[Floats, int]:
-    """The law of X + Bin(trials, q), where P[X = offset + i] = law[i]; far upper tail dropped (≤ _CUT)."""
+    """Return the law of X + Bin(trials, q), where P[X = offset + i] = law[i]; far upper tail dropped (≤ _CUT)."""
     spread = 12 * math.sqrt(trials * q * (1 - q)) + 52  # Bernstein: less than 1e-30 lies outside
     low, high = max(0, math.floor(trials * q - spread)), min(trials, math.ceil(trials * q + spread))
     law = np.convolve(law, binomial(trials, q, low, high))

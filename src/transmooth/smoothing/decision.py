@@ -51,14 +51,14 @@ def draw(counts: Counts, stream: int, images: Ints, start: Ints, n: Ints) -> Int
 
 
 def split(counts: Ints, selected: Ints) -> tuple[Ints, Ints]:
-    """How often the selected class [B] and the most frequent other one are in counts [B, K]."""
+    """Return how often the selected class [B] and the most frequent other one are in counts [B, K]."""
     rows, others = np.arange(len(counts)), counts.copy()
     others[rows, selected] = -1
     return counts[rows, selected], others.max(1)
 
 
 def select(counts: Counts, images: Ints, n0: int) -> Ints:
-    """The class each image is certified for: the most frequent of n0 selection samples, lowest on ties."""
+    """Return the class each image is certified for: the most frequent of n0 selection samples, lowest on ties."""
     if n0 < 1:
         raise ValueError(f"n0 (selection samples) must be at least 1, got {n0}")
     every = np.full(len(images), n0)

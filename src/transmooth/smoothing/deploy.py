@@ -49,7 +49,7 @@ class Deployed(nn.Module):
 
 
 def deploy(model: nn.Module, dtype: str, noisy: Tensor, layout: torch.memory_format = torch.channels_last) -> Deployed:
-    """A fast copy of an eval-mode model (images [B, 3, H, W] in [0, 1] -> logits [B, K]), which stays as it is.
+    """Return a fast copy of an eval-mode model (images [B, 3, H, W] in [0, 1] -> logits [B, K]), which stays as it is.
 
     BatchNorms are folded into the convolutions before them in float32, then the weights are cast to `dtype` and laid
     out as `layout` says: channels-last, for which group norms are ours, or contiguous.  noisy: images float32
@@ -84,7 +84,7 @@ def deploy(model: nn.Module, dtype: str, noisy: Tensor, layout: torch.memory_for
 def _prepared(
     model: nn.Module, dtype: str, fold: bool, layout: torch.memory_format, noisy: Tensor, expected: Tensor
 ) -> Deployed:
-    """The copy, compared in float32 before it is cast.  Raises ValueError where it is another function."""
+    """Return the copy, compared in float32 before it is cast.  Raises ValueError where it is another function."""
     network = copy.deepcopy(model)
     if fold:
         network = fold_batch_norms(network)
@@ -127,16 +127,16 @@ def _say(line: str) -> None:
 
 
 def fold_batch_norms(model: nn.Module) -> nn.Module:
-    """The eval-mode model with every BatchNorm after a convolution made part of the convolution.
+    """Return the eval-mode model with every BatchNorm after a convolution made part of the convolution.
 
         y = γ (W ∗ x + b − μ) / √(v + ε) + β   =   W' ∗ x + b'
 
-    Done only where the dataflow is certain: not behind a convolution whose result or weights are used elsewhere too,
-    nor in a module with hooks, or that torch.fx cannot follow (control flow on data) or would change (tensors made
-    during the call).  Of such a module the parts are tried, each by itself.
+    This is done only where the dataflow is certain.  A convolution is left alone if its result or weights are used
+    elsewhere, too.  A module is left alone if it has hooks, if torch.fx cannot follow it (control flow on data), or if
+    torch.fx would change it (tensors made during the call); then each of its parts is tried by itself.
     """
     if not any(type(module) is nn.BatchNorm2d for module in model.modules()):
-        return model  # never traced: its forward is run by no one but the caller
+        return model  # never traced: only the caller runs its forward
     graph = _trace(model)
     if graph is not None:
         return _fold(graph)
@@ -146,7 +146,7 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
 
 
 def _trace(model: nn.Module) -> fx.GraphModule | None:
-    """The graph of a model, or None where there is none that is certain to be the same function."""
+    """Return the graph of a model, or None where there is none that is certain to be the same function."""
     if any(module._forward_hooks or module._forward_pre_hooks for module in model.modules()):
         return None
     try:

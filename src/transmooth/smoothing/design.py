@@ -70,7 +70,7 @@ def _digest(what: object) -> str:
 
 
 def holds(looks: Ints, thresholds: Floats, alpha: float, certify_at: Ints, give_up_at: Ints) -> bool:
-    """Whether C and F are integers [J, K], nested and monotone, and no threshold is crossed with more than α."""
+    """Return whether C and F are integers [J, K], nested and monotone, and no threshold is crossed with more than α."""
     shape = (len(thresholds), len(looks))
     for bounds in (certify_at, give_up_at):
         if bounds.shape != shape or bounds.dtype != np.int64:
@@ -179,7 +179,7 @@ def _windows(looks: Ints, q: float, alpha: float, rates: Floats, weights: Floats
 def _backward(
     looks: Ints, windows: list[list[_Window]], penalties: Floats, price: float, given: tuple[Ints, Ints] | None = None
 ) -> tuple[Ints, Ints, float]:
-    """The best C and F [J, K] for these penalties, or those given, and their cost.
+    """Return the best C and F [J, K] for these penalties, or those given, and their cost.
 
         V_j(f) = min( 0, penalty_j R + price · wrong + V_{j+1}(f), d + E[V_j(f + X) | f] )     at one look
 

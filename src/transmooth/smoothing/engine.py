@@ -190,7 +190,7 @@ class Timings:
         return self.networks[engine]
 
     def _noisy(self, batch: int) -> Tensor:
-        """A batch as the sampler has it, of the same strides too: for others a program is compiled anew."""
+        """Return a batch as the sampler has it, of the same strides too: for others a program is compiled anew."""
         generator = torch.Generator(self.image.device).manual_seed(0)
         noise = torch.empty(batch, *self.image.permute(1, 2, 0).shape, device=self.image.device)
         return noise.normal_(generator=generator).mul_(0.25).add_(self.image.permute(1, 2, 0))
@@ -244,7 +244,7 @@ def _best_layout(layouts: Sequence[Timings], batch: int) -> Timings:
 
 
 def _best_batch(timings: Timings) -> int:
-    """The smallest batch that is NEAR the best, of those that take no longer than LONGEST."""
+    """Return the smallest batch that is NEAR the best, of those that take no longer than LONGEST."""
     tried: list[int] = []
     fastest = math.inf
     for batch in BATCHES.get(timings.image.device.type, (256,)):
@@ -259,7 +259,7 @@ def _best_batch(timings: Timings) -> int:
 
 
 def _best_engine(timings: Timings, batch: int, evaluations: int) -> EngineName:
-    """The fastest engine, of those whose compilation the evaluations repay."""
+    """Return the fastest engine, of those whose compilation the evaluations repay."""
     best: EngineName = "eager"
     for other in COMPILERS.get(timings.image.device.type, {}):
         mine = timings.seconds(best, batch)

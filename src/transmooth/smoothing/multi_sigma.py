@@ -1,7 +1,7 @@
 """Certify ONE classifier that is made of the smoothed classifiers at several σ, its stages.
 
 A rule, `cascade` or `margin`, turns the scores u_{k,c}(x) = σ_k Φ⁻¹(P[f_k(x + σ_k δ) = c]) of all stages into an answer
-and a radius.  It is defined for every input, also for those that nobody certified: no test image, no other image and
+and a radius.  It is defined for every input, also for those without a certificate: no test image, no other image and
 no memory has a part in it.
 
 Of an image, n0 selection samples at each σ choose the class c; then n estimation samples at each σ bound the scores
@@ -16,10 +16,10 @@ A stage is asked only while what it could say would change the radius.  That spe
 stages hold together with probability 1 − α whether they are looked at or not, and one that is not is replaced by
 L = −∞, U = ∞, which always hold.
 
-Where the `radii` that reports show are given, a stage is asked in looks, at n/64, n/16, n/4 and n samples, and an image
-ends, or a stage of it, when what is left to draw will hardly change how many of them it reaches.  Each bound of each
-stage is then wrong at each look with probability α/(looks × bounds) at most, so all of them hold together with
-probability 1 − α, whichever look an image ends at and for whatever reason.  When to end is a guess, by bounds at
+If the `radii` that reports show are given, a stage is asked in looks, at n/64, n/16, n/4 and n samples.  A stage or an
+image ends when more samples will hardly change how many of these radii it reaches.  Each bound of each stage is then
+wrong at each look with probability α/(looks × bounds) at most.  So all bounds hold together with probability 1 − α,
+whatever the look at which an image ends, and the reason.  When to end is a guess, by bounds at
 `GIVE_UP` that also count the selection samples: it may cost radius, and never α.
 """
 
@@ -173,7 +173,7 @@ def certify(
     drawn, sizes = np.zeros_like(seen), looks(n, radii)
 
     def reached(top: Ints, runner_up: Ints, asked: Ints) -> Floats:
-        """What has to grow: the radius, or the number of `radii` that it reaches."""
+        """Return what has to grow: the radius, or the number of `radii` that it reaches."""
         radius = stages.radius(top, runner_up, asked, alpha, len(sizes))
         return radius if radii is None else np.where(radius > 0, np.searchsorted(radii, radius, "right"), 0.0)
 

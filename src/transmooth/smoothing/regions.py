@@ -116,7 +116,7 @@ def same_pixels(images: Images) -> Ints:
 
 
 def _near(images: Images) -> Ints:
-    """A number for each image, the same where a chain of images that are NEAR leads from one to the other."""
+    """Return a number for each image, the same where a chain of images that are NEAR leads from one to the other."""
     links = [
         np.argwhere(distance < NEAR) + np.array([rows.start, columns.start])
         for rows, columns, distance in _pairs(images)

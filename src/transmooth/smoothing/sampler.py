@@ -1,9 +1,9 @@
 """Class counts of noisy predictions, as fast as the machine allows.
 
 A sampler answers `counts(stream, images, start, n)`: of the noise that belongs to each image and stream, evaluate
-samples start .. start + n and count the predicted classes.  It keeps no state that an answer depends on, so certifiers
-may ask in any order, for many images at once, and always get the counts of the same noise, which is keyed by (seed,
-image index, stream, block), whatever the shard or rank.  Samples of many images share one batch of one static shape.
+samples start .. start + n and count the predicted classes.  No answer depends on earlier ones: certifiers ask
+in any order, for many images at once.  The noise is keyed by (seed, image index, stream, block), so shards and ranks do
+not change it.  Samples of many images share one batch of one static shape.
 The processor works ahead of the device: they meet once an answer, to copy the counts.
 """
 

@@ -1,4 +1,4 @@
-"""Deploy a sample-wise classifier: anyone's model, and regions that have one σ each (see smoothing/regions.py)."""
+"""Deploy a sample-wise classifier: any model, and regions that have one σ each (see smoothing/regions.py)."""
 
 import secrets
 from typing import Any

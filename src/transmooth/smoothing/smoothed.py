@@ -1,4 +1,4 @@
-"""Smooth anyone's classifier: predict and certify, from tensors to tensors and data frames.
+"""Smooth any classifier: predict and certify, from tensors to tensors and data frames.
 
     model = timm.create_model(…).eval()          # images [B, 3, H, W] in [0, 1] → logits, normalisation inside
     frame = certify(model, images, labels, sigma=0.5)
@@ -9,8 +9,8 @@ probability p > 1/2, g is constant within the ℓ2 radius σ Φ⁻¹(p) of x (Co
 **Several σ.** A certificate is about g at ONE σ, fixed without the samples that estimate it. Certifying at several σ
 and keeping each image's largest radius (the oracle envelope of the papers) certifies no classifier: x ↦ g_σ(x)(x) may
 choose another σ next to x and then answers with another classifier, about which the radius at x says nothing.
-Valid are one σ for all images, chosen on other noise at no cost in α (`choose_sigma`), and one classifier made of
-several σ, whose own radius is certified (`sigma=[1.0, 0.5, 0.25], method="cascade"`; see `smoothing.multi_sigma`).
+Two ways are valid.  One σ for all images is chosen on other noise, at no cost in α (`choose_sigma`).  Or one classifier
+is made of several σ and certified itself (`sigma=[1.0, 0.5, 0.25], method="cascade"`; see `smoothing.multi_sigma`).
 """
 
 import secrets
@@ -52,7 +52,7 @@ class SmoothedClassifier(nn.Module):
     thresholds: of several, see `certify`. dtype: `bf16` smooths the network in bf16.
     engine, batch: how the network is run, else chosen by a short timing (see `smoothing.engine`).
     Noise is a function of (seed, position of the image). seed: for answers that can be repeated. Without one each call
-    of `predict` draws a fresh seed, which nobody who chooses the images can know, and `certify` takes 0.
+    of `predict` draws a fresh seed, unknown to the source of the images, and `certify` takes 0.
 
         SmoothedClassifier(model, sigma=0.5)(images)
     """
@@ -86,7 +86,7 @@ class SmoothedClassifier(nn.Module):
         return self.predict(images)
 
     def predict(self, images: Images, n: int = 1000, alpha: float = 0.001) -> Tensor:
-        """The class of g for each image [B, 3, H, W], int64 [B], −1 where it abstains (see `vote`).
+        """Return the class of g for each image [B, 3, H, W], int64 [B], −1 where it abstains (see `vote`).
 
         Of several σ the answer is the class that `certify` would certify at some radius > 0, by 100 selection samples
         and n more at each σ; per image, P[answer is neither h(x) nor −1] ≤ alpha, as for one σ.
@@ -298,7 +298,7 @@ def choose_stages(
     engine: EngineName = "auto",
     batch: int | None = None,
 ) -> tuple[Stages, float]:
-    """The stages to deploy, of these sigmas in their order, and their score (see `multi_sigma.choose`).
+    """Return the stages to deploy, of these sigmas in their order, and their score (see `multi_sigma.choose`).
 
         stages, _ = choose_stages(model, images, labels, [1.0, 0.5, 0.25])
         SmoothedClassifier(model, stages.sigmas, method=stages.rule, thresholds=stages.thresholds)
@@ -328,7 +328,7 @@ def choose_stages(
 def vote(counts: Counts, images: Ints, n: int, alpha: float) -> Ints:
     """PREDICT of Cohen et al. (2019): the class of g for each image, int64 [B], −1 for abstained.
 
-    The most frequent class c of n noisy predictions is returned if a two-sided test rejects, at alpha, that it and the
+    The answer is the most frequent class c of n noisy predictions, if a two-sided test at alpha rejects that c and the
     runner-up are equally likely: 2 P[Bin(k_1 + k_2, 1/2) ≤ k_2] ≤ alpha. Per image, P[answer is neither g(x) nor −1] ≤
     alpha if the image was chosen without knowing the noise; it abstains where n samples cannot tell the two apart, near
     g's boundary even for large n. Raises ValueError as `check_votes`.
@@ -474,7 +474,7 @@ class _Logits(nn.Module):
 
 
 def _logits_in(output: Any) -> Tensor | None:
-    """The logits in what a model returns; None where it is not certain which they are."""
+    """Return the logits in what a model returns; None where it is not certain which they are."""
     if isinstance(output, tuple | list) and len(output) == 1:
         output = output[0]
     if isinstance(output, Mapping):
@@ -510,7 +510,7 @@ def with_logits(model: nn.Module, image: Tensor) -> nn.Module:
 
 @torch.inference_mode()
 def check_model(model: nn.Module, image: Tensor) -> int:
-    """The number of classes K of a model that can be smoothed, tried on one image [3, H, W] in [0, 1].
+    """Return the number of classes K of a model that can be smoothed, tried on one image [3, H, W] in [0, 1].
 
     Raises ValueError, with the reason, for a module in train mode, logits that are not [B, K] or not finite, that
     differ from call to call, or that depend on the other images of the batch: the theorem is about a fixed function of

@@ -64,13 +64,13 @@ def train(
     data: a prepared dataset.  start: the checkpoint of the stage before; without one the spec's `network` is built.
     denoiser: what cleans the noisy images that the network sees (see `loading.denoisers`).  tracker: what is given each
     line of `metrics.jsonl` too, once it is known (see `tracking`).  0 epochs train nothing: what is written is what the
-    stage starts from.  A run that was interrupted goes on from `out/resume.pt`, written
-    every `checkpoint_seconds` and after each learning rate, unless the spec, the data or the weights to start from are
-    others now.  Raises KeyboardInterrupt, after a save, once `shutdown.stop_requested()`;
+    stage starts from.  The state is written to `out/resume.pt` every
+    `checkpoint_seconds` and after each learning rate.  An interrupted run goes on from it, unless the spec, the data or
+    the weights to start from have changed.  Raises KeyboardInterrupt, after a save, once `shutdown.stop_requested()`;
     SystemExit when the number of processes is not the one in the params.
 
-    `out/resume.pt` stays, for the caller to remove: Snakemake removes the outputs of a job that was killed before it
-    could tell that it is done, and then this state has them again, if the sources are still the same.
+    `out/resume.pt` stays, and the caller removes it.  Snakemake removes the outputs of a job that was killed before it
+    reported its end; then this state has them again, if the sources are still the same.
     """
     started = time.monotonic()
     schedule = spec.schedule

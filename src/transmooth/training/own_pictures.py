@@ -1,7 +1,7 @@
 """One training on one's own pictures: what `transmooth train` and `transmooth finetune` do.
 
-The pictures become a prepared set, and it a checkpoint folder, by the functions that the jobs of a study call, from
-specs that `plan` makes of params checked like those of a study.
+The pictures become a prepared set, and this becomes a checkpoint folder.  The functions are those that the jobs of a
+study call; `plan` makes their specs from params that are checked like a study's.
 """
 
 import sys
@@ -125,7 +125,7 @@ def start_from(
     text: a checkpoint folder; `hf-hub:OWNER/NAME[@REVISION]`, one of a hub; `timm:NAME@WEIGHTS`, a network of timm with
     weights in .safetensors or .pth; `timm:NAME`, with the weights that timm serves.  resize: the side that one of timm
     gets, to which images are resized inside it.  mean, std: of the weights in a file, per channel; what was assumed of
-    them is told.  Raises ValueError or FileNotFoundError for any other,
+    them is reported.  Raises ValueError or FileNotFoundError for any other,
     transmooth.hub.HubError where the hub cannot be reached or refuses.
     """
     if not (text.startswith("timm:") and "@" in text) and not (mean is std is None):

@@ -17,7 +17,7 @@ class SavePoints:
         self.steps = self.left = 1
 
     def save(self, saved: float, told: bool) -> tuple[bool, bool]:
-        """Whether to save after this step, and whether any process should end.  saved: time of the last save."""
+        """Return whether to save after this step, and whether any process should end.  saved: time of the last save."""
         self.left -= 1
         if self.left:
             return False, False

@@ -20,8 +20,8 @@ PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 def create_optimizer(network: nn.Module, schedule: ScheduleSpec, lr: float) -> torch.optim.Optimizer:
     """Return the optimizer of the parameters that learn.
 
-    With a `layer_decay` each layer has its own share of the learning rate, layer_decay^k for the k-th from the last,
-    and biases and norms no weight decay, as timm does it (Clark et al. 2020, "ELECTRA").
+    With a `layer_decay` each layer has its own share of the learning rate: layer_decay^k for the k-th from the last.
+    Biases and norms then have no weight decay.  timm does the same (Clark et al. 2020, "ELECTRA").
     """
     if schedule.layer_decay is None:
         parameters: Any = [parameter for parameter in network.parameters() if parameter.requires_grad]

@@ -55,7 +55,7 @@ class Task:
         return views[0] if self.spec.views == 1 else torch.stack(views)
 
     def _later(self, epoch: int) -> dict[str, Any]:
-        """The options of `options_from` that hold in an epoch: the latest of each."""
+        """Return the options of `options_from` that hold in an epoch: the latest of each."""
         stages = sorted((int(first), options) for first, options in (self.spec.options_from or {}).items())
         return {key: value for first, options in stages if first <= epoch for key, value in options.items()}
 

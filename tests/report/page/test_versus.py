@@ -77,7 +77,7 @@ def test_a_difference_whose_interval_leaves_out_0_is_bold(tmp_path: Path) -> Non
 @pytest.mark.parametrize("changes", [{"label": 4}, {"picture": "f" * 32}])
 def test_other_images_have_no_interval(changes: dict[str, Any], tmp_path: Path) -> None:
     parsed = page(study(tmp_path / "a", A, 7), study(tmp_path / "b", B, 7, **changes), tmp_path)
-    assert "Without an interval: the images are others." in " ".join(parsed.text_of("p"))
+    assert "Without an interval: the images differ." in " ".join(parsed.text_of("p"))
     assert "95 % interval" not in parsed.text_of("span")
 
 

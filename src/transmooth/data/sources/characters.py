@@ -54,7 +54,7 @@ def source(spec: Spec, base: Path) -> Source:
 
 
 def _glyph(character: str, font: ImageFont.FreeTypeFont) -> Image.Image:
-    """The character in white on black, [SIDE, SIDE]. All share a size and a baseline: that tells c from C."""
+    """Return the character in white on black, [SIDE, SIDE]. All share a size and a baseline: that tells c from C."""
     image = Image.new("L", (SIDE, SIDE))
     ImageDraw.Draw(image).text((SIDE / 2, 0.73 * SIDE), character, fill=255, font=font, anchor="ms")
     return image
@@ -73,7 +73,7 @@ def _pose(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def _paint(mask: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """The mask as a character of one colour on a gentle gradient, light on dark as often as dark on light."""
+    """Return the mask as a character of one colour on a gentle gradient, light on dark as often as dark on light."""
     ink, paper = _colours(rng)
     while abs((ink - paper) @ LUMINANCE) < CONTRAST:
         ink, paper = _colours(rng)

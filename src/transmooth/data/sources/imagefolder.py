@@ -18,9 +18,9 @@ def source(spec: Spec, base: Path) -> Source:
     without pictures. `"nested": true` has a class in each folder without folders in it, by its path below the split;
     `"without": ["x"]` leaves classes out.
 
-    Raises FileNotFoundError for a folder that is missing; ValueError if two folders differ in their classes, a class
-    has no images or is not there to be left out, a folder around nested classes has images, or a folder has a link to
-    one that it lies in; `load` raises ValueError for a file that cannot be decoded.
+    Raises FileNotFoundError for a folder that is missing.  Raises ValueError in five cases: two folders differ in their
+    classes, a class has no images, a class to be left out is not there, a folder around nested classes has images, or a
+    folder has a link to one that it lies in.  `load` raises ValueError for a file that cannot be decoded.
     """
     root = resolve(spec["root"], base)
     folders = {split: [root / folder for folder in spec["splits"][split]] for split in ("train", "test")}
@@ -48,7 +48,7 @@ def source(spec: Spec, base: Path) -> Source:
 
 
 def _images(root: Path, places: list[dict[str, list[Path]]], empty: bool, skipped: Counter[str]) -> Images:
-    """The pictures of a split.  places: for each of its folders, the folders of each class."""
+    """Return the pictures of a split.  places: for each of its folders, the folders of each class."""
     paths: list[str] = []
     labels: list[int] = []
     for place in places:

@@ -1,4 +1,4 @@
-"""A folder of image files, one folder per class, that nobody has split yet."""
+"""A folder of image files, one folder per class, that is not split yet."""
 
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def source(spec: Spec, base: Path) -> Source:
 
 
 def _drawn(spec: Spec, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The indices of the share that is set aside."""
+    """Return the indices of the share that is set aside."""
     count = round(spec["test"] * len(labels))
     if not 0 < count < len(labels):
         raise ValueError(f"{spec['root']}: a share of {spec['test']} of its {len(labels)} images is {count}")

@@ -70,7 +70,7 @@ def decode(file: str | IO[bytes], shown: str) -> Image.Image:
 
 
 def _raw_mode(arguments: object) -> str:
-    """What Pillow calls the pixels in a file, such as RGB;16B."""
+    """Return what Pillow calls the pixels in a file, such as RGB;16B."""
     first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
     return first if isinstance(first, str) else ""
 

@@ -75,7 +75,7 @@ def source(spec: Spec, base: Path) -> Source:
 
 
 def _images(datasets: Sequence[Any]) -> Images:
-    """The datasets one after the other."""
+    """Return the datasets one after the other."""
     ends = list(accumulate(len(dataset) for dataset in datasets))
 
     def load(index: int) -> Image.Image:

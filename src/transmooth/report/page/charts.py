@@ -32,7 +32,7 @@ def library() -> str:
 
 
 def chart(lines: pd.DataFrame, *, title: str, x: str, y: str, percent: bool, step: bool) -> dict[str, Any]:
-    """A spec with one panel for each `panel` of `lines`, and in it one line for each `curve`.
+    """Return a spec with one panel for each `panel` of `lines`, and in it one line for each `curve`.
 
     lines: columns panel, curve, oracle (dashed), x, y; and where shares have an interval, low, high and images (how
     many it is over).  The param `shown` lists the curves to draw, the selection `near` is the x under the pointer:
@@ -108,7 +108,7 @@ def colors(count: int) -> dict[str, list[str]]:
 
 
 def _hex(lightness: float, hue: float, chroma: float = 0.16) -> str:
-    """The colour of OKLCH in sRGB, of less chroma where a screen cannot show it."""
+    """Return the colour of OKLCH in sRGB, of less chroma where a screen cannot show it."""
     a, b = chroma * math.cos(hue), chroma * math.sin(hue)
     cones = np.array([[0.3963377774, 0.2158037573], [-0.1055613458, -0.0638541728], [-0.0894841775, -1.2914855480]])
     to_rgb = [

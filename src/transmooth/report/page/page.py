@@ -7,11 +7,14 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from transmooth.params.values import BallNorm
 from transmooth.report.certified import CertifiedRow
 from transmooth.report.page import charts
 from transmooth.report.page.classes import ByClass
-from transmooth.report.page.examples import Example
+from transmooth.report.page.examples import STEPS, Example
 from transmooth.report.tables import OurRow, PaperRow
+
+NORMS: dict[BallNorm, str] = {"l2": "ℓ2", "linf": "ℓ∞"}
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,23 @@ class Section:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Example images of one network, in words, on one dataset."""
+    """Example images of one network, in words, on one dataset: groups of them, with a title each."""
 
-    dataset: str
+    name: str
+    title: str
     network: str
-    most: Sequence[Example]
-    least: Sequence[Example]
+    groups: Sequence[tuple[str, Sequence[Example]]]
+
+    @property
+    def anchor(self) -> str:
+        """Its id on the page."""
+        return "-".join(self.name.split())
+
+    @property
+    def balls(self) -> list[str]:
+        """The norms and radii of the attacks that are shown."""
+        settings = [attack.settings for _, group in self.groups for each in group for attack in each.attacks]
+        return list(dict.fromkeys(f"{NORMS[each.norm]} ≤ {each.epsilon:g}" for each in settings))
 
 
 @dataclass(frozen=True)
@@ -94,7 +108,7 @@ class Page:
             ("tables", "Tables", True, [(each.name, each.title) for each in self.tables]),
             ("figures", "Figures", self.figures, [(each.name, each.title) for each in self.figures]),
             ("classes", "By class", self.classes, []),
-            ("examples", "Examples", self.galleries, []),
+            ("examples", "Examples", self.galleries, [(each.anchor, each.title) for each in self.galleries]),
             ("training", "Training", self.training, []),
             ("provenance", "Provenance", True, []),
         ]
@@ -111,5 +125,5 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template("report.html").render(
-        page=page, library=charts.library(), version=version("transmooth")
+        page=page, norms=NORMS, steps=STEPS, library=charts.library(), version=version("transmooth")
     )

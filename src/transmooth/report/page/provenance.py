@@ -58,7 +58,7 @@ class Certification:
 
     frame: columns as of records/table.py; rows: one for each image and curve of it.
     acr: average certified radius by sigma, or EACH (see report/accuracy.py).
-    stages: of a classifier of several sigmas, in words; its ACR is that of its first.  Empty of others.
+    stages: of a classifier of several sigmas, in words; its ACR is that of its first.  Else empty.
     """
 
     path: str
@@ -81,7 +81,7 @@ class Certification:
 
     @property
     def evaluations(self) -> int:
-        """Forward passes spent; 0 where an imported log does not tell."""
+        """Forward passes spent; 0 where an imported log does not say."""
         return int(self.frame["evaluations"].sum())
 
     @property
@@ -166,7 +166,7 @@ def versions(made: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def times(trainings: Iterable[Training]) -> tuple[datetime, datetime] | None:
-    """Return when the first of these trainings started and the last one ended; None unless all cards tell.
+    """Return when the first of these trainings started and the last one ended; None unless all cards have the time.
 
     A training that was resumed started later than this says, for its seconds are those of its last process.
     """

@@ -99,7 +99,7 @@ def curve_table(
 
 
 def _certified(rows: Sequence[RowResult], radii: Sequence[float]) -> list[tuple[str, list[CertifiedRow]]]:
-    """What is certified, by block; the best of ours is not measured by logs of other images."""
+    """Return what is certified, by block; the best of ours is not measured by logs of other images."""
     ours = certified_rows([row for row in rows if row.block != RECOMPUTED], radii)
     logs = certified_rows([row for row in rows if row.block == RECOMPUTED], radii)
     return [(block, list(lines)) for block, lines in groupby([*ours, *logs], lambda line: line.block)]

@@ -62,13 +62,14 @@ def write_single(
     network = str(identity["model"].get("model") or whole.frame["model"].iloc[0] or "unknown weights")
     names = list(identity["data"].get("classes", [])) if images is None else images.classes
     classes = classes_of(whole, "the certified images", network, names, radii)
+    denoise = denoiser.module.denoise if denoiser else None
     page = Page(
         title=f"Certified robustness of {network}",
         summary=f"{row.images} test images, certified at {whole.sigmas}.",
         facts={"evaluations": f"{whole.evaluations:,}", "time": duration(float(whole.frame["seconds"].sum()))},
         tables=[section],
         classes=[] if classes is None else [classes],
-        galleries=[] if images is None else [pictures(whole, images.description, images, network, denoiser)],
+        galleries=[] if images is None else [pictures(whole, images.description, images, network, denoise)],
         stages=[certify_stage([whole])],
         parameters={"certification": parameters([part.made.get("spec", {}) for part in parts])},
         versions=versions(part.made for part in parts),

@@ -9,7 +9,7 @@ from transmooth import files
 from transmooth.params.tables import KINDS
 from transmooth.report.cells import SHARES
 from transmooth.report.page.classes import classes_of
-from transmooth.report.page.galleries import farthest, gallery
+from transmooth.report.page.galleries import farthest, galleries
 from transmooth.report.page.page import Page, render
 from transmooth.report.page.provenance import (
     Attacked,
@@ -64,7 +64,9 @@ def write_report(
         tables=[table_section(table, results, base, published) for table in spec.tables],
         figures=figures,
         classes=[each for each in classes if each is not None],
-        galleries=[gallery(name, data[name], *found, results) for name, found in best.items()],
+        galleries=[
+            each for name in sorted(data) for each in galleries(name, data[name], best.get(name), attacks, results)
+        ],
         training=training_section(trainings, row_labels(_rows(spec)), results),
         stages=[
             *_training_stages(trainings),
@@ -82,7 +84,7 @@ def write_report(
 
 
 def _rows(spec: PageSpec) -> list[RowSpec]:
-    """The rows of every report of a study."""
+    """Return the rows of every report of a study."""
     rows = [row for table in spec.tables for row in table.rows]
     rows += [row for figure in spec.figures for panel in figure.panels for row in panel.rows]
     rows += [row for shift in spec.shifts for row in shift.rows]
@@ -91,7 +93,7 @@ def _rows(spec: PageSpec) -> list[RowSpec]:
 
 
 def _summary(trainings: Sequence[Training], certified: Sequence[Certification], attacks: Sequence[Attacked]) -> str:
-    """What was run, in a sentence or two."""
+    """Return what was run, in a sentence or two."""
     networks = sorted({each.card["network"]["name"] for each in trainings})
     text = f"{len(trainings)} trainings of {', '.join(networks)}"
     if attacks:
@@ -188,7 +190,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _run(training: Training, certified: Sequence[Certification], attacks: Sequence[Attacked]) -> dict[str, Any]:
-    """A line of the table of runs; not every one is certified."""
+    """Return a line of the table of runs; not every one is certified."""
     own = [each for each in certified if each.run == training.run]
     lr = training.card["lr"]
     return {

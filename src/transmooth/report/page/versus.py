@@ -41,7 +41,7 @@ class Side:
         return {name: records.metadata(path) for name, path in self.paths.items()}
 
     def clean(self, name: str) -> float:
-        """Return the clean accuracy of an evaluation's network; NaN where nobody measured it."""
+        """Return the clean accuracy of an evaluation's network; NaN where it was not measured."""
         folder = self.folder / "train" / Path(name).parent
         test = read_card(folder)["test"] if (folder / "model.json").is_file() else {}
         return float(test["correct"] / test["images"]) if "correct" in test else float("nan")
@@ -126,7 +126,7 @@ def _frames(path: Path) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def _section(title: str, names: Sequence[str], a: Side, b: Side, radii: Sequence[float]) -> Section:
-    """The table of one evaluation, which every row has, and the curves where they are few."""
+    """Return the table of one evaluation, which every row has, and the curves where they are few."""
     lines, panels, notes, attack = [], [], dict[str, None](), False
     for name in names:
         ours, theirs = dict(_frames(a.paths[name])), dict(_frames(b.paths[name]))
@@ -162,21 +162,19 @@ def _section(title: str, names: Sequence[str], a: Side, b: Side, radii: Sequence
 
 
 def _words(name: str) -> str:
-    """A run in words: `network: stage → stage, seed 0`."""
+    """Return a run in words: `network: stage → stage, seed 0`."""
     network, *stages, seed = Path(name).parent.parts or ("records",) * 2
     return f"{network}: {' → '.join(stages)}, seed {seed}" if stages else network
 
 
 def _cells(a: pd.DataFrame, b: pd.DataFrame, radii: Sequence[float], acr: bool) -> tuple[list[Cell], list[str]]:
-    """The change at each radius, and of the ACR; and what should be known of them."""
+    """Return the change at each radius, and of the ACR; and what should be known of them."""
     of_a, of_b = certified_radius(a), certified_radius(b)
     pairs = [*zip(*(100 * certified_accuracy(each, radii) for each in (of_a, of_b)), strict=True)]
     mean_a, mean_b = (average_certified_radius(each) for each in (of_a, of_b))
     if not _same_images(a, b):
         cells = [_change(share_a, share_b, ".1f") for share_a, share_b in pairs]
-        return [*cells, *([_change(mean_a, mean_b, ".3f")] if acr else [])], [
-            "Without an interval: the images are others"
-        ]
+        return [*cells, *([_change(mean_a, mean_b, ".3f")] if acr else [])], ["Without an interval: the images differ"]
     found = [compare(a, b, radius) for radius in radii]
     cells = [
         _change(share_a, share_b, ".1f", [-100 * end for end in reversed(each["interval"])])
@@ -206,7 +204,7 @@ def _change(a: float, b: float, form: str, interval: Sequence[float] = ()) -> Ce
 
 
 def _chart(title: str, panels: Sequence[tuple[str, tuple[pd.DataFrame, pd.DataFrame]]], radii: Sequence[float]) -> Any:
-    """A panel for each classifier that is in both, with a curve of A and one of B."""
+    """Return a panel for each classifier that is in both, with a curve of A and one of B."""
     largest = max(float(frame["radius"].max()) for _, pair in panels for frame in pair)
     grid = np.union1d(np.linspace(0, largest * 1.02 or 1, 101).round(6), radii)
     lines = [
@@ -221,11 +219,11 @@ def _chart(title: str, panels: Sequence[tuple[str, tuple[pd.DataFrame, pd.DataFr
 
 
 def _differing(a: Side, b: Side, names: Sequence[str]) -> list[Section]:
-    """A table of the parameters that are others in B; none where all are the same."""
+    """Return a table of the parameters that differ in B; none where all are the same."""
     first, second = (parameters(side.made[name].get("spec", {}) for name in names) for side in (a, b))
     keys = [key for key in sorted({*first, *second}) if first.get(key) != second.get(key)]
     if not keys:
         return []
     rows = [[key, first.get(key, ""), second.get(key, "")] for key in keys]
-    caption = "Parameters of the evaluations that are in both, where they are others."
+    caption = "Parameters of the evaluations that are in both, where they differ."
     return [Section("versus-parameters", "Parameters", caption, plain=(["key", "A", "B"], rows), keys=3)]

@@ -4,12 +4,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from tests.helpers.calls import call, fault
 from tests.helpers.records import row, table
-from tests.helpers.specs import train_spec
 from transmooth.checkpoint import weights
 from transmooth.checkpoint.card import read_card
 from transmooth.evaluation import test_indices as positions
@@ -18,15 +16,6 @@ from transmooth.records import logs
 from transmooth.records import table as records
 from transmooth.smoothing import methods
 from transmooth.smoothing.methods import METHODS
-from transmooth.training.loop import train
-
-
-@pytest.fixture(scope="module")
-def model(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network that has learned something, so that predictions and radii differ from image to image."""
-    folder = tmp_path_factory.mktemp("cli") / "model"
-    train(train_spec(epochs=8, lr=[0.02]), digits, folder)
-    return folder
 
 
 def certify(model: Path, digits: Path, out: Path, *more: Any, sigma: float = 0.5) -> list[Any]:
@@ -184,23 +173,6 @@ def test_other_faults_and_wrong_usage(digits: Path, tmp_path: Path) -> None:
         assert "'magic' is not one of" in wrong.stderr
     for radii in ("0,x", "-1", ""):
         assert "should be numbers >= 0" in call("accuracy", tmp_path, "--radii", radii, status=2).stderr
-
-
-def test_predict_prints_a_line_for_each_image(model: Path, digits: Path) -> None:
-    shown = call("predict", model, digits, "--sigma", 0.1, "--n", 50, "--images", 20).stdout.splitlines()
-    assert shown[0] == "index\tlabel\tprediction"
-    lines = np.array([line.split("\t") for line in shown[1:]], int)
-    assert lines[:, 0].tolist() == positions(300, 20).tolist()
-    assert set(lines[:, 2]) <= set(range(-1, 10))
-    assert len(set(lines[:, 2])) > 1
-
-
-def test_predict_draws_fresh_noise_unless_it_is_given_a_seed(model: Path, digits: Path) -> None:
-    def answers(*seed: Any) -> str:
-        return str(call("predict", model, digits, "--sigma", 0.5, "--n", 3, "--alpha", 0.5, *seed).stdout)
-
-    assert answers() != answers()  # unanimous or not: 3 votes on each of 300 images
-    assert answers("--seed", 7) == answers("--seed", 7)
 
 
 def test_a_report_of_records_shows_their_images(model: Path, digits: Path, tmp_path: Path) -> None:

@@ -1,15 +1,26 @@
-"""Smooth a model, anyone's, on images, anyone's: certify and predict."""
+"""Certify images: a radius for each, written as records or as a log of the field."""
 
-import re
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
+from transmooth.cli.model_and_images import (
+    Batch,
+    Count,
+    Denoiser,
+    Engine,
+    Images,
+    Indices,
+    Model,
+    Resize,
+    Split,
+    chosen_images,
+    fitted,
+    print_note,
+)
 from transmooth.cli.options import (
     STOPPED,
     Channels,
@@ -17,7 +28,6 @@ from transmooth.cli.options import (
     Quiet,
     Radii,
     Seed,
-    Sigma,
     SigmaList,
     Size,
     Thresholds,
@@ -25,6 +35,7 @@ from transmooth.cli.options import (
     faults_in_one_line,
     print_export_notes,
 )
+from transmooth.cli.same_job import same_job, same_pictures
 from transmooth.params.values import AnyMethod, Dtype, MultiSigma
 from transmooth.params.values import Engine as EngineName
 from transmooth.runtime import shutdown
@@ -38,33 +49,7 @@ if TYPE_CHECKING:
     from transmooth.smoothing.engine import Engine as Prepared
     from transmooth.specs import CertifySpec, MultiSigmaSpec
 
-Model = Annotated[
-    str,
-    typer.Argument(
-        help="Checkpoint folder, hf-hub:OWNER/NAME, timm:NAME@WEIGHTS, TorchScript (.pt, .ts), torch.export (.pt2) "
-        "or module:function"
-    ),
-]
-Images = Annotated[
-    str, typer.Argument(help="Prepared folder, ImageFolder, table of files and labels (.csv), or torchvision NAME@ROOT")
-]
-Denoiser = Annotated[
-    str | None,
-    typer.Option(
-        help="What cleans the noisy images before the model: checkpoint folder, folder of diffusers, "
-        "diffusers:OWNER/NAME, OpenAI's .pt or module:function"
-    ),
-]
-Resize = Annotated[
-    int | None, typer.Option(min=1, help="Side that the model gets, after noise and denoiser, where it is another one.")
-]
-Split = Annotated[str, typer.Option(help="Which split of the images.")]
-Count = Annotated[int | None, typer.Option("--images", min=1, help="How many, evenly spaced; else all.")]
-Indices = Annotated[
-    str | None, typer.Option(metavar="I,I,…", help="Which images: their numbers, or records or a log of the same ones.")
-]
-Engine = Annotated[EngineName, typer.Option(help="How the network is run; auto times it and chooses.")]
-Batch = Annotated[int | None, typer.Option(min=1, help="Noisy images in one forward pass; else chosen by timing.")]
+LARGE = 3  # the field's largest sigma is 2
 
 
 def certify(
@@ -141,7 +126,7 @@ def certify(
         tell: Callable[[str], None] = (lambda line: None) if quiet else partial(typer.echo, err=True)
         for each in spec.sigmas:
             if each > LARGE:
-                _note(f"sigma is in units of images in [0, 1]: {each:g} is {each * 255:g} grey levels of 255")
+                print_note(f"sigma is in units of images in [0, 1]: {each:g} is {each * 255:g} grey levels of 255")
         with telling(quiet) as show:
 
             def progress(rows: Rows, total: int) -> None:
@@ -152,7 +137,7 @@ def certify(
             try:
                 loaded = load_model(model, denoiser, resize, TimmArguments(mean, std, options))
                 pictures = load_images(images, split, size)
-                chosen = _chosen(pictures, count, indices)
+                chosen = chosen_images(pictures, count, indices)
                 network, pictures = fitted(loaded, pictures, spec.sigmas, classes)
                 ready = partial(_ready, engine, batch, tell)
                 notes = _certify_to(out, spec, loaded, network, pictures, chosen, ready, progress)
@@ -164,101 +149,6 @@ def certify(
                 raise typer.Exit(STOPPED) from None
         tell(f"next: transmooth accuracy {out}")
     print_export_notes(out, notes)
-
-
-NUMBERS = re.compile(r"\s*\d+(\s*[\s,]\s*\d+)*\s*")
-LARGE = 3  # the field's largest sigma is 2
-
-
-def _note(line: str) -> None:
-    typer.echo(f"note: {line}", err=True)
-
-
-def _chosen(images: "ImageSet", count: int | None, indices: str | None) -> list[int]:
-    """Return the numbers of the images to certify: all, some evenly spaced, or those that `indices` names.
-
-    indices: numbers, or a file of numbers, records or a log.  Raises ValueError for a number that is no image's.
-    """
-    from transmooth.evaluation import test_indices
-
-    if indices is None:
-        return [int(index) for index in test_indices(len(images), count or "all")]
-    if count is not None:
-        raise ValueError("--images and --indices both say which images; give one of them")
-    listed = indices
-    if not NUMBERS.fullmatch(indices) and Path(indices).is_file():
-        listed = _text_of(Path(indices))
-    if NUMBERS.fullmatch(listed):
-        chosen = sorted({int(each) for each in re.findall(r"\d+", listed)})
-    elif listed != indices:
-        from transmooth.records import logs
-
-        chosen = sorted(logs.read_indices(Path(indices)))
-    else:
-        raise ValueError(
-            "--indices: should be numbers of images, such as 0,3,5, or a file of such, of records or a log, found "
-            f"{indices!r}"
-        )
-    if outside := [index for index in chosen if not 0 <= index < len(images)]:
-        raise ValueError(f"--indices: {images.description} has images 0 to {len(images) - 1}, not {outside[0]}")
-    return chosen
-
-
-def _text_of(path: Path) -> str:
-    """Return what a file holds if it is text, and else nothing."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        return ""
-
-
-def fitted(
-    model: "LoadedModel", images: "ImageSet", sigmas: Sequence[float], classes: Path | None
-) -> tuple["nn.Module", "ImageSet"]:
-    """Return the module that is smoothed, on its device, and the images as it takes them: grey, with its class numbers.
-
-    Raises ValueError, before any work, for a model and images that do not fit.
-    """
-    import torch
-
-    from transmooth.loading.models import match_classes
-    from transmooth.smoothing.engine import base_classifier
-    from transmooth.smoothing.smoothed import check_model, with_logits
-
-    def tried(pictures: "ImageSet") -> tuple["nn.Module", int]:
-        image = pictures.fetch(0)
-        network = with_logits(module, image)
-        return network, min(check_model(base_classifier(network, sigma), image) for sigma in sigmas)
-
-    for sigma in sigmas:
-        model.check(sigma, images.fetch(0).shape[-1])
-    module = model.module.to("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        network, outputs = tried(images)
-    except ValueError as fault:
-        grey = images.grey()
-        with suppress(ValueError):
-            network, outputs = tried(grey)
-            images = grey
-        if images is not grey:
-            raise fault from None
-    names = None if classes is None else _class_names(classes)
-    images = match_classes(model, outputs, images, names)
-    for note in (*model.notes, *images.notes):
-        _note(note)
-    return network, images
-
-
-def _class_names(path: Path) -> list[str]:
-    """Return the lines of a file, without empty ones at its end."""
-    try:
-        names = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: names of classes are text in UTF-8, one a line") from None
-    names = [unicodedata.normalize("NFC", name.strip()) for name in names]
-    if len(set(names)) < len(names) or not all(names):
-        raise ValueError(f"{path}: should name each class of the network once, one a line")
-    return names
 
 
 def _of_method(
@@ -330,7 +220,7 @@ def _certify_to(
             same_job(other, header, journal.path)
         rows = {(row["sigma"], row["index"]): row for row in [*earlier, *journal.finished()]}
         finished = list(rows.values())
-        _same_pictures(finished, images, pictures, out if out.exists() else journal.path)
+        same_pictures(finished, images, pictures, out if out.exists() else journal.path)
         todo = left(spec, indices, finished)
         total = len(answers(finished)) + len(todo)
         progress(answers(finished), total)
@@ -410,111 +300,3 @@ def _ready(
             if half.dtype == "bf16" and half.rate and full.rate:
                 tell(f"--dtype bf16 would be about {half.rate / full.rate:.1f} times as fast, for the network in bf16")
     return engines
-
-
-# What a file says of where model and images were, and how many of them: not what the job is.
-NAMED = frozenset(("images", "model.model", "data.images", "data.split", "data.checksum"))
-
-
-def same_job(found: Mapping[str, Any], asked: Mapping[str, Any], path: Path) -> None:
-    """Raise ValueError, naming what differs, unless the file at `path` is of the job that is asked for."""
-    there, ours = (
-        dict(job.get("spec", {}))
-        | {f"{part}.{key}": value for part in ("model", "data") for key, value in dict(job.get(part) or {}).items()}
-        for job in (found, asked)
-    )
-    if differing := sorted(key for key in (there.keys() | ours.keys()) - NAMED if there.get(key) != ours.get(key)):
-        shown = "; ".join(
-            f"{key}: {str(there.get(key))[:100]} there, {str(ours.get(key))[:100]} asked for" for key in differing
-        )
-        raise ValueError(f"{path}: is of another job ({shown}); remove it or choose another --out")
-
-
-def _same_pictures(
-    rows: Sequence[Mapping[str, Any]], images: "ImageSet", pictures: Mapping[int, str], path: Path
-) -> None:
-    """Raise ValueError, naming the first, unless rows are of these images; pictures: those that are known already."""
-    others = sorted({row["index"] for row in rows} - pictures.keys())
-    if beyond := [index for index in others if index >= len(images)]:
-        raise ValueError(f"{path}: has image {beyond[0]}, {images.description} has {len(images)}; choose another --out")
-    known = {**pictures, **images.pictures(others)}
-    for row in sorted(rows, key=lambda row: row["index"]):
-        index = row["index"]
-        if row["picture"] != known[index] or row["label"] != images.labels[index]:
-            what = "picture" if row["picture"] != known[index] else "label"
-            name = f" ({row['file']})" if row["file"] else ""
-            raise ValueError(
-                f"{path}: is of another job: image {index}{name} had another {what}; remove it or choose another --out"
-            )
-
-
-def predict(
-    model: Model,
-    images: Images,
-    sigma: Sigma,
-    n: Annotated[int, typer.Option(help="Votes per image.")] = 1000,
-    alpha: Annotated[float, typer.Option(help="Probability, per image, of another class than the right vote.")] = 0.001,
-    denoiser: Denoiser = None,
-    mean: Channels = None,
-    std: Channels = None,
-    options: TimmOptions = "{}",
-    resize: Resize = None,
-    classes: Classes = None,
-    count: Count = None,
-    indices: Indices = None,
-    split: Split = "test",
-    size: Size = None,
-    seed: Annotated[
-        int | None, typer.Option(min=0, max=2**63 - 1, help="Of the noise, to repeat answers; else a fresh one.")
-    ] = None,
-    engine: Engine = "auto",
-    batch: Batch = None,
-    dtype: Annotated[Dtype, typer.Option(help="Of the network.")] = "fp32",
-) -> None:
-    """Print the smoothed classifier's class of each image.
-
-    Columns index, label, prediction, file, with tabs between; -1 where the votes are too close to tell. There is no
-    label where a folder has images and no classes, and no file where they come from none. The noise is fresh in every
-    call, unless --seed names it.
-
-    \b
-    Example:
-      transmooth predict model/ model/data --sigma 0.25 --images 10
-    """
-    with faults_in_one_line():
-        import secrets
-
-        import numpy as np
-        import torch
-
-        from transmooth.loading.images import load_images
-        from transmooth.loading.models import TimmArguments, load_model
-        from transmooth.runtime.threads import threads_per_process
-        from transmooth.smoothing.chunks import CHUNK
-        from transmooth.smoothing.engine import EXAMPLES, base_classifier, prepare
-        from transmooth.smoothing.sampler import Sampler
-        from transmooth.smoothing.smoothed import vote
-
-        threads_per_process()
-        loaded = load_model(model, denoiser, resize, TimmArguments(mean, std, options))
-        pictures = load_images(images, split, size, unlabelled=True)
-        chosen = np.array(_chosen(pictures, count, indices))
-        module, pictures = fitted(loaded, pictures, [sigma], classes)
-        network = base_classifier(module, sigma)
-        pictures.pictures(chosen.tolist())
-        seed = secrets.randbits(63) if seed is None else seed
-        some = torch.stack([pictures.fetch(index) for index in chosen[:EXAMPLES]])
-        made = prepare(network, some, sigma, n * len(chosen), dtype=dtype, engine=engine, batch=batch)
-        sampler = Sampler(made, pictures.fetch, sigma, seed)
-        parts = {
-            "index": lambda index, prediction: index,
-            "label": (lambda index, prediction: pictures.labels[index]) if pictures.classes else None,
-            "prediction": lambda index, prediction: prediction,
-            "file": (lambda index, prediction: names[index]) if (names := pictures.names) is not None else None,
-        }
-        columns = {name: part for name, part in parts.items() if part is not None}
-        typer.echo("\t".join(columns))
-        for first in range(0, len(chosen), CHUNK):
-            chunk = chosen[first : first + CHUNK]
-            for index, prediction in zip(chunk, vote(sampler, chunk, n, alpha), strict=True):
-                typer.echo("\t".join(str(part(index, prediction)) for part in columns.values()))
