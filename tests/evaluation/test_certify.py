@@ -22,6 +22,7 @@ from transmooth.records.multi_sigma import one_row_each
 from transmooth.report.accuracy import read_files
 from transmooth.smoothing import chunks, cohen, methods
 from transmooth.smoothing.bounds import Ints
+from transmooth.smoothing.multi_sigma import choose
 from transmooth.specs import EVALUATIONS, CertifySpec
 from transmooth.training.loop import train
 
@@ -147,11 +148,10 @@ def test_thresholds_are_chosen_by_validation_images_alike_in_each_shard(
 ) -> None:
     spec = multi_sigma_spec(thresholds=None, chosen_on=7)
     asked = []
-    seen = multi_sigma.choose
 
     def spied(counts: Ints, labels: Ints, *rest: Any, **named: Any) -> Any:
         asked.append((counts.tolist(), labels.tolist()))
-        return replace(seen(counts, labels, *rest, **named)[0], thresholds=(0.125, 0.0)), 0.0
+        return replace(choose(counts, labels, *rest, **named)[0], thresholds=(0.125, 0.0)), 0.0
 
     monkeypatch.setattr(multi_sigma, "choose", spied)
     parts = [tmp_path / f"{k}-of-2.parquet" for k in range(2)]

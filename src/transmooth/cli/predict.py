@@ -1,6 +1,6 @@
 """Print the smoothed classifier's class of each image."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,15 +17,22 @@ from transmooth.cli.model_and_images import (
     chosen_images,
     fitted,
 )
-from transmooth.cli.options import Channels, Classes, Sigma, Size, TimmOptions, faults_in_one_line
-from transmooth.params.values import Dtype
+from transmooth.cli.options import Channels, Classes, SigmaList, Size, Thresholds, TimmOptions, faults_in_one_line
+from transmooth.params.values import Dtype, MultiSigma
+
+if TYPE_CHECKING:
+    from transmooth.smoothing.bounds import Ints
+
+N0 = 100  # selection samples at each of several sigmas
 
 
 def predict(
     model: Model,
     images: Images,
-    sigma: Sigma,
-    n: Annotated[int, typer.Option(help="Votes per image.")] = 1000,
+    sigma: SigmaList,
+    method: Annotated[MultiSigma, typer.Option(help="Of several --sigma: which one classifier they make.")] = "cascade",
+    threshold: Thresholds = None,
+    n: Annotated[int, typer.Option(help="Votes per image, at each sigma.")] = 1000,
     alpha: Annotated[float, typer.Option(help="Probability, per image, of another class than the right vote.")] = 0.001,
     denoiser: Denoiser = None,
     mean: Channels = None,
@@ -48,11 +55,12 @@ def predict(
 
     Columns index, label, prediction, file, with tabs between; -1 where the votes are too close to tell. There is no
     label where a folder has images and no classes, and no file where they come from none. The noise is fresh in every
-    call, unless --seed names it.
+    call, unless --seed names it. Of several sigmas the class is the one that certify would certify.
 
     \b
-    Example:
+    Examples:
       transmooth predict model/ model/data --sigma 0.25 --images 10
+      transmooth predict model/ model/data --sigma 0.5,0.25 --images 2
     """
     with faults_in_one_line():
         import secrets
@@ -63,22 +71,38 @@ def predict(
         from transmooth.loading.images import load_images
         from transmooth.loading.models import TimmArguments, load_model
         from transmooth.runtime.threads import threads_per_process
-        from transmooth.smoothing.chunks import CHUNK
-        from transmooth.smoothing.engine import EXAMPLES, base_classifier, prepare
+        from transmooth.smoothing.chunks import CHUNK, certify_chunks
+        from transmooth.smoothing.engine import EXAMPLES, prepare_each
+        from transmooth.smoothing.methods import Settings, check, evaluations
         from transmooth.smoothing.sampler import Sampler
         from transmooth.smoothing.smoothed import vote
 
         threads_per_process()
+        seed = secrets.randbits(63) if seed is None else seed
+        if threshold and len(threshold) != (0 if len(sigma) == 1 else len(sigma)):
+            raise ValueError(f"--threshold: one for each of several --sigma, found {len(threshold)} for {len(sigma)}")
+        settings = Settings("cohen", N0, n, alpha, seed=seed)
+        if len(sigma) > 1:
+            stages = tuple(zip(sigma, threshold or [0.0] * len(sigma), strict=True))
+            settings = Settings(method, N0, n, alpha, seed=seed, stages=stages)
+            for each in sigma:
+                check(settings, each)
         loaded = load_model(model, denoiser, resize, TimmArguments(mean, std, options))
         pictures = load_images(images, split, size, unlabelled=True)
         chosen = np.array(chosen_images(pictures, count, indices))
-        module, pictures = fitted(loaded, pictures, [sigma], classes)
-        network = base_classifier(module, sigma)
+        module, pictures = fitted(loaded, pictures, sigma, classes)
         pictures.pictures(chosen.tolist())
-        seed = secrets.randbits(63) if seed is None else seed
         some = torch.stack([pictures.fetch(index) for index in chosen[:EXAMPLES]])
-        made = prepare(network, some, sigma, n * len(chosen), dtype=dtype, engine=engine, batch=batch)
-        sampler = Sampler(made, pictures.fetch, sigma, seed)
+        planned = len(chosen) * (len(sigma) * evaluations(settings) if settings.stages else n)
+        engines = prepare_each(module, some, sigma, planned, dtype=dtype, engine=engine, batch=batch)
+
+        def answers(chunk: "Ints") -> list[int]:
+            if settings.stages is None:
+                return vote(Sampler(engines[sigma[0]], pictures.fetch, sigma[0], seed), chunk, n, alpha).tolist()
+            todo = [(sigma[0], index, None) for index in chunk.tolist()]
+            made = [row for rows in certify_chunks(engines, pictures.fetch, todo, settings) for row in rows]
+            return [row["prediction"] for row in made if row["stage"] == 0]
+
         parts = {
             "index": lambda index, prediction: index,
             "label": (lambda index, prediction: pictures.labels[index]) if pictures.classes else None,
@@ -89,5 +113,5 @@ def predict(
         typer.echo("\t".join(columns))
         for first in range(0, len(chosen), CHUNK):
             chunk = chosen[first : first + CHUNK]
-            for index, prediction in zip(chunk, vote(sampler, chunk, n, alpha), strict=True):
+            for index, prediction in zip(chunk, answers(chunk), strict=True):
                 typer.echo("\t".join(str(part(index, prediction)) for part in columns.values()))
