@@ -98,7 +98,7 @@ def predict(
 
         def answers(chunk: "Ints") -> list[int]:
             if settings.stages is None:
-                return vote(Sampler(engines[sigma[0]], pictures.fetch, sigma[0], seed), chunk, n, alpha).tolist()
+                return [*vote(Sampler(engines[sigma[0]], pictures.fetch, sigma[0], seed), chunk, n, alpha)]
             todo = [(sigma[0], index, None) for index in chunk.tolist()]
             made = [row for rows in certify_chunks(engines, pictures.fetch, todo, settings) for row in rows]
             return [row["prediction"] for row in made if row["stage"] == 0]
