@@ -80,7 +80,7 @@ WORDS = [
     b"|",
     b": ",
 ]
-VALUES = [
+VALUES: list[Any] = [
     *(None, True, False, 0, -1, 1, 2, 3, 10**9, 2**63, 10**30, 0.5, -0.0, 1e-300, 1e308, math.inf, math.nan),
     *(
         "",
@@ -243,30 +243,45 @@ class Kind:
 
 def kinds(folder: Path) -> dict[str, Kind]:
     """Write sound files of every kind and return what to do with them, by kind."""
-    spec = {"kind": "certify", "method": "cohen", "sigmas": [0.25], "images": "all", "n0": 100, "n": 1000}
+    spec: dict[str, Any] = {
+        "kind": "certify",
+        "method": "cohen",
+        "sigmas": [0.25],
+        "images": "all",
+        "n0": 100,
+        "n": 1000,
+    }
     spec |= {"alpha": 0.001, "seed": 0, "dtype": "fp32", "radii": None, "tolerance": None}
-    made = {"spec": spec, "model": {"architecture": "checkpoint", "model": "m", "sha256": "abc"}, "commit": "c" * 40}
+    made: dict[str, Any] = {
+        "spec": spec,
+        "model": {"architecture": "checkpoint", "model": "m", "sha256": "abc"},
+        "commit": "c" * 40,
+    }
     made |= {"data": {"classes": list("abc"), "images": "pics"}, "versions": {"torch": "2"}}
     parquet, log, card = folder / "r.parquet", folder / "log.tsv", folder / "model" / "model.json"
     records.write(records.from_rows([row(i) for i in range(20)], made), parquet)
     logs.write(records.read(parquet).to_pandas(), log)
     network = Network(timm.create_model("test_resnet", num_classes=3), [0.5] * 3, [0.25] * 3)
-    layers = {"name": "test_resnet", "stem": "imagenet", "norm": "own", "groups": 1, "options": {}}
-    schedule = {"epochs": 1, "batch": 4, "optimizer": "adamw", "weight_decay": 0.0, "precision": "fp32"}
-    trained = {"schedule": schedule, "trainable": "all", "sigmas": [0.0, 0.25], "objective": "cross_entropy"}
+    layers: dict[str, Any] = {"name": "test_resnet", "stem": "imagenet", "norm": "own", "groups": 1, "options": {}}
+    schedule: dict[str, Any] = {"epochs": 1, "batch": 4, "optimizer": "adamw", "weight_decay": 0.0}
+    schedule |= {"precision": "fp32"}
+    trained: dict[str, Any] = {
+        "schedule": schedule,
+        "trainable": "all",
+        "sigmas": [0.0, 0.25],
+        "objective": "cross_entropy",
+    }
     trained |= {"augment": [], "seed": 0, "run": {"dataset": "digits"}}
-    known = {"network": layers, "classes": list("abc"), "mean": [0.5] * 3, "std": [0.25] * 3, "size": 32}
+    known: dict[str, Any] = {
+        "network": layers,
+        "classes": list("abc"),
+        "mean": [0.5] * 3,
+        "std": [0.25] * 3,
+        "size": 32,
+    }
     known |= {"spec": trained, "data": "d" * 64, "start": None, "lr": 0.01, "test": {"correct": 5, "images": 10}}
     weights.save(card.parent, network, known | {"versions": {"torch": "2"}, "commit": None})
-    formats = {
-        "bmp": "bmp",
-        "gif": "gif",
-        "jpg": "jpeg",
-        "tif": "tiff",
-        "webp": "webp",
-        "ppm": "ppm",
-        "jp2": "jpeg2000",
-    }
+    formats = ("bmp", "gif", "jpg", "tif", "webp", "ppm", "jp2")
     for k, name in enumerate("abc"):
         (folder / "pics" / name).mkdir(parents=True)
         (folder / "more" / name).mkdir(parents=True)
@@ -353,8 +368,8 @@ def run(kind: str, edits: int, seed: int, folder: Path) -> None:
             odd.append(f"{k}: {outcome}")
         if time.monotonic() - printed > EVERY or k + 1 == edits:
             printed = time.monotonic()
-            seconds = {"seconds": round(printed - started), "slowest": round(slowest, 2)}
-            print(json.dumps({"kind": kind, "edits": k + 1, **found, **seconds, "odd": odd}), flush=True)
+            took = {"seconds": round(printed - started), "slowest": round(slowest, 2)}
+            print(json.dumps({"kind": kind, "edits": k + 1, **found, **took, "odd": odd}), flush=True)
 
 
 def main() -> None:
