@@ -91,6 +91,31 @@ except KeyboardInterrupt:
     assert (done.stdout, done.returncode) == ("cleaned up\n", 0)
 
 
+def test_two_signals_at_once_interrupt_once_and_show_no_traceback(environment: dict[str, str]) -> None:
+    code = """
+import os, signal
+from transmooth.runtime import shutdown
+shutdown.raise_on_signals()
+both = {signal.SIGTERM, signal.SIGINT}
+signal.pthread_sigmask(signal.SIG_BLOCK, both)
+for each in both:
+    os.kill(os.getpid(), each)
+try:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, both)
+except KeyboardInterrupt:
+    print("cleaned up")
+# The last thing of the interpreter, after its handlers are gone: what was registered first ends last.
+class Late:
+    def __del__(self, kill=os.kill, pid=os.getpid(), both=tuple(both)):
+        for each in both:
+            kill(pid, each)
+import builtins
+builtins.late = Late()
+"""
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.stderr, done.returncode) == ("cleaned up\n", "", 0)
+
+
 def test_work_that_asks_is_told(environment: dict[str, str]) -> None:
     code = "from transmooth.runtime import shutdown; import os, signal; shutdown.stop_at_next_save(); "
     code += "print(shutdown.stop_requested()); os.kill(os.getpid(), signal.SIGINT); print(shutdown.stop_requested())"
