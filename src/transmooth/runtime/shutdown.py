@@ -98,6 +98,23 @@ def _ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def end_on_ctrl_c() -> None:
+    """From now on, until `interrupt_on_ctrl_c`, Ctrl-C ends this process in a word: while it plans there is no work."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end)
+
+
+def interrupt_on_ctrl_c() -> None:
+    """Take back `end_on_ctrl_c`."""
+    if signal.getsignal(signal.SIGINT) is _end:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    os.write(2, b"stopped; the same command starts anew\n")  # print could be interrupted within itself
+    os._exit(128 + number)
+
+
 def stop_at_next_save() -> None:
     """From now on SIGTERM and Ctrl-C do no more than make `stop_requested` true.
 
