@@ -331,7 +331,7 @@ def _bold(text: str, best: bool) -> str:
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table of cells that are Markdown already; a bar or a line's end in one ends no column or row."""
+    """Return a Markdown table of cells that are Markdown already; a bar or line's end in one ends no column or row."""
 
     def within(cell: str) -> str:
         return re.sub(r"(?<!\\)((?:\\\\)*)\|", r"\1\\|", re.sub(r"\s*\n\s*", " ", cell))
