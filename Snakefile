@@ -28,6 +28,12 @@ os.environ.update(
     PATH=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")]),
 )
 
+# Planning takes seconds, in which Ctrl-C would show where in the code it came.
+from transmooth.runtime import shutdown
+
+if workflow.is_main_process:
+    shutdown.end_on_ctrl_c()
+
 config.setdefault("study", "smoke")
 # Before `workdir`, which makes its folder.
 from transmooth.params.load import studies

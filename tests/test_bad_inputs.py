@@ -181,11 +181,14 @@ any_row = st.fixed_dictionaries(
         "selected": st.none() | whole,
         "alpha": st.floats(0, 1, exclude_min=True, exclude_max=True),
         "n0": st.none() | whole,
-        "n": whole,
-        "top_count": st.none() | whole,
-        "seconds": st.none() | st.floats(allow_nan=False),
+        "seconds": st.none() | st.floats(0, 1e10),
+        "evaluations": st.none() | st.integers(0, 10**15),
     }
 )
+counts = st.integers(0, 10**15).flatmap(
+    lambda n: st.fixed_dictionaries({"n": st.just(n), "top_count": st.none() | st.integers(0, n)})
+)
+any_row = st.builds(dict[str, Any].__or__, any_row, counts)
 
 
 @QUICK

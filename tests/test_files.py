@@ -1,5 +1,6 @@
 import errno
 import fcntl
+import re
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,34 @@ def test_what_killed_writers_left_is_removed(tmp_path: Path) -> None:
         pass
     kept = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert kept == {"run/model.json", ".runner.json.17.tmp"}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"{", "Expecting"),
+        (b"\xff{}", "'utf-8' codec can't decode byte 0xff"),
+        (b'{"a": "\\ud800"}', "surrogates not allowed"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'["a"]', "should be a JSON object, found list"),
+        (b'{"a": "aaaa"}', "it has 13 bytes, should have at most 12"),
+    ],
+)
+def test_what_is_no_json_object_is_said_in_one_line_with_its_file(
+    content: bytes, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "card.json"
+    path.write_bytes(content)
+    if "bytes, should" in reason:
+        monkeypatch.setattr(files, "MOST_JSON", 12)
+    with pytest.raises(ValueError, match=re.escape(f"{path}: not a card: ")) as fault:
+        files.read_json(path, "a card")
+    assert reason in str(fault.value)
+    assert "\n" not in str(fault.value)
+
+
+def test_a_json_object_is_read_with_what_json_escapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "card.json"
+    path.write_bytes(b'{"a": "\\ud83d\\ude00 \\u00e9"}')
+    monkeypatch.setattr(files, "MOST_JSON", path.stat().st_size)
+    assert files.read_json(path, "a card") == {"a": "\U0001f600 é"}

@@ -9,6 +9,6 @@ status = fork_client.run(sys.argv[1:])
 if status is not None:
     sys.exit(status)
 
-from transmooth.cli.main import app  # noqa: E402  (the client of a warm server imports no more than it needs)
+from transmooth.cli import app  # noqa: E402  (the client of a warm server imports no more than it needs)
 
 app()

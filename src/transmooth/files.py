@@ -2,6 +2,7 @@
 
 import glob
 import hashlib
+import json
 import os
 import shutil
 import sys
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 try:
     import fcntl
@@ -16,6 +18,7 @@ except ModuleNotFoundError:  # on Windows, where nothing keeps two runs of one j
     fcntl = None  # type: ignore[assignment]
 
 PATIENCE = 60  # seconds
+MOST_JSON = 32 * 2**20  # bytes; the card of a network of 20 000 classes has one million
 
 
 class InUseError(OSError):
@@ -63,6 +66,28 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     """Write the whole file or nothing, as UTF-8."""
     write_bytes(path, content.encode())
+
+
+def read_json(path: Path, what: str) -> dict[str, Any]:
+    """Return the JSON object in a file that anyone may have written.
+
+    Raises OSError, and ValueError, naming the file and `what` it is not, where it holds something else, more than
+    MOST_JSON bytes, or text that is none (half a surrogate pair).
+    """
+    if (size := path.stat().st_size) > MOST_JSON:
+        raise ValueError(f"{path}: not {what}: it has {size} bytes, should have at most {MOST_JSON}")
+    content = path.read_bytes()
+    try:
+        found: Any = json.loads(content.decode())
+        if rb"\u" in content:
+            json.dumps(found, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError(f"{path}: not {what}: nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: not {what}: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: not {what}: should be a JSON object, found {type(found).__name__}")
+    return found
 
 
 @contextmanager

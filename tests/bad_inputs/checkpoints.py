@@ -115,6 +115,17 @@ def resumed() -> object:
 
 CASES = [
     Case("a card that is a list", f"{CARD}: not a card: …", carded("[]")),
+    Case("a card with half a character", f"{CARD}: not a card: … surrogates not allowed", carded('{"a": "\\ud800"}')),
+    Case(
+        "a card of lists in lists in lists, 100 000 deep",
+        f"{CARD}: not a card: nested too deeply",
+        carded('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}"),
+    ),
+    Case(
+        "a card of 40 MB",
+        f"{CARD}: not a card: it has 41943049 bytes, should have at most 33554432",
+        carded('{"a": "' + " " * 40 * 2**20 + '"}'),
+    ),
     Case("a card that is a folder", f"[Errno 21] Is a directory: '{CARD}'", carded(None)),
     Case(
         "a card that lacks keys",

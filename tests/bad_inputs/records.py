@@ -216,8 +216,53 @@ CASES = [
     ),
     Case(
         "metadata of another shape",
-        f"{R}: what it was made with should be a JSON object with a spec that is one",
+        f"{R}: what it was made with: spec: should be a mapping, found []",
         rows(row(0), made={"transmooth": '{"spec": []}'}),
+    ),
+    Case(
+        "metadata that are a list",
+        f"{R}: what it was made with: should be a mapping, found []",
+        rows(row(0), made={"transmooth": "[]"}),
+    ),
+    Case(
+        "metadata with numbers for the names of classes",
+        f"{R}: what it was made with: data.classes[1]: should be a valid string, found 5",
+        rows(row(0), made={"transmooth": '{"data": {"classes": ["a", 5]}}'}),
+    ),
+    Case(
+        "metadata with infinite samples",
+        f"{R}: what it was made with: spec.n: should be a valid integer, found inf",
+        rows(row(0), made={"transmooth": '{"spec": {"n": Infinity}}'}),
+    ),
+    Case(
+        "metadata with a radius that is no number",
+        f"{R}: what it was made with: spec.radii[0]: should be a finite number, found nan",
+        rows(row(0), made={"transmooth": '{"spec": {"radii": [NaN]}}'}),
+    ),
+    Case(
+        "metadata with a list for the version of a library",
+        f"{R}: what it was made with: versions.torch: should be a valid string, found ['2']",
+        rows(row(0), made={"transmooth": '{"versions": {"torch": ["2"]}}'}),
+    ),
+    Case(
+        "more seconds than there were",
+        f"{R}: image 0 should have seconds between 0 and 1e+10, found 1e+308; so have 1 of 1 rows",
+        rows(row(0, seconds=1e308)),
+    ),
+    Case(
+        "fewer evaluations than none",
+        f"{R}: image 0 should have evaluations between 0 and 1e+15, found -1; so have 1 of 2 rows",
+        rows(row(0, evaluations=-1), row(1, evaluations=10**15)),
+    ),
+    Case(
+        "fewer samples than none",
+        f"{R}: image 0 should have n between 0 and 1e+15, found -1; so have 1 of 1 rows",
+        rows(row(0, n=-1, top_count=None)),
+    ),
+    Case(
+        "more samples of a class than samples",
+        f"{R}: image 1 should have a top_count between 0 and n, found 1001; so have 1 of 2 rows",
+        rows(row(0, top_count=1000), row(1, top_count=1001)),
     ),
     Case("records in a folder called `sigma=1.0`: its name says nothing", "read: [0.5]", in_folder),
     Case(

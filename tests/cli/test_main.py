@@ -36,6 +36,14 @@ def test_it_starts_as_a_module_and_as_a_command_without_torch() -> None:
     assert run(sys.executable, "-c", check).returncode == 0
 
 
+def test_ctrl_c_while_the_modules_are_imported_ends_in_a_word(tmp_path: Path) -> None:
+    tmp_path.joinpath("typer.py").write_text("raise KeyboardInterrupt")
+    made = {"PYTHONPATH": f"{tmp_path}:{ROOT / 'src'}"}
+    for command in ([str(BIN / "transmooth")], [sys.executable, "-m", "transmooth"]):
+        done = run(*command, "--version", **made)
+        assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
+
+
 def test_every_command_keeps_the_memory_that_it_frees(monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[bool] = []
     monkeypatch.setattr("transmooth.runtime.memory.keep", lambda: kept.append(True))

@@ -126,6 +126,20 @@ def test_a_flat_folder_says_what_it_needs(tmp_path: Path) -> None:
     assert load_images(str(tmp_path), unlabelled=True).labels.tolist() == [-1]
 
 
+def test_two_folders_that_could_be_the_split_are_named(tmp_path: Path) -> None:
+    for name in ("train", "Testing", "TEST"):
+        pictures(tmp_path / name)
+    with pytest.raises(ValueError, match=r"has no split 'test'; there is: TEST, Testing, train"):
+        load_images(str(tmp_path))
+
+
+def test_a_folder_with_classes_keeps_its_labels_where_none_are_needed(tmp_path: Path) -> None:
+    pictures(tmp_path)
+    found, labelled = load_images(str(tmp_path), unlabelled=True), load_images(str(tmp_path))
+    assert (found.classes, found.labels.tolist()) == (labelled.classes, labelled.labels.tolist())
+    assert found.classes == ("a", "b")
+
+
 def test_splits_may_be_called_otherwise_and_what_lies_beside_is_told(tmp_path: Path) -> None:
     for name in ("Training", "Testing"):
         pictures(tmp_path / name)

@@ -66,6 +66,8 @@ LAYOUTS = {
     "in a list of tuples": [("epoch", 3), ("weights", {"net": behind("module.")})],
     "the same in DataParallel too": behind("module.") | weights(),
     "dicts of other kinds beside": {"model": weights(), "log": defaultdict(deque, {1: deque([2])}), "seen": {1, 2}},
+    "plain values of Python beside": {"model": weights(), "crop": slice(1, 2), "epochs": range(3), "z": 1j},
+    "beside a whole module": {"model": Net(), "state_dict": weights()},
 }
 
 

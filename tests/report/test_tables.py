@@ -25,7 +25,7 @@ from tests.helpers.report import (
 )
 from transmooth.report.accuracy import RowResult, Settings, read_row
 from transmooth.report.cells import cells, shown
-from transmooth.report.tables import markdown, paper_rows, read_published, summary, write_table
+from transmooth.report.tables import markdown, markdown_table, paper_rows, read_published, summary, write_table
 from transmooth.specs import RowSpec, TableSpec
 
 HEAD = "paper,table,block,row,dataset,metric,radius,sigma,value,unit,method,note\n"
@@ -340,3 +340,11 @@ def test_a_classifier_of_several_sigmas_stands_beside_the_oracle() -> None:
     per_sigma = text.split("## Here: at each σ")[1]
     assert "cascade" not in per_sigma
     assert "multi-σ" not in per_sigma
+
+
+@pytest.mark.parametrize(
+    ("cell", "shown"),
+    [("a|b", r"a\|b"), (r"a\|b", r"a\|b"), (r"a\\|b", r"a\\\|b"), ("a \n b", "a b"), ("a\u00a0 b", "a\u00a0 b")],
+)
+def test_no_cell_ends_a_column_or_a_row(cell: str, shown: str) -> None:
+    assert markdown_table(["h"], [[cell]]) == f"| h |\n| --- |\n| {shown} |"

@@ -91,6 +91,72 @@ except KeyboardInterrupt:
     assert (done.stdout, done.returncode) == ("cleaned up\n", 0)
 
 
+def test_two_signals_at_once_interrupt_once_and_show_no_traceback(environment: dict[str, str]) -> None:
+    code = """
+import os, signal
+from transmooth.runtime import shutdown
+shutdown.raise_on_signals()
+both = {signal.SIGTERM, signal.SIGINT}
+signal.pthread_sigmask(signal.SIG_BLOCK, both)
+for each in both:
+    os.kill(os.getpid(), each)
+try:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, both)
+except KeyboardInterrupt:
+    print("cleaned up")
+# The last thing of the interpreter, after its handlers are gone: what was registered first ends last.
+class Late:
+    def __del__(self, kill=os.kill, pid=os.getpid(), both=tuple(both)):
+        for each in both:
+            kill(pid, each)
+import builtins
+builtins.late = Late()
+"""
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.stderr, done.returncode) == ("cleaned up\n", "", 0)
+
+
+def test_ctrl_c_while_planning_ends_in_a_word_and_later_interrupts(environment: dict[str, str]) -> None:
+    code = """
+import os, signal, sys
+from transmooth.runtime import shutdown
+shutdown.end_on_ctrl_c()
+if len(sys.argv) > 1:
+    shutdown.interrupt_on_ctrl_c()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+finally:
+    print("not planning")
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.stderr, done.returncode) == ("", "stopped; the same command starts anew\n", 130)
+    done = subprocess.run([*command, "later"], env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("not planning\n", -signal.SIGINT)
+    background = f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); {code[1:]}"  # as a shell has them
+    done = subprocess.run([sys.executable, "-c", background], env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("not planning\n", 0)
+
+
+def test_a_second_signal_does_not_disturb_how_a_run_ends(tmp_path: Path, environment: dict[str, str]) -> None:
+    code = """
+import os, signal, sys
+from pathlib import Path
+from transmooth.runtime import session, shutdown
+shutdown.end_on_ctrl_c()
+session.end_jobs_with_this_process(Path(sys.argv[1]))
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    os.kill(os.getpid(), signal.SIGINT)
+    print("ended", os.environ[shutdown.STOPPED])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "run")], env=environment, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("ended 130\n", "", 0)
+
+
 def test_work_that_asks_is_told(environment: dict[str, str]) -> None:
     code = "from transmooth.runtime import shutdown; import os, signal; shutdown.stop_at_next_save(); "
     code += "print(shutdown.stop_requested()); os.kill(os.getpid(), signal.SIGINT); print(shutdown.stop_requested())"

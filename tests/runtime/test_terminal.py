@@ -125,6 +125,10 @@ def test_a_run_that_a_signal_ended_has_stopped_jobs(tmp_path: Path, monkeypatch:
     send(shown, LogEvent.JOB_INFO, "Rule", **job(3))
     text = send(shown, LogEvent.JOB_ERROR, "Error", logging.ERROR, **job(3, log=["none.log"]))
     assert text == "stopped: train resnet/mixed@upstream/0; the same command goes on\n"
+    failure = "WorkflowError:\nAt least one job did not complete successfully."
+    assert send(shown, None, failure, logging.ERROR) == text
+    monkeypatch.delenv(shutdown.STOPPED)
+    assert send(shown, None, failure, logging.ERROR) == f"{text}{failure}\n"
 
 
 def test_a_second_run_is_not_advised_to_unlock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,15 +27,17 @@ def read_card(folder: Path) -> dict[str, Any]:
     """The card of a checkpoint.  Raises CheckpointError when it is missing, not JSON, or not what its checksum says."""
     path = folder / "model.json"
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
+        card = files.read_json(path, "a card")
+        told = card.pop("checksum", None)
+        found = _checksum(card)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such card; a checkpoint is a folder with it and model.safetensors") from None
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not a card: {error}") from error
-    if not isinstance(card, dict):
-        raise CheckpointError(f"{path}: not a card: should be a JSON object, found {type(card).__name__}")
+    except RecursionError:
+        raise CheckpointError(f"{path}: not a card: nested too deeply") from None
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
     # What is read is compared, not the file: people may lay out a card anew.
-    if (card.get("format") != 1 or "checksum" in card) and card.pop("checksum", None) != _checksum(card):
+    if (card.get("format") != 1 or told is not None) and told != found:
         raise CheckpointError(
             f"{path}: damaged: it is not what its checksum says; remove it, and the same command trains again"
         )

@@ -1,16 +1,13 @@
 """The command line.  Nothing is imported before it is asked for: the fork server listens within a tenth of a second."""
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from transmooth.cli.main import app
-
-__all__ = ["app"]
+import sys
 
 
-def __getattr__(name: str) -> Any:
-    if name == "app":  # what the command `transmooth` calls
-        from transmooth.cli.main import app
-
-        return app
-    raise AttributeError(f"module 'transmooth.cli' has no attribute {name!r}")
+def app() -> None:
+    """Run `transmooth`.  Ctrl-C while its modules are imported ends it as it does later: in a word, with status 130."""
+    try:
+        from transmooth.cli.main import app as commands
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+    commands()

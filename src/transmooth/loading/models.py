@@ -9,7 +9,6 @@ Nothing is executed but TorchScript and export programs and the function that wa
 """
 
 import inspect
-import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -266,7 +265,7 @@ def _normalisation(
 def _card_beside(path: Path) -> dict[str, Any]:
     """Return what timm's config.json in the folder of the weights says of images; nothing where there is none."""
     try:
-        config = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))
+        config = files.read_json(path.parent / "config.json", "a configuration")
         found = config.get("pretrained_cfg", config)
         return {key: [float(each) for each in found[key]] for key in ("mean", "std") if key in found}
     except (OSError, ValueError, TypeError, AttributeError):

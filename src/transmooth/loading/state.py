@@ -5,7 +5,6 @@ A file holds containers (dicts of tensors, in dicts), and a container the weight
 `model.` in lightning's, `_orig_mod.` of torch.compile.  Which prefix is found by the names that the network has.
 """
 
-import json
 import pickle
 import re
 import zipfile
@@ -17,6 +16,8 @@ from typing import Any
 import safetensors.torch
 import torch
 from torch import Tensor
+
+from transmooth import files
 
 Containers = Mapping[str, Mapping[str, Tensor]]
 
@@ -102,7 +103,7 @@ def read_containers(path: Path) -> Containers:
 def _shards(path: Path) -> dict[str, Tensor]:
     """Return the weights of all the files that an index names, which lie beside it."""
     try:
-        shards = sorted({Path(name).name for name in json.loads(path.read_bytes())["weight_map"].values()})
+        shards = sorted({Path(name).name for name in files.read_json(path, "an index")["weight_map"].values()})
     except (ValueError, LookupError, TypeError, AttributeError):
         raise HoldsAnotherError("is no index of safetensors: it should have a weight_map") from None
     if lacking := [name for name in shards if not (path.parent / name).is_file()]:

@@ -5,7 +5,6 @@ the first two in unet/ and the last in scheduler/.  `diffusers:OWNER/NAME[@REVIS
 of OpenAI's, in .pt or .safetensors (see `openai_unet`).  Of none is anything executed.
 """
 
-import json
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -107,16 +106,11 @@ def _of_diffusers(folder: Path) -> tuple[Denoiser, Path]:
 
 def _config(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        return files.read_json(path, "a configuration")
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{path}: no such file; a folder of diffusers has {CONFIG}, {WEIGHTS} and {SCHEDULER}"
         ) from None
-    except ValueError as error:
-        raise ValueError(f"{path}: not a configuration: {error}") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path}: not a configuration: should be a JSON object, found {type(config).__name__}")
-    return config
 
 
 def _schedule(path: Path) -> dict[str, Any]:

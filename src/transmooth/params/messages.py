@@ -1,5 +1,6 @@
 """What is said of params that cannot be used: one line for each fault, which names the file and the key."""
 
+import re
 import reprlib
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -38,6 +39,7 @@ def _explain(detail: Any, file: str) -> str:
     words = [part if isinstance(part, int) or part.isprintable() else repr(part) for part in places]
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in words).lstrip(".")
     message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+    message = re.sub(r"a valid dictionary( or instance of \w+)?", "a mapping", message)
     message = message.replace("input was not a valid JSON value", "should be text, a number, a list or a mapping")
     message = message.replace("a valid tuple", "a list, such as [0.1, 0.2]").replace("Tuple should", "list should")
     if detail["type"] == "extra_forbidden":

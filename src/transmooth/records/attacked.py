@@ -64,7 +64,8 @@ def check(table: pa.Table, path: Path) -> None:
 
     Those are gaps in the columns that every row has, an epsilon that is not positive, a robust image whose own
     prediction is not its label or for which a point was found, a point that is answered with the label, lies beyond
-    epsilon or is known in part, an image that is there twice at one norm and epsilon, and rows of several models.
+    epsilon or is known in part, an image that is there twice at one norm and epsilon, rows of several models, and
+    evaluations and seconds that nothing takes.
     """
     records.check_known(table, _KNOWN, path)
     columns = {name: table[name].to_numpy() for name in ("label", "prediction", "epsilon", "robust")}
@@ -86,7 +87,7 @@ def check(table: pa.Table, path: Path) -> None:
         "a class >= 0 at its point": ("adversarial", found[0] & (adversarial < 0)),
         "its point within epsilon": ("distance", found[1] & ~ball),
     }
-    records.check_faults(table, faults, path)
+    records.check_faults(table, faults | records.spent_faults(table), path)
     counted = table.group_by(["norm", "epsilon", "index"]).aggregate([([], "count_all")])
     doubled = counted.filter(pc.greater(counted["count_all"], 1)).sort_by("index")
     if len(doubled):

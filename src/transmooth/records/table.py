@@ -34,15 +34,17 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field
 
 from transmooth import files
+from transmooth.params.messages import ParamsError, validate
 from transmooth.smoothing.bounds import within
 
 SCHEMA = pa.schema(
@@ -81,10 +83,44 @@ _NEW = (
     *("runner_up", "engine", "batch", "file", "picture"),
     *("region", "smoothed_radius", "allocation", "stage", "threshold", "looks"),
 )
+MOST, LONGEST = 10**15, 10**10  # evaluations of an image, and the seconds that they take
 LOOKUP = "lookup"  # the method of records that no noise certified
 # The last key of the metadata.  Its value is the SHA-256 of the file with this one in its place.
 _SEAL = "transmooth.seal"
 _UNSEALED = b"sha256=" + b"0" * 64
+
+
+class _Told(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class _Settings(_Told):
+    n: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    radii: list[Annotated[float, Field(ge=0, allow_inf_nan=False)]] | None = None
+    images: Annotated[int, Field(ge=0)] | Literal["all"] | None = None
+    run: dict[str, Any] | None = None
+
+
+class _Model(_Told):
+    model: str | None = None
+
+
+class _Data(_Told):
+    classes: list[str] = []
+    images: str | None = None
+    split: str | None = None
+    checksum: str | None = None
+
+
+class _Made(_Told):
+    """What a file says it was made with, as far as anything reads it."""
+
+    spec: _Settings = _Settings()
+    model: _Model | None = None
+    data: _Data | None = None
+    versions: dict[str, str] = {}
+    commit: str | None = None
+    notes: list[str] = []
 
 
 class RecordError(ValueError):
@@ -125,13 +161,15 @@ def check(table: pa.Table, path: Path) -> None:
 
     Those are gaps in the columns that every row has, a radius that is negative, not finite or above 40 sigma, an
     abstention with a radius, a class below -1, a sigma that is not positive, an alpha outside (0, 1), an image that is
-    there twice at one sigma, rows of several models or allocations, and a radius that is not what its region leaves.
+    there twice at one sigma, rows of several models or allocations, a radius that is not what its region leaves, and
+    counts and seconds that nothing takes.
     """
     noisy = pc.fill_null(pc.not_equal(table["method"], LOOKUP), True).to_numpy()
     check_known(table, [name for name in _KNOWN if name not in _OF_NOISE], path)
     check_known(table.filter(pa.array(noisy)), _OF_NOISE, path)
     radius, sigma, alpha, prediction = (table[name].to_numpy() for name in ("radius", "sigma", "alpha", "prediction"))
     region, smoothed = (table[name].to_numpy() for name in ("region", "smoothed_radius"))
+    n, top = (table[name].to_numpy() for name in ("n", "top_count"))
     left = within(np.where(np.isnan(smoothed), np.inf, smoothed), region)
     faults = {
         "a radius that is finite and >= 0": ("radius", ~(np.isfinite(radius) & (radius >= 0))),
@@ -146,8 +184,10 @@ def check(table: pa.Table, path: Path) -> None:
             ~np.isnan(region) & (prediction >= 0) & (radius != left),
         ),
         "abstained where its region leaves nothing": ("prediction", (left == 0) & (prediction >= 0)),
+        f"n between 0 and {MOST:.0e}": ("n", (n < 0) | (n > MOST)),
+        "a top_count between 0 and n": ("top_count", (top < 0) | (top > n)),
     }
-    check_faults(table, faults, path)
+    check_faults(table, faults | spent_faults(table), path)
     counted = table.group_by(["sigma", "index"]).aggregate([([], "count_all")])
     doubled = counted.filter(pc.greater(counted["count_all"], 1)).sort_by("index")
     if len(doubled):
@@ -161,6 +201,16 @@ def check_known(table: pa.Table, names: Iterable[str], path: Path) -> None:
     for name in names:
         if gaps := table[name].null_count:
             raise RecordError(f"{path}: the column {name} should have no gaps, {gaps} of {len(table)} rows have none")
+
+
+def spent_faults(table: pa.Table) -> dict[str, tuple[str, npt.NDArray[np.bool_]]]:
+    """What no image takes, for `check_faults`; what is not known (null) is none."""
+    most = {"evaluations": MOST, "seconds": LONGEST}
+    columns = {name: table[name].to_numpy() for name in most}
+    return {
+        f"{name} between 0 and {most[name]:.0e}": (name, (values < 0) | (values > most[name]))
+        for name, values in columns.items()
+    }
 
 
 def check_faults(table: pa.Table, faults: Mapping[str, tuple[str, npt.NDArray[np.bool_]]], path: Path) -> None:
@@ -195,7 +245,8 @@ def unseal(path: Path) -> pa.Table:
         file = pq.ParquetFile(pa.BufferReader(content))
         table = file.read()
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise RecordError(f"{path}: not a readable Parquet file: {error}") from None
+        reason = " ".join(str(error).split())[:300]  # Arrow's may have several lines, of bytes
+        raise RecordError(f"{path}: not a readable Parquet file: {reason}") from None
     if not seal and _SEAL.encode() in (file.metadata.metadata or {}):
         raise RecordError(f"{path}: damaged: its checksum is not one; remove it, and the same command redoes it")
     kept = {key: value for key, value in (table.schema.metadata or {}).items() if key != _SEAL.encode()}
@@ -227,15 +278,16 @@ def seal(table: pa.Table, path: Path) -> None:
 def metadata(path: Path) -> dict[str, Any]:
     """What the file says it was made with: the spec, the versions, the commit; empty if it does not say.
 
-    Raises RecordError for a file that cannot be read or says it in no JSON object.
+    Raises RecordError for a file that cannot be read, or says it in no JSON object, or in values of other kinds.
     """
     text = (unseal(path).schema.metadata or {}).get(b"transmooth", b"{}")
     try:
-        made = json.loads(text)
+        made: dict[str, Any] = json.loads(text)
+        validate(_Made, made, f"{path}: what it was made with")
+    except ParamsError as error:
+        raise RecordError(str(error).split("\n")[0]) from None
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{path}: what it was made with should be JSON: {error}") from None
-    if not (isinstance(made, dict) and isinstance(made.get("spec", {}), dict)):
-        raise RecordError(f"{path}: what it was made with should be a JSON object with a spec that is one")
     return made
 
 

@@ -331,8 +331,12 @@ def _bold(text: str, best: bool) -> str:
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table of cells that are Markdown already; a bar in one is no border of a column."""
-    lines = [[re.sub(r"(?<!\\)\|", r"\\|", cell) for cell in cells] for cells in (head, ["---"] * len(head), *rows)]
+    """Return a Markdown table of cells that are Markdown already; a bar or line's end in one ends no column or row."""
+
+    def within(cell: str) -> str:
+        return re.sub(r"(?<!\\)((?:\\\\)*)\|", r"\1\\|", re.sub(r"\s*\n\s*", " ", cell))
+
+    lines = [[within(cell) for cell in cells] for cells in (head, ["---"] * len(head), *rows)]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 

@@ -103,9 +103,12 @@ def exit_as_stopped() -> None:
 def end_jobs_with_this_process(lock: Path) -> None:
     """Have jobs save and end when this process dies or is to end; Snakemake alone would wait until they are done."""
     run = shutdown.hold_run_lock(lock)
+    shutdown.interrupt_on_ctrl_c()
 
     def tell_jobs(then: Callable[..., Any]) -> Callable[..., None]:
         def handler(*signal_and_frame: Any) -> None:
+            if run.closed:  # a second one must not disturb how the jobs, and Snakemake, end after the first
+                return
             os.environ[shutdown.STOPPED] = str(128 + signal_and_frame[0])  # jobs that end now are stopped, not failed
             run.close()
             then(*signal_and_frame)

@@ -4,6 +4,7 @@ The Snakefile holds a lock for as long as its run lives.  A job that is left wit
 as if it had got SIGTERM: nothing works on, unseen, in a folder that the next run writes to.
 """
 
+import atexit
 import ctypes
 import os
 import signal
@@ -73,7 +74,8 @@ def _wait(run: int | None, parent: int) -> None:
 def raise_on_signals() -> None:
     """From now on SIGTERM raises KeyboardInterrupt, as Ctrl-C does; whichever comes later is ignored.
 
-    A job gets the signal twice when a terminal and its run both send it: the second must not disturb the cleaning up.
+    A job gets the signal twice when a terminal and its run both send it: the second must not disturb the cleaning up,
+    nor the end of the interpreter, which has no handlers by then.
     """
     global _raised
     _raised = False
@@ -83,12 +85,34 @@ def raise_on_signals() -> None:
 
 def _raise(number: int, frame: FrameType | None) -> None:
     global _raised
-    if _raised:  # two at once: this one came within the other's handler
+    # Not SIG_IGN from here on: of two at once the second is noted already, and Python shows a traceback of such a one.
+    if _raised:
         return
     _raised = True
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, signal.SIG_IGN)
+    atexit.register(_ignore_signals)
     raise KeyboardInterrupt
+
+
+def _ignore_signals() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def end_on_ctrl_c() -> None:
+    """From now on, until `interrupt_on_ctrl_c`, Ctrl-C ends this process in a word: while it plans there is no work."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end)
+
+
+def interrupt_on_ctrl_c() -> None:
+    """Take back `end_on_ctrl_c`."""
+    if signal.getsignal(signal.SIGINT) is _end:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    os.write(2, b"stopped; the same command starts anew\n")  # print could be interrupted within itself
+    os._exit(128 + number)
 
 
 def stop_at_next_save() -> None:

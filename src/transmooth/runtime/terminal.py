@@ -203,6 +203,8 @@ class LogHandler(LogHandlerBase):
             self._say(fields["shellcmd"])
         elif "cannot be locked" in record.getMessage():  # it would advise --unlock, which breaks the other run
             self._say(f"results/{Path.cwd().name}: another snakemake is at work in it; wait for it or stop it", "red")
+        elif os.environ.get(shutdown.STOPPED) and "did not complete" in record.getMessage():
+            return  # jobs that were stopped are no failure
         elif record.levelno >= logging.WARNING:
             self._say(record.getMessage(), "red" if record.levelno >= logging.ERROR else "yellow")
         elif event is None and not self.quiet and not NOISE.match(record.getMessage()):
