@@ -178,7 +178,7 @@ def test_a_kind_of_source_is_a_file_and_an_entry() -> None:
 
 # ---------------------------------------------------------------------------------------------------------- commands
 OPTIONS: dict[str, tuple[Any, ...]] = {
-    "method": (values.AnyMethod,),
+    "method": (values.AnyMethod, values.MultiSigma),
     "dtype": (values.Dtype,),
     "engine": (values.Engine,),
     "precision": (values.Dtype,),

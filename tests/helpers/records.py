@@ -41,6 +41,8 @@ def row(index: int, sigma: float = 0.5, **changes: Any) -> dict[str, Any]:
         "threshold": None,
         "looks": None,
     }
+    if "top_count" not in changes and changes.get("n") is not None:
+        made["top_count"] = min(900, changes["n"])
     return made | changes
 
 

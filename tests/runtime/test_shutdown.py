@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,10 @@ builtins.late = Late()
     assert (done.stdout, done.stderr, done.returncode) == ("cleaned up\n", "", 0)
 
 
+def heed_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_while_planning_ends_in_a_word_and_later_interrupts(environment: dict[str, str]) -> None:
     code = """
 import os, signal, sys
@@ -129,12 +134,14 @@ finally:
     print("not planning")
 """
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    # Whatever started the tests: of a shell's background the signal would be ignored.
+    run = partial(subprocess.run, env=environment, capture_output=True, text=True, preexec_fn=heed_ctrl_c)
+    done = run(command)
     assert (done.stdout, done.stderr, done.returncode) == ("", "stopped; the same command starts anew\n", 130)
-    done = subprocess.run([*command, "later"], env=environment, capture_output=True, text=True)
+    done = run([*command, "later"])
     assert (done.stdout, done.returncode) == ("not planning\n", -signal.SIGINT)
     background = f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); {code[1:]}"  # as a shell has them
-    done = subprocess.run([sys.executable, "-c", background], env=environment, capture_output=True, text=True)
+    done = run([sys.executable, "-c", background])
     assert (done.stdout, done.returncode) == ("not planning\n", 0)
 
 
@@ -152,7 +159,11 @@ except KeyboardInterrupt:
     print("ended", os.environ[shutdown.STOPPED])
 """
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "run")], env=environment, capture_output=True, text=True
+        [sys.executable, "-c", code, str(tmp_path / "run")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        preexec_fn=heed_ctrl_c,
     )
     assert (done.stdout, done.stderr, done.returncode) == ("ended 130\n", "", 0)
 

@@ -116,7 +116,7 @@ class _Made(_Told):
     """What a file says it was made with, as far as anything reads it."""
 
     spec: _Settings = _Settings()
-    model: _Model | None = None
+    model: _Model | str | None = None  # of a shift it is the hash alone
     data: _Data | None = None
     versions: dict[str, str] = {}
     commit: str | None = None

@@ -385,12 +385,16 @@ def settings_of(frame: pd.DataFrame, path: Path) -> Settings:
     n = int(made.get("spec", {}).get("n", frame["n"].max()))
     alpha = float(first["alpha"])
     n0 = None if np.isnan(first["n0"]) else int(first["n0"])  # an imported log need not tell
-    method = str(first["method"])
-    if "stages" in frame.attrs:
-        chosen_on = made.get("spec", {}).get("chosen_on")
-        thresholds = f"τ chosen on {chosen_on} validation images" if chosen_on else frame.attrs.get("thresholds")
-        method += " of " + "; ".join(filter(None, (frame.attrs["stages"], thresholds)))
+    stages = stages_text(frame, made)
+    method = f"{first['method']} of {stages}" if stages else first["method"]
     return Settings(method, n0, n, alpha, None if grid is None else tuple(grid))
+
+
+def stages_text(frame: pd.DataFrame, made: Mapping[str, Any]) -> str:
+    """Return σ and thresholds of a classifier of several σ, as of `one_row_each`; empty where there is one σ."""
+    chosen_on = made.get("spec", {}).get("chosen_on")
+    thresholds = f"τ chosen on {chosen_on} validation images" if chosen_on else frame.attrs.get("thresholds")
+    return "; ".join(filter(None, (frame.attrs.get("stages"), thresholds))) if "stages" in frame.attrs else ""
 
 
 def grid_text(grid: Sequence[float] | None) -> str:

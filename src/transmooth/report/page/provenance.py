@@ -14,7 +14,7 @@ from transmooth.checkpoint.card import read_card
 from transmooth.records import attacked
 from transmooth.records import table as records
 from transmooth.records.multi_sigma import one_row_each
-from transmooth.report.accuracy import average_certified_radius, certified_radius, curves_of
+from transmooth.report.accuracy import average_certified_radius, certified_radius, curves_of, stages_text
 from transmooth.specs import RunSpec
 
 
@@ -131,7 +131,8 @@ def read_certification(path: str, results: Path) -> Certification:
     frame = records.read(results / path).to_pandas()
     rows = one_row_each(frame, results / path)
     acr = {sigma: average_certified_radius(certified_radius(group)) for sigma, group in curves_of(rows)}
-    return Certification(path, frame, rows, records.metadata(results / path), acr, rows.attrs.get("stages", ""))
+    made = records.metadata(results / path)
+    return Certification(path, frame, rows, made, acr, stages_text(rows, made))
 
 
 def read_attack(path: str, results: Path) -> Attacked:
