@@ -22,6 +22,7 @@ from transmooth.records.multi_sigma import one_row_each
 from transmooth.report.accuracy import read_files
 from transmooth.smoothing import chunks, cohen, methods
 from transmooth.smoothing.bounds import Ints
+from transmooth.smoothing.decision import CHOICE, ESTIMATION, draw
 from transmooth.smoothing.multi_sigma import choose
 from transmooth.specs import EVALUATIONS, CertifySpec
 from transmooth.training.loop import train
@@ -153,11 +154,19 @@ def test_thresholds_are_chosen_by_validation_images_alike_in_each_shard(
         asked.append((counts.tolist(), labels.tolist()))
         return replace(choose(counts, labels, *rest, **named)[0], thresholds=(0.125, 0.0)), 0.0
 
+    drawn = []
+
+    def watched(counts: Any, stream: int, *rest: Any) -> Any:
+        drawn.append(stream)
+        return draw(counts, stream, *rest)
+
     monkeypatch.setattr(multi_sigma, "choose", spied)
+    monkeypatch.setattr(multi_sigma, "draw", watched)
     parts = [tmp_path / f"{k}-of-2.parquet" for k in range(2)]
     for k, part in enumerate(parts):
         multi_sigma.run(spec, digits, model, None, part, k, 2, 256)
     assert asked[0] == asked[1]
+    assert set(drawn) == {CHOICE + ESTIMATION}  # the noise of no certification
     counts, labels = np.array(asked[0][0]), asked[0][1]
     assert counts.shape[:2] == (7, 2)
     assert set(counts.sum(2).flat) == {spec.n}

@@ -28,6 +28,7 @@ from transmooth.report.accuracy import (
     average_certified_radius,
     certified_accuracy,
     certified_radius,
+    on_grid,
     read_files,
     read_row,
 )
@@ -44,6 +45,12 @@ def test_accuracy_counts_right_images_with_at_least_the_radius() -> None:
     assert average_certified_radius(radii) == pytest.approx(0.75 / 5)
     # An abstention is not right, even where nobody knows the label.
     assert certified_radius(frame.assign(label=-1)).tolist() == [-np.inf] * 5
+
+
+def test_a_radius_is_cut_down_to_the_grid_that_was_decided() -> None:
+    radii = np.array([-np.inf, 0.0, 0.24, 0.25, 0.3, 1.0, 5.0])
+    assert on_grid(radii, (0.0, 0.25, 1.0)).tolist() == [-np.inf, 0.0, 0.0, 0.25, 0.25, 1.0, 1.0]
+    assert on_grid(radii, None) is radii
 
 
 def test_a_classifier_of_several_sigmas_is_read_as_one_curve(tmp_path: Path) -> None:
