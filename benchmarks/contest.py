@@ -24,6 +24,7 @@ from transmooth.smoothing.decision import ESTIMATION
 from transmooth.smoothing.engine import LONGEST, Engine, prepare
 from transmooth.smoothing.sampler import Sampler
 
+MANY = 10_000_000  # evaluations: enough that the product times layouts
 PRECISIONS = {"fp32": ("fp32", False), "tf32": ("fp32", True), "bf16": ("bf16", True)}  # dtype, TF32
 
 
@@ -82,23 +83,25 @@ class Contest:
 
     def engine(self, precision: str, name: EngineName, batch: int) -> Engine:
         some = torch.stack([image(index, self.size) for index in range(4)])
-        return prepare(self.network, some, SIGMA, 1, dtype=PRECISIONS[precision][0], engine=name, batch=batch)
+        return prepare(self.network, some, SIGMA, MANY, dtype=PRECISIONS[precision][0], engine=name, batch=batch)
 
     def eager(self, by_size: dict[int, tuple[int, ...]]) -> dict[str, Any]:
         """The loop and ours without a compiler."""
-        left_out, batches = {}, by_size[self.size]
+        left_out, layouts, batches = {}, {}, by_size[self.size]
         for precision, (_, on) in PRECISIONS.items():
             with tf32(on), warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 if precision != "bf16":
                     loop = partial(cohen, self.network, SIGMA, size=self.size)
                     self.rates[f"cohen_{precision}"] = by_batch(loop, batches, self.seconds)
-                engine = self.engine(precision, "eager", batches[0])
+                engine = self.engine(precision, "eager", batches[len(batches) // 2])
+                layouts[precision] = str(engine.run.layout)  # type: ignore[attr-defined]
                 self.rates[f"eager_{precision}"] = by_batch(partial(sampled, engine, self.size), batches, self.seconds)
                 self.engines[precision] = replace(engine, batch=best(self.rates[f"eager_{precision}"]))
             if deployed := [str(each.message) for each in caught if "the network is deployed" in str(each.message)]:
                 left_out[precision] = deployed
-        return self._summary(list(self.rates)) | {"mflop": self.flops / 1e6, "deployed_without": left_out}
+        facts = {"mflop": self.flops / 1e6, "layouts": layouts, "deployed_without": left_out}
+        return self._summary(list(self.rates)) | facts
 
     def end_to_end(self, seconds: float, rounds: int, curve: int) -> dict[str, Any]:
         """The sequential method against the loop; see benchmarks/certify.py."""

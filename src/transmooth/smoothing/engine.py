@@ -296,6 +296,9 @@ def _key(network: Deployed, image: Tensor) -> str:
     device = torch.cuda.get_device_name(image.device) if image.is_cuda else processor()
     told: list[Any] = [repr(network), state, list(image.shape), network.dtype, str(network.layout)]
     told += [device, torch.get_num_threads(), torch.__version__]
+    if image.is_cuda:
+        with suppress(RuntimeError):  # torch does not tell where its older and newer switches are mixed
+            told += [torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
 
 
