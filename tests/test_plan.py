@@ -408,12 +408,12 @@ def test_a_row_of_files_has_no_jobs() -> None:
     assert plan.jobs() == with_table(ROW).jobs()
 
 
-def test_rows_know_the_published_name_of_the_dataset_that_they_end_on() -> None:
+def test_rows_know_the_dataset_that_they_end_on_by_its_published_name_or_its_own() -> None:
     def names(**values: Any) -> list[str | None]:
         pooled = {"label": "y", "runs": ({"train": ("clean@downstream",)}, {"train": ("clean@second",)})}
         return [row.dataset for row in with_table(ROW, pooled, **values).table_spec("t").rows]
 
-    assert names() == [None, None]
+    assert names() == ["digits", None]
     assert names(datasets__digits__published="MNIST") == ["MNIST", None]
     both = {"datasets__digits__published": "MNIST", "datasets__textures__published": "MNIST"}
     assert names(**both) == ["MNIST", "MNIST"]

@@ -325,7 +325,7 @@ class Plan:
             paper=self.params.tables.paper,
             columns=columns,
             rows=self._row_specs(name, self.rows(name)),
-            **table.model_dump(include={"title", "caption", "published", "brackets"}),
+            **table.model_dump(include={"title", "caption", "published", "brackets", "against"}),
         )
 
     def figure_spec(self, name: str) -> specs.FigureSpec:
@@ -401,13 +401,14 @@ class Plan:
             )
             for seed in (self.seeds(report) if row.evaluated else ())
         )
-        published = {self.params.datasets[each.run.dataset].published for group in runs for each in group}
+        ends = {each.run.dataset for group in runs for each in group}
+        datasets = {self.params.datasets[name].published or name for name in ends}
         return specs.RowSpec(
             label=row.label,
             block=row.block,
             published=row.published,
             sigma=row.sigma,
-            dataset=published.pop() if len(published) == 1 else None,
+            dataset=datasets.pop() if len(datasets) == 1 else None,
             runs=runs,
             files=tuple(specs.LogSpec(**log.model_dump()) for log in row.files or ()),
         )

@@ -264,7 +264,7 @@ class LogSpec(Spec):
 class RowSpec(Spec):
     """A row: `runs` has the runs that it pools, once for each seed; `files`, in their place, are other people's logs.
 
-    dataset: what params/published.csv calls the dataset that its runs end on.
+    dataset: the dataset that its runs end on, as params/published.csv calls it, else by its own name.
     sigma: the one that it shows, if not all.
     """
 
@@ -295,7 +295,11 @@ class ColumnSpec(Spec):
 
 
 class TableSpec(Spec):
-    """A table.  paper, published: where params/published.csv has the table that it stands beside."""
+    """A table.
+
+    paper, published: where params/published.csv has the table that it stands beside.  against: the label of the row
+    that the others are compared with, image by image.
+    """
 
     name: str
     title: str
@@ -304,6 +308,7 @@ class TableSpec(Spec):
     published: str | None = None
     columns: tuple[ColumnSpec, ...]
     brackets: str | None = None
+    against: str | None = None
     rows: tuple[RowSpec, ...]
 
 

@@ -233,6 +233,7 @@ FAULTS: list[tuple[str, Any, str]] = [
         TABLE | {"columns": ["robust@0.5"], "rows": row(evaluate=["autopgd"])},
         r"params/studies/smoke.yaml: attack: missing; the evaluation 'autopgd' \(attack\) needs it",
     ),
+    ("tables.t.against", "gone", rf"{FILE}: tables.t.against: should be a row \(x\), found 'gone'"),
     (
         "tables.t.rows",
         row(evaluate=["cascade", "margin"]),

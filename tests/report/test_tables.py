@@ -279,6 +279,16 @@ def test_nothing_is_the_best_of_what_nobody_reaches_or_of_equals() -> None:
     assert "| strong | **50.0** [7, 93] | 0.0 [0, 60] | **0.150** |\n" in alone
 
 
+def test_the_best_is_of_the_rows_of_one_dataset() -> None:
+    rows = [
+        result({0.5: [[0.3, *[-np.inf] * missed]]}, label=label, block=task, dataset=task)
+        for task, label, missed in (("easy", "a", 0), ("easy", "b", 1), ("hard", "a", 3), ("hard", "b", 2))
+    ]
+    text = text_of(table_spec(["certified@0.25"]), rows)
+    assert "| easy: a | **100.0** [3, 100] |\n| easy: b | 50.0 [1, 99] |\n" in text
+    assert "| hard: a | 25.0 [1, 81] |\n| hard: b | **33.3** [1, 91] |\n" in text
+
+
 def test_the_papers_rows_of_one_method_are_told_apart(tmp_path: Path) -> None:
     """The block is not said twice where it is the dataset."""
     lines = [

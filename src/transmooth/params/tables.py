@@ -127,8 +127,9 @@ class Table(Model):
     """A table.
 
     published: what the paper calls its own.  brackets: `natural` prints the same curve at radius 0 in front of a
-    certified accuracy.  tasks: roles, the study's where there are none; a row with the role `task` is there for
-    each of them, under its name.
+    certified accuracy.  against: the label of a row that the others are compared with, image by image: of their block
+    where it has one, else of the whole table.  tasks: roles, the study's where there are none; a row with the role
+    `task` is there for each of them, under its name.
     """
 
     title: str
@@ -136,6 +137,7 @@ class Table(Model):
     published: str | None = None
     columns: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_columns)]
     brackets: Literal["natural"] | None = None
+    against: str | None = None
     tasks: Annotated[tuple[Name, ...], AfterValidator(unique)] = ()
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
 

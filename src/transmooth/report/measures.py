@@ -12,8 +12,10 @@ from typing import Literal
 import numpy as np
 
 from transmooth.params.values import Measure
-from transmooth.report.accuracy import Floats, RowResult, average_certified_radius
+from transmooth.report.accuracy import Floats, RowResult
 
+OfImages = Callable[[RowResult, float, float], Floats]  # (row, sigma, radius) → [seeds, images]
+OfSeeds = Callable[[RowResult, float, float], Floats]  # (row, sigma, radius) → [seeds]
 Unit = Literal["percent", "radius", "millions", "hours", "count"]
 # How a value is printed.
 FORMATS: Mapping[Unit, str] = {"percent": ".1f", "radius": ".3f", "millions": ".3f", "hours": ".2f", "count": ".0f"}
@@ -25,16 +27,18 @@ class MeasureInfo:
 
     title: of its column, with `radius` in it.  words: what it is called in a sentence.  published: its metric in
     params/published.csv, None where no paper has it in this unit.  also_published: what another paper calls it.
-    value: (row, sigma, radius) → one number for each seed.  interval: shares of the certified or attacked test images
-    have a 95 % interval beside them.  better: "larger" or "smaller".  attacked: it is one of the attacked images.
+    value: of each seed.  each: of each image and seed; None where it is not of single images.  interval: shares of the
+    certified or attacked test images have a 95 % interval beside them.  better: "larger" or "smaller".  attacked: it is
+    one of the attacked images.
     """
 
     title: str
     words: str
     published: str | None
     unit: Unit
-    value: Callable[[RowResult, float, float], Floats]
+    value: OfSeeds
     per_sigma: bool
+    each: OfImages | None = None
     multi_sigma: bool = False
     interval: bool = False
     better: Literal["larger", "smaller"] = "larger"
@@ -53,21 +57,33 @@ class MeasureInfo:
         return format(100 * value if self.unit == "percent" else value, FORMATS[self.unit])
 
 
-def _acr(row: RowResult, sigma: float, radius: float) -> Floats:
-    return np.array([average_certified_radius(image_radii) for image_radii in row.radii(sigma)])
+def _certified(row: RowResult, sigma: float, radius: float) -> Floats:
+    return (row.radii(sigma) >= radius).astype(np.float64)
 
 
-def _standard(row: RowResult) -> Floats:
-    """SA; all attacks are of the same images and network, so it makes no difference which of them it is read from."""
-    found: Floats = np.full(row.seeds, np.nan)
+def _radius(row: RowResult, sigma: float, radius: float) -> Floats:
+    return np.maximum(row.radii(sigma), 0)
+
+
+def _standard(row: RowResult, sigma: float, radius: float) -> Floats:
+    """Of every attack alike: all are of the same images and network."""
+    found = _unknown(row)
     for each in row.attacks.values():
-        found = each.right.mean(1)
+        found = each.right.astype(np.float64)
     return found
 
 
-def _robust(row: RowResult, epsilon: float) -> Floats:
-    """Return RA; NaN where there was no attack, as in logs, which are of certification alone."""
-    return row.attacks[epsilon].robust.mean(1) if epsilon in row.attacks else np.full(row.seeds, np.nan)
+def _robust(row: RowResult, sigma: float, radius: float) -> Floats:
+    return row.attacks[radius].robust.astype(np.float64) if radius in row.attacks else _unknown(row)
+
+
+def _unknown(row: RowResult) -> Floats:
+    """Where there was no attack, as in logs, which are of certification alone."""
+    return np.full((row.seeds, 1), np.nan)
+
+
+def _mean(each: OfImages) -> OfSeeds:
+    return lambda row, sigma, radius: each(row, sigma, radius).mean(1)
 
 
 def _evaluations(row: RowResult) -> Floats:
@@ -77,7 +93,7 @@ def _evaluations(row: RowResult) -> Floats:
     return np.sum([each.evaluations for each in efforts], 0) if efforts else unknown
 
 
-def _of_stage(measure: Measure) -> Callable[[RowResult, float, float], Floats]:
+def _of_stage(measure: Measure) -> OfSeeds:
     return lambda row, sigma, radius: row.stage.get(measure, np.full(row.seeds, np.nan))
 
 
@@ -96,7 +112,8 @@ MEASURES: Mapping[Measure, MeasureInfo] = {
         published="certified_acc",
         also_published=("robust_acc", "standard_acc"),
         unit="percent",
-        value=lambda row, sigma, radius: row.accuracy(sigma, [radius])[:, 0],
+        value=_mean(_certified),
+        each=_certified,
         per_sigma=True,
         interval=True,
     ),
@@ -105,7 +122,8 @@ MEASURES: Mapping[Measure, MeasureInfo] = {
         words="average certified radius",
         published="acr",
         unit="radius",
-        value=_acr,
+        value=_mean(_radius),
+        each=_radius,
         per_sigma=True,
     ),
     "multi_sigma": MeasureInfo(
@@ -113,7 +131,8 @@ MEASURES: Mapping[Measure, MeasureInfo] = {
         words="certified accuracy of one classifier of several σ",
         published=None,
         unit="percent",
-        value=lambda row, sigma, radius: row.accuracy(np.nan, [radius])[:, 0],
+        value=lambda row, sigma, radius: _mean(_certified)(row, np.nan, radius),
+        each=lambda row, sigma, radius: _certified(row, np.nan, radius),
         per_sigma=False,
         multi_sigma=True,
         interval=True,
@@ -123,7 +142,8 @@ MEASURES: Mapping[Measure, MeasureInfo] = {
         words="average certified radius of one classifier of several σ",
         published=None,
         unit="radius",
-        value=lambda row, sigma, radius: _acr(row, np.nan, radius),
+        value=lambda row, sigma, radius: _mean(_radius)(row, np.nan, radius),
+        each=lambda row, sigma, radius: _radius(row, np.nan, radius),
         per_sigma=False,
         multi_sigma=True,
     ),
@@ -132,7 +152,8 @@ MEASURES: Mapping[Measure, MeasureInfo] = {
         words="standard accuracy of the attacked images (SA)",
         published="standard_acc",
         unit="percent",
-        value=lambda row, sigma, radius: _standard(row),
+        value=_mean(_standard),
+        each=_standard,
         per_sigma=False,
         interval=True,
         attacked=True,
@@ -142,7 +163,8 @@ MEASURES: Mapping[Measure, MeasureInfo] = {
         words="robust accuracy under attack within ε (RA, an upper bound)",
         published="robust_acc",
         unit="percent",
-        value=lambda row, sigma, radius: _robust(row, radius),
+        value=_mean(_robust),
+        each=_robust,
         per_sigma=False,
         interval=True,
         attacked=True,

@@ -15,6 +15,7 @@ from transmooth.params.values import MultiSigma
 from transmooth.records.table import LOOKUP
 from transmooth.report.accuracy import of_several, read_row
 from transmooth.report.cells import cells, shown
+from transmooth.report.differences import KEYS, differences, table_rows
 from transmooth.report.measures import FORMATS, MEASURES
 from transmooth.specs import ColumnSpec, RowSpec, TableSpec
 
@@ -24,11 +25,16 @@ def write_table(spec: TableSpec, results: Path, base: Path, published: Path, out
 
     Rows come from the records and cards below `results`, those of other people's logs from paths that start at `base`.
     """
-    lines = cells([read_row(row, results, base) for row in spec.rows], spec.columns)
-    files.write_text(out.with_suffix(".csv"), lines.to_csv(index=False, float_format="%.6g"))
-    files.write_text(
-        out.with_suffix(".md"), markdown(spec, lines, read_published(published, spec.paper, spec.published))
-    )
+    rows = [read_row(row, results, base) for row in spec.rows]
+    lines = cells(rows, spec.columns)
+    table, paired = lines, pd.DataFrame()
+    if spec.against is not None:
+        own = shown(lines, spec.columns)
+        paired = differences(rows, own, spec.columns, spec.against)
+        table = lines.join(own[KEYS].merge(paired, on=KEYS, how="left").set_axis(own.index).drop(columns=KEYS))
+    files.write_text(out.with_suffix(".csv"), table.to_csv(index=False, float_format="%.6g"))
+    quoted = read_published(published, spec.paper, spec.published)
+    files.write_text(out.with_suffix(".md"), markdown(spec, lines, quoted, paired))
     files.write_text(metrics, json.dumps(summary(spec, lines), indent=1, ensure_ascii=False) + "\n")
 
 
@@ -40,8 +46,11 @@ def read_published(path: Path, paper: str | None, table: str | None) -> pd.DataF
     return frame
 
 
-def markdown(spec: TableSpec, lines: pd.DataFrame, published: pd.DataFrame) -> str:
-    """Return title, how it was certified, our rows, the same at each sigma, rows of logs, the paper's."""
+def markdown(spec: TableSpec, lines: pd.DataFrame, published: pd.DataFrame, paired: pd.DataFrame | None = None) -> str:
+    """Return title, how it was certified, our rows, their differences, each sigma, rows of logs, the paper's.
+
+    paired: of `differences`.
+    """
     others = {(row.block, row.label) for row in spec.rows if row.files}
     recomputed = np.array([names in others for names in zip(lines["block"], lines["row"], strict=True)], bool)
     ours, logs = lines[~recomputed], lines[recomputed]
@@ -54,6 +63,10 @@ def markdown(spec: TableSpec, lines: pd.DataFrame, published: pd.DataFrame) -> s
             _words(spec, own),
             markdown_table(["", *map(title, spec.columns)], [_cells(row) for row in our_rows(own, spec)]),
         ]
+    if paired is not None and len(paired):
+        parts += [f"## Here: differences from {spec.against}, image by image", _paired_words(spec, paired)]
+        compared = [column for column in spec.columns if column.text in set(paired["column"])]
+        parts += [markdown_table(["", *map(title, compared)], list(table_rows(paired, compared)))]
     if own["oracle"].any():
         parts += ["## Here: at each σ", _by_sigma(spec, ours, curves)]
     if len(logs):
@@ -94,6 +107,16 @@ def _words(spec: TableSpec, lines: pd.DataFrame) -> str:
     else:
         text += _sigmas(lines)
     return text[0].upper() + text[1:]
+
+
+def _paired_words(spec: TableSpec, paired: pd.DataFrame) -> str:
+    spread = " ± their standard deviation over seeds" if paired["difference_sd"].notna().any() else ""
+    units = {MEASURES[column.measure].unit for column in spec.columns if column.text in set(paired["column"])}
+    points = " (in points)" if "percent" in units else ""
+    return (
+        f"Of the same test images and seeds{points}{spread} [95 % interval over images, Student's t]; these networks"
+        " given. Bold: it leaves out 0."
+    )
 
 
 def _sigmas(lines: pd.DataFrame) -> str:
@@ -158,7 +181,7 @@ class Cell:
     """A number as it is printed.
 
     natural: the same curve at ε = 0; spread: the standard deviation of the seeds; low, high: the 95 % interval; each
-    empty where there is none.  best: no row has a better one.
+    empty where there is none.  best: no row of the same dataset has a better one.
     """
 
     value: str
@@ -207,17 +230,19 @@ def our_rows(
     columns: those of the table where they are not given.
     """
     columns = spec.columns if columns is None else columns
-    best = {text: _best(text, group["value"]) for text, group in lines.groupby("column", sort=False)}
+    each = lines.assign(dataset=lines["dataset"].fillna(""))
+    best = {key: _best(key[1], group["value"]) for key, group in each.groupby(["dataset", "column"], sort=False)}
     rows = []
-    for names, group in lines.groupby(["block", "row", *(["sigma"] if by_sigma else [])], sort=False):
+    for names, group in each.groupby(["block", "row", *(["sigma"] if by_sigma else [])], sort=False):
         block, label, sigma = names if by_sigma else (*names, None)
         first, by_column = group.iloc[0], group.set_index("column")
         acr = by_column["value"].get("acr", float("nan")) if by_sigma else float("nan")
         made = [
-            _cell(by_column.loc[c.text], best[c.text], spec) if c.text in by_column.index else EMPTY for c in columns
+            _cell(by_column.loc[c.text], best[first["dataset"], c.text], spec) if c.text in by_column.index else EMPTY
+            for c in columns
         ]
-        key = tuple("" if pd.isna(first[name]) else str(first[name]) for name in ("dataset", "published"))
-        rows.append(OurRow(block, label, key, sigma, acr, tuple(made)))  # type: ignore[arg-type]
+        key = str(first["dataset"]), "" if pd.isna(first["published"]) else str(first["published"])
+        rows.append(OurRow(block, label, key, sigma, acr, tuple(made)))
     return rows
 
 

@@ -61,12 +61,16 @@ def _published_rows(path: Path) -> dict[tuple[str, str], set[str]]:
 
 
 def columns(params: Params) -> Iterator[str]:
-    """Columns that no evaluation of a row gives, and radii that are not decided."""
+    """Columns that no evaluation of a row gives, radii that are not decided, and rows to compare with that lack."""
     study, file = params.study, f"params/tables/{params.study.tables}.yaml"
     grid = study.certify.radii if study.certify else None
     for name, table in params.tables.tables.items():
         if name not in study.report:
             continue
+        labels = list(dict.fromkeys(row.label for row in table.rows))
+        if table.against is not None and table.against not in labels:
+            known = ", ".join(labels)
+            yield f"{file}: tables.{name}.against: should be a row ({known}), found {table.against!r}"
         for text in table.columns:
             column = parse_column(text)
             for at, row in enumerate(table.rows):

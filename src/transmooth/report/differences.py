@@ -1,0 +1,91 @@
+"""Differences of a table's rows from one of them, image by image: what one part of training or certification changed.
+
+Two rows are right and wrong on much the same images, so that their difference is known better than either of them.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from transmooth.report.accuracy import Floats, RowResult
+from transmooth.report.measures import MEASURES
+from transmooth.specs import ColumnSpec
+
+CONFIDENCE = 0.95
+KEYS = ["block", "row", "column"]
+COLUMNS = [*KEYS, "difference", "difference_low", "difference_high", "difference_sd"]
+
+
+def differences(
+    rows: Sequence[RowResult], lines: pd.DataFrame, columns: Sequence[ColumnSpec], against: str
+) -> pd.DataFrame:
+    """Return what each row is above the one called `against`, of its own block where there is one, else of the table.
+
+    rows: as they were read; lines: of `cells.shown`, which say at which sigma a row is shown.
+
+        block, row, column                  which cell
+        difference                          mean over images and seeds
+        difference_low, difference_high     its 95 % interval over images (Student's t), these networks given
+        difference_sd                       standard deviation over seeds; NaN of one
+
+    There is no line for what is not of single images, nor for rows that differ in dataset, images or number of seeds.
+    """
+    sigmas = lines.set_index(KEYS)["sigma"].to_dict()
+    found = []
+    for row in rows:
+        base = _base(rows, row, against)
+        if base is None or base is row or base.dataset != row.dataset:
+            continue
+        for column in columns:
+            a, b = _of_images(row, column, sigmas), _of_images(base, column, sigmas)
+            if a is not None and b is not None and a.shape == b.shape and a.shape[1] > 1:
+                found.append({"block": row.block, "row": row.label, "column": column.text} | _difference(a - b))
+    return pd.DataFrame(found, columns=COLUMNS)
+
+
+def _base(rows: Sequence[RowResult], row: RowResult, against: str) -> RowResult | None:
+    named = [each for each in rows if each.label == against]
+    own = [each for each in named if each.block == row.block]
+    return own[0] if own else named[0] if len(named) == 1 else None
+
+
+def _of_images(row: RowResult, column: ColumnSpec, sigmas: dict[Any, float]) -> Floats | None:
+    """Return a column of a row for each image and seed; None where it has none, or where something is unknown."""
+    each, key = MEASURES[column.measure].each, (row.block, row.label, column.text)
+    if each is None or key not in sigmas:
+        return None
+    values = each(row, sigmas[key], column.radius or 0.0)
+    return None if np.isnan(values).any() else values
+
+
+def _difference(values: Floats) -> dict[str, float]:
+    of_images = values.mean(0)
+    mean, error = of_images.mean(), of_images.std(ddof=1) / np.sqrt(len(of_images))
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, len(of_images) - 1) * error
+    spread = values.mean(1).std(ddof=1) if len(values) > 1 else np.nan
+    return dict(zip(COLUMNS[len(KEYS) :], map(float, (mean, mean - half, mean + half, spread)), strict=True))
+
+
+def cell(line: "pd.Series[Any]", column: ColumnSpec) -> str:
+    """Return a difference as it is printed: with its sign, in points where it is of shares, bold where 0 is outside."""
+    info = MEASURES[column.measure]
+    low, high = line["difference_low"], line["difference_high"]
+    text = _signed(info.text(line["difference"]))
+    text = f"**{text}**" if low > 0 or high < 0 else text
+    spread = "" if np.isnan(line["difference_sd"]) else f" ± {info.text(line['difference_sd'])}"
+    return f"{text}{spread} [{_signed(info.text(low))}, {_signed(info.text(high))}]"
+
+
+def _signed(text: str) -> str:
+    return f"− {text[1:]}" if text.startswith("-") else f"+ {text}"
+
+
+def table_rows(frame: pd.DataFrame, columns: Sequence[ColumnSpec]) -> Iterator[list[str]]:
+    """Yield a row of text for each row of a table that was compared: its name, then a cell for each column."""
+    for (block, label), group in frame.groupby(["block", "row"], sort=False):
+        by_column = group.set_index("column")
+        texts = [cell(by_column.loc[each.text], each) if each.text in by_column.index else "–" for each in columns]
+        yield [f"{block}: {label}" if block else str(label), *texts]
