@@ -46,6 +46,7 @@ def test_a_difference_is_the_mean_over_images_of_what_the_seeds_have_on_average(
     assert certified["difference_low"] == pytest.approx(of_images.mean() - half)
     assert certified["difference_high"] == pytest.approx(of_images.mean() + half)
     assert certified["difference_sd"] == pytest.approx(np.std([0.5, 0.0], ddof=1))
+    assert not certified["difference_clear"]
     assert acr["column"] == "acr"  # clean accuracy is of no single image
     assert acr["difference"] == pytest.approx((0.2 + 0.4 - 0.1 + 0.3) / 8)
 
@@ -73,6 +74,19 @@ def test_rows_of_other_images_seeds_or_datasets_are_not_compared() -> None:
     one_seed = replace(OTHER, curves={0.5: OTHER.curves[0.5][:1]}, clean=np.array([0.6]))
     for other in (fewer, one_seed, replace(OTHER, dataset="textures")):
         assert found([BASE, other], "certified@0.25").empty
+
+
+def test_a_difference_is_clear_where_its_interval_and_every_seed_say_so() -> None:
+    base = replace(BASE, curves={0.5: np.full((2, 40), NONE)})
+
+    def clear(*certified: int) -> bool:
+        radii = np.stack([np.where(np.arange(40) < count, 0.5, NONE) for count in certified])
+        (line,) = found([base, replace(OTHER, curves={0.5: radii})], "certified@0.25").to_dict("records")
+        return bool(line["difference_clear"])
+
+    assert clear(30, 20)
+    assert not clear(30, 0)  # the interval leaves out 0, but one seed shows nothing
+    assert not clear(1, 1)
 
 
 def test_one_seed_has_no_spread() -> None:

@@ -16,7 +16,7 @@ from transmooth.specs import ColumnSpec
 
 CONFIDENCE = 0.95
 KEYS = ["block", "row", "column"]
-COLUMNS = [*KEYS, "difference", "difference_low", "difference_high", "difference_sd"]
+COLUMNS = [*KEYS, "difference", "difference_low", "difference_high", "difference_sd", "difference_clear"]
 
 
 def differences(
@@ -30,6 +30,7 @@ def differences(
         difference                          mean over images and seeds
         difference_low, difference_high     its 95 % interval over images (Student's t), these networks given
         difference_sd                       standard deviation over seeds; NaN of one
+        difference_clear                    whether the interval leaves out 0 and all seeds have its sign
 
     There is no line for what is not of single images, nor for rows that differ in dataset, images or number of seeds.
     """
@@ -61,22 +62,21 @@ def _of_images(row: RowResult, column: ColumnSpec, sigmas: dict[Any, float]) -> 
     return None if np.isnan(values).any() else values
 
 
-def _difference(values: Floats) -> dict[str, float]:
-    of_images = values.mean(0)
+def _difference(values: Floats) -> dict[str, Any]:
+    of_images, of_seeds = values.mean(0), values.mean(1)
     mean, error = of_images.mean(), of_images.std(ddof=1) / np.sqrt(len(of_images))
     half = stats.t.ppf((1 + CONFIDENCE) / 2, len(of_images) - 1) * error
-    spread = values.mean(1).std(ddof=1) if len(values) > 1 else np.nan
-    return dict(zip(COLUMNS[len(KEYS) :], map(float, (mean, mean - half, mean + half, spread)), strict=True))
+    spread = of_seeds.std(ddof=1) if len(values) > 1 else np.nan
+    clear = abs(mean) > half and bool((np.sign(of_seeds) == np.sign(mean)).all())
+    return dict(zip(COLUMNS[len(KEYS) :], (mean, mean - half, mean + half, spread, clear), strict=True))
 
 
 def cell(line: "pd.Series[Any]", column: ColumnSpec) -> str:
-    """Return a difference as it is printed: with its sign, in points where it is of shares, bold where 0 is outside."""
+    """Return a difference as it is printed: with its sign, in points where it is of shares, bold where it is clear."""
     info = MEASURES[column.measure]
-    low, high = line["difference_low"], line["difference_high"]
-    text = _signed(info.text(line["difference"]))
-    text = f"**{text}**" if low > 0 or high < 0 else text
+    value, low, high = (_signed(info.text(line[f"difference{which}"])) for which in ("", "_low", "_high"))
     spread = "" if np.isnan(line["difference_sd"]) else f" ± {info.text(line['difference_sd'])}"
-    return f"{text}{spread} [{_signed(info.text(low))}, {_signed(info.text(high))}]"
+    return f"{f'**{value}**' if line['difference_clear'] else value}{spread} [{low}, {high}]"
 
 
 def _signed(text: str) -> str:

@@ -110,12 +110,14 @@ def _words(spec: TableSpec, lines: pd.DataFrame) -> str:
 
 
 def _paired_words(spec: TableSpec, paired: pd.DataFrame) -> str:
-    spread = " ± their standard deviation over seeds" if paired["difference_sd"].notna().any() else ""
+    spread, agree = "", ""
+    if paired["difference_sd"].notna().any():
+        spread, agree = " ± their standard deviation over seeds", " and all seeds have its sign"
     units = {MEASURES[column.measure].unit for column in spec.columns if column.text in set(paired["column"])}
     points = " (in points)" if "percent" in units else ""
     return (
         f"Of the same test images and seeds{points}{spread} [95 % interval over images, Student's t]; these networks"
-        " given. Bold: it leaves out 0."
+        f" given. Bold: it leaves out 0{agree}."
     )
 
 
