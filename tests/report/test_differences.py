@@ -21,8 +21,7 @@ from tests.helpers.report import (
     write_clean,
     write_records,
 )
-from transmooth.report.accuracy import RowResult
-from transmooth.report.cells import cells, shown
+from transmooth.report.accuracy import EACH, RowResult
 from transmooth.report.differences import differences
 from transmooth.report.tables import write_table
 
@@ -33,8 +32,7 @@ OTHER = result({0.5: [[0.3, 0.3, NONE, 0.4], [0.2, 0.3, NONE, NONE]]}, [0.6, 0.6
 
 
 def found(rows: Sequence[RowResult], *texts: str, against: str = "base") -> pd.DataFrame:
-    asked = columns(*texts)
-    return differences(rows, shown(cells(rows, asked), asked), asked, against)
+    return differences(rows, columns(*texts), against)
 
 
 def test_a_difference_is_the_mean_over_images_of_what_the_seeds_have_on_average() -> None:
@@ -67,6 +65,14 @@ def test_a_row_is_compared_in_its_own_block_where_that_has_the_row_else_in_the_t
     alone = replace(OTHER, block="elsewhere")
     assert found([BASE, alone], "certified@0.25")["difference"].tolist() == [0.25]
     assert found([BASE, hard, alone], "certified@0.25").empty  # with which of them?
+
+
+def test_a_row_is_compared_at_the_sigma_that_the_table_shows() -> None:
+    """The oracle's where there are several; none where it is transductive, or one classifier of several."""
+    several = replace(BASE, curves={0.25: BASE.curves[0.5], 1.0: OTHER.curves[0.5]}, label="several")
+    each = replace(BASE, curves={EACH: OTHER.curves[0.5]}, label="each")
+    one = replace(BASE, curves={}, multi_sigma=OTHER.curves[0.5], label="one")
+    assert found([BASE, several, each, one], "certified@0.25")["difference"].tolist() == [0.25] * 3
 
 
 def test_rows_of_other_images_seeds_or_datasets_are_not_compared() -> None:

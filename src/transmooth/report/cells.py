@@ -37,7 +37,7 @@ def _with_acr(columns: Sequence[ColumnSpec]) -> list[ColumnSpec]:
 
 def _lines(row: RowResult, column: ColumnSpec) -> Iterator[dict[str, Any]]:
     info, radius = MEASURES[column.measure], column.radius or 0.0
-    for oracle, sigma in _choices(row, info, radius):
+    for oracle, sigma in choices(row, info, radius):
         values = info.value(row, sigma, radius)
         mean = float(values.mean())
         images = row.images if info.of_curves else row.attacked_images if info.attacked else row.clean_images
@@ -72,11 +72,12 @@ def _lines(row: RowResult, column: ColumnSpec) -> Iterator[dict[str, Any]]:
         }
 
 
-def _choices(row: RowResult, info: MeasureInfo, radius: float) -> list[tuple[bool, float]]:
-    """(oracle, sigma) of each line.  The oracle takes the sigma with the best mean; the smaller one of equals.
+def choices(row: RowResult, info: MeasureInfo, radius: float) -> list[tuple[bool, float]]:
+    """Return (oracle, sigma) of each line, the oracle's last.
 
-    A row whose only curve is that of a classifier of several sigmas has one line, without a sigma; what is of such a
-    classifier has none in a row without one.
+    The oracle takes the sigma with the best mean; the smaller one of equals.  A row whose only curve is that of a
+    classifier of several sigmas has one line, without a sigma; what is of such a classifier has none in a row without
+    one.
     """
     if not info.per_sigma or not row.curves:
         return [] if info.of_curves and row.multi_sigma is None else [(False, np.nan)]

@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from transmooth.report.accuracy import Floats, RowResult
+from transmooth.report.cells import choices
 from transmooth.report.measures import MEASURES
 from transmooth.specs import ColumnSpec
 
@@ -19,12 +20,10 @@ KEYS = ["block", "row", "column"]
 COLUMNS = [*KEYS, "difference", "difference_low", "difference_high", "difference_sd", "difference_clear"]
 
 
-def differences(
-    rows: Sequence[RowResult], lines: pd.DataFrame, columns: Sequence[ColumnSpec], against: str
-) -> pd.DataFrame:
+def differences(rows: Sequence[RowResult], columns: Sequence[ColumnSpec], against: str) -> pd.DataFrame:
     """Return what each row is above the one called `against`, of its own block where there is one, else of the table.
 
-    rows: as they were read; lines: of `cells.shown`, which say at which sigma a row is shown.
+    Each is taken at the sigma at which a table shows it; see `cells.shown`.
 
         block, row, column                  which cell
         difference                          mean over images and seeds
@@ -34,14 +33,13 @@ def differences(
 
     There is no line for what is not of single images, nor for rows that differ in dataset, images or number of seeds.
     """
-    sigmas = lines.set_index(KEYS)["sigma"].to_dict()
     found = []
     for row in rows:
         base = _base(rows, row, against)
         if base is None or base is row or base.dataset != row.dataset:
             continue
         for column in columns:
-            a, b = _of_images(row, column, sigmas), _of_images(base, column, sigmas)
+            a, b = _of_images(row, column), _of_images(base, column)
             if a is not None and b is not None and a.shape == b.shape and a.shape[1] > 1:
                 found.append({"block": row.block, "row": row.label, "column": column.text} | _difference(a - b))
     return pd.DataFrame(found, columns=COLUMNS)
@@ -53,12 +51,13 @@ def _base(rows: Sequence[RowResult], row: RowResult, against: str) -> RowResult 
     return own[0] if own else named[0] if len(named) == 1 else None
 
 
-def _of_images(row: RowResult, column: ColumnSpec, sigmas: dict[Any, float]) -> Floats | None:
+def _of_images(row: RowResult, column: ColumnSpec) -> Floats | None:
     """Return a column of a row for each image and seed; None where it has none, or where something is unknown."""
-    each, key = MEASURES[column.measure].each, (row.block, row.label, column.text)
-    if each is None or key not in sigmas:
+    info, radius = MEASURES[column.measure], column.radius or 0.0
+    possible = choices(row, info, radius)
+    if info.each is None or not possible:
         return None
-    values = each(row, sigmas[key], column.radius or 0.0)
+    values = info.each(row, possible[-1][1], radius)
     return None if np.isnan(values).any() else values
 
 

@@ -30,7 +30,7 @@ def write_table(spec: TableSpec, results: Path, base: Path, published: Path, out
     table, paired = lines, pd.DataFrame()
     if spec.against is not None:
         own = shown(lines, spec.columns)
-        paired = differences(rows, own, spec.columns, spec.against)
+        paired = differences(rows, spec.columns, spec.against)
         table = lines.join(own[KEYS].merge(paired, on=KEYS, how="left").set_axis(own.index).drop(columns=KEYS))
     files.write_text(out.with_suffix(".csv"), table.to_csv(index=False, float_format="%.6g"))
     quoted = read_published(published, spec.paper, spec.published)
