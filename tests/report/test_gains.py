@@ -8,7 +8,8 @@ import pytest
 
 from tests.helpers.page import read_page
 from tests.helpers.report import columns, evaluated, radii_as_rows, row_spec, run_spec, write_clean, write_records
-from transmooth.report.gains import fit_lines, mean_gains, relative_gains, write_gains
+from transmooth.report.figures import scatter_chart
+from transmooth.report.gains import fit_lines, gain_of, mean_gains, relative_gains, write_gains
 from transmooth.report.page.page import Page, render
 from transmooth.report.page.sections import gains_section
 from transmooth.specs import GainsReportSpec, RowSpec
@@ -106,3 +107,14 @@ def test_a_figure_has_its_points_and_its_line(tmp_path: Path, spec: GainsReportS
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert text.count('<img class="figure" src="data:image/svg+xml;base64,') == 1
     assert "gain in certified accuracy at ε = 0.25 (%)" in read_page(tmp_path / "page.html").text_of("th")
+
+
+def test_an_axis_says_what_is_gained_and_where(tmp_path: Path) -> None:
+    robust, acr, certified = columns("robust@0.25", "acr", "certified@0")
+    assert gain_of(robust) == "gain in robust accuracy under attack within ε = 0.25 (RA, an upper bound) (%)"
+    assert gain_of(acr) == "gain in average certified radius (%)"
+    assert gain_of(certified) == "gain in certified accuracy at ε = 0 (%)"
+    x = np.array([1.0, 2.0])
+    scatter_chart("Title", [("AT", x, x, None)], gain_of(acr), gain_of(robust), tmp_path / "f")
+    text = (tmp_path / "f.svg").read_text()
+    assert "<!-- gain in robust accuracy under attack -->" in text  # on two lines: one would be cut off

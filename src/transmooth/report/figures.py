@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib
@@ -19,6 +20,7 @@ import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # colour-blind readers can distinguish them
 MARKERS = ("o", "s", "^", "D", "v", "P")
 POINTS = 201
+LABEL = 44  # characters of a line beside an axis
 ORACLE = "oracle over σ"
 ATTACKED = "attacked without noise"
 SEVERAL = "multi-σ"
@@ -86,7 +88,7 @@ def scatter_chart(
             axis.plot(*line, color=color, linewidth=1)
     for draw in (axis.axhline, axis.axvline):  # nothing gained
         draw(0, color="black", linewidth=0.6)
-    axis.set(xlabel=x, ylabel=y)
+    axis.set(xlabel=fill(x, LABEL), ylabel=fill(y, LABEL))
     axis.grid(alpha=0.25)
     axis.legend(frameon=False, fontsize=8)
     _save(figure, title, out)

@@ -82,9 +82,8 @@ def fit_lines(points: pd.DataFrame) -> pd.DataFrame:
 
 def gain_of(column: ColumnSpec) -> str:
     """Return what an axis is called."""
-    info = MEASURES[column.measure]
-    at = "" if column.radius is None else f" = {column.radius:g}"
-    return f"gain in {info.words}{at} (%)"
+    words = MEASURES[column.measure].words
+    return f"gain in {words if column.radius is None else words.replace('ε', f'ε = {column.radius:g}')} (%)"
 
 
 def _values(rows: Iterable[RowResult], spec: GainsReportSpec) -> Iterator[dict[str, Any]]:
