@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import ROOT
+from transmooth.checkpoint.card import read_card
 from transmooth.checkpoint.inventory import checkpoints
 from transmooth.loading.denoisers import load_denoiser
 from transmooth.loading.models import load_model
@@ -16,6 +17,7 @@ from transmooth.report.accuracy import certified_accuracy, certified_radius, rea
 MODELS = ROOT / "models"
 CLASSIFIERS = [each.path for each in checkpoints(MODELS) if "denoiser" not in each.what]
 DENOISED = [path for path in CLASSIFIERS if "cadis_desk" in path]
+PRETRAINED = [path for path in CLASSIFIERS if "transfer_desk" in path]
 CASCADES = [path for path in CLASSIFIERS if "samplewise_desk" in path]
 
 
@@ -55,3 +57,12 @@ def test_records_of_cascades_are_of_the_networks_beside_them_and_give_the_row_of
         assert read.multi_sigma is not None
         found.append(certified_accuracy(read.multi_sigma[0], own["radius"].to_numpy()))
     assert np.mean(found, 0).tolist() == pytest.approx(own["value"].tolist(), abs=1e-6)
+
+
+def test_pretrained_networks_of_the_transfer_study_scored_what_its_metrics_say() -> None:
+    metrics = pd.read_csv(ROOT / "results" / "transfer_desk" / "metrics" / "training.csv")
+    assert len(PRETRAINED) == 5
+    for path in PRETRAINED:
+        run = Path(path).relative_to(MODELS / "transfer_desk")
+        scores = metrics[f"train/{run}"].dropna()
+        assert read_card(Path(path))["validation_score"] == pytest.approx(scores.iloc[-1], abs=1e-4)

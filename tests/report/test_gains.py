@@ -117,4 +117,4 @@ def test_an_axis_says_what_is_gained_and_where(tmp_path: Path) -> None:
     x = np.array([1.0, 2.0])
     scatter_chart("Title", [("AT", x, x, None)], gain_of(acr), gain_of(robust), tmp_path / "f")
     text = (tmp_path / "f.svg").read_text()
-    assert "<!-- gain in robust accuracy under attack -->" in text  # on two lines: one would be cut off
+    assert "<!-- gain in robust accuracy under attack within -->" in text  # on two lines: one would be cut off
