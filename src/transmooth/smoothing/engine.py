@@ -84,8 +84,8 @@ def prepare(
     pixels = images.permute(0, 2, 3, 1).contiguous().to(device)
     noise = torch.empty_like(pixels).normal_(generator=torch.Generator(device).manual_seed(0))
     networks = [deploy(model, dtype, pixels + sigma * noise)]
-    # A GPU's kernels favour either layout, by the network: on an H200 channels-last was taken for ResNets with batch norm
-    # in TF32 and bf16, where it had been 0.6 times as fast for one with layer norm (benchmarks/README.md).
+    # A GPU's kernels favour either layout, by the network: on an H200 channels-last was the faster one for ResNets with
+    # batch norm in TF32 and bf16, and the slower one for a ResNet with layer norm (benchmarks/README.md).
     if device.type == "cuda" and networks[0].layout is torch.channels_last:
         networks.append(deploy(model, dtype, pixels + sigma * noise, torch.contiguous_format))
     return choose(networks, images[0].to(device), evaluations, engine, batch)
