@@ -348,14 +348,14 @@ class CourseReportSpec(Spec):
 
 
 class GainsReportSpec(Spec):
-    """A figure of gains in one column over gains in another; `against` is the label that they are over."""
+    """A figure of one column over another, or, where `against` is a label, of the gains over it in both."""
 
     name: str
     title: str
     caption: str
     x: ColumnSpec
     y: ColumnSpec
-    against: str
+    against: str | None = None
     rows: tuple[RowSpec, ...]
 
 

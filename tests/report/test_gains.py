@@ -9,7 +9,7 @@ import pytest
 from tests.helpers.page import read_page
 from tests.helpers.report import columns, evaluated, radii_as_rows, row_spec, run_spec, write_clean, write_records
 from transmooth.report.figures import scatter_chart
-from transmooth.report.gains import fit_lines, gain_of, mean_gains, relative_gains, write_gains
+from transmooth.report.gains import axis_label, fit_lines, mean_points, relative_gains, write_gains
 from transmooth.report.page.page import Page, render
 from transmooth.report.page.sections import gains_section
 from transmooth.specs import GainsReportSpec, RowSpec
@@ -42,7 +42,7 @@ def test_the_papers_tables_give_its_gains_and_lines(
 ) -> None:
     values = published(table, finetuned, y)
     assert values["task"].nunique() == 12
-    lines = fit_lines(mean_gains(relative_gains(values, "none"))).set_index("start")
+    lines = fit_lines(mean_points(relative_gains(values, "none"))).set_index("start")
     line = lines.loc[start]
     assert line["tasks"] == 12
     np.testing.assert_allclose(line[["mean_x", "mean_y", "slope", "intercept"]].astype(float), expected[:4], atol=6e-5)
@@ -60,7 +60,7 @@ def test_gains_are_of_the_same_task_and_seed() -> None:
     assert made[["task", "start", "seed"]].to_numpy().tolist() == [["a", "s", 0], ["a", "s", 1]]
     np.testing.assert_allclose(made["x"], [20, 0])
     np.testing.assert_allclose(made["y"], [-50, np.nan])  # nothing is a share of 0
-    mean = mean_gains(made)
+    mean = mean_points(made)
     np.testing.assert_allclose(mean[["x", "y", "x_sd", "y_sd"]].to_numpy(), [[10, -50, 200**0.5, np.nan]])
 
 
@@ -109,12 +109,32 @@ def test_a_figure_has_its_points_and_its_line(tmp_path: Path, spec: GainsReportS
     assert "gain in certified accuracy at ε = 0.25 (%)" in read_page(tmp_path / "page.html").text_of("th")
 
 
-def test_an_axis_says_what_is_gained_and_where(tmp_path: Path) -> None:
+def test_an_axis_says_what_is_gained_and_where(tmp_path: Path, spec: GainsReportSpec) -> None:
     robust, acr, certified = columns("robust@0.25", "acr", "certified@0")
-    assert gain_of(robust) == "gain in robust accuracy under attack within ε = 0.25 (RA, an upper bound) (%)"
-    assert gain_of(acr) == "gain in average certified radius (%)"
-    assert gain_of(certified) == "gain in certified accuracy at ε = 0 (%)"
+    said = axis_label(spec, robust)
+    assert said == "gain in robust accuracy under attack within ε = 0.25 (RA, an upper bound) (%)"
+    assert axis_label(spec, acr) == "gain in average certified radius (%)"
+    plain = spec.model_copy(update={"against": None})
+    assert axis_label(plain, certified) == "certified accuracy at ε = 0 (%)"
+    assert axis_label(plain, acr) == "average certified radius"
     x = np.array([1.0, 2.0])
-    scatter_chart("Title", [("AT", x, x, None)], gain_of(acr), gain_of(robust), tmp_path / "f")
-    text = (tmp_path / "f.svg").read_text()
+    scatter_chart("Title", [("AT", x, x, None)], "x", said, tmp_path / "f")
+    text = (tmp_path / "f.svg").read_text(encoding="utf-8")
     assert "<!-- gain in robust accuracy under attack within -->" in text  # on two lines: one would be cut off
+
+
+def test_without_a_row_to_compare_with_the_points_are_the_values_joined_in_the_order_of_the_rows(
+    tmp_path: Path, spec: GainsReportSpec
+) -> None:
+    (acr,) = columns("acr")
+    spec = spec.model_copy(update={"against": None, "y": acr})
+    write_gains(spec, tmp_path, tmp_path, tmp_path / "figures" / "g")
+    points = pd.read_csv(tmp_path / "figures" / "g.csv").set_index("start")
+    assert points.loc["s", ["task", "x", "y"]].to_numpy().tolist() == [["a", 40, 0.1], ["b", 60, 0.15], ["c", 80, 0.2]]
+    assert "R²" not in (tmp_path / "figures" / "g.svg").read_text(encoding="utf-8")
+    section = gains_section(spec, tmp_path)
+    assert section.notes == ""
+    assert section.plain is not None
+    head, rows = section.plain
+    assert head == ["point", "row", "clean accuracy (%)", "average certified radius"]
+    assert rows[-1] == ["c", "s", "80.0", "0.200"]

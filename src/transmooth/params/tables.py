@@ -184,9 +184,10 @@ class CourseReport(Model):
 
 
 class GainsReport(Model):
-    """A figure of what each row of a table gains over the one that is called `against`, by block.
+    """A figure of two columns of a table: what its rows have there, or gain over the one that is called `against`.
 
-    table: of the same file; its blocks, such as its tasks, are the points, its labels the groups of points.  x, y: two
+    table: of the same file; its blocks, such as its tasks, are the points, its labels the groups of points.  Gains have
+    a line of least squares; without `against` the points of a label are joined in the order of their rows.  x, y: two
     of its columns.
     """
 
@@ -195,7 +196,7 @@ class GainsReport(Model):
     table: Name
     x: str
     y: str
-    against: str
+    against: str | None = None
 
 
 class Tables(Model):

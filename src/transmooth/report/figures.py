@@ -79,14 +79,19 @@ def scatter_chart(
     x: str,
     y: str,
     out: Path,
+    zero: bool = True,
 ) -> None:
-    """Write `out`.svg and `out`.png: points of each (name, x, y, line), and its line, x and y, where it has one."""
+    """Write `out`.svg and `out`.png: points of each (name, x, y, line), and its line, x and y, where it has one.
+
+    zero: both axes are drawn at 0, as for gains.
+    """
     figure, axis = plt.subplots(figsize=(5.2, 4.2))
-    for (name, xs, ys, line), color, marker in zip(groups, COLORS * len(groups), MARKERS * len(groups), strict=False):
+    for at, (name, xs, ys, line) in enumerate(groups):
+        color, marker = COLORS[at % len(COLORS)], MARKERS[(at + at // len(COLORS)) % len(MARKERS)]
         axis.scatter(xs, ys, s=28, color=color, marker=marker, label=name)
         if line is not None:
             axis.plot(*line, color=color, linewidth=1)
-    for draw in (axis.axhline, axis.axvline):  # nothing gained
+    for draw in (axis.axhline, axis.axvline) if zero else ():
         draw(0, color="black", linewidth=0.6)
     axis.set(xlabel=fill(x, LABEL), ylabel=fill(y, LABEL))
     axis.grid(alpha=0.25)

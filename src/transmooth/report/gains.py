@@ -1,11 +1,12 @@
-"""The figure of gains: what each start gains over another one on each task, in one measure against another.
+"""The figure of two columns of a table, such as gains: what each start gains over another one on each task.
 
 "A Study of the Effects of Transfer Learning on Adversarial Robustness" (TMLR 2024), Figures 2 and 3: a point is a task
 and a start, its coordinates are relative gains in percent,
 
     gain = 100 (value / value of the start that it is compared with − 1),
 
-and a line of least squares with an intercept goes through the points of each start.
+and a line of least squares with an intercept goes through the points of each start.  Without a start to compare with,
+coordinates are the values themselves, and the points of a label are joined: a course, such as accuracy by epochs.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,19 +28,21 @@ FEWEST = 3  # through two points there is always a line
 
 
 def write_gains(spec: GainsReportSpec, results: Path, base: Path, out: Path) -> None:
-    """Write `out`.csv, .svg and .png of the gains in `spec.y` over those in `spec.x`.
+    """Write `out`.csv, .svg and .png of `spec.y` over `spec.x`, or of the gains in both.
 
     Rows are read as those of tables; the tasks are their blocks, the starts their labels.
     """
     rows = [read_row(row, results, base) for row in spec.rows]
-    points = mean_gains(relative_gains(pd.DataFrame(_values(rows, spec)), spec.against))
+    values = pd.DataFrame(_values(rows, spec))
+    points = mean_points(values if spec.against is None else relative_gains(values, spec.against))
     files.write_text(out.with_suffix(".csv"), points.to_csv(index=False, float_format="%.6g"))
-    fits = {fit["start"]: fit for fit in fit_lines(points).to_dict("records")}
-    groups = [
-        (_legend(start, fits.get(start)), group["x"].to_numpy(), group["y"].to_numpy(), _ends(group, fits.get(start)))
-        for start, group in points.groupby("start", sort=False)
-    ]
-    scatter_chart(spec.title, groups, gain_of(spec.x), gain_of(spec.y), out)
+    fits = {} if spec.against is None else {fit["start"]: fit for fit in fit_lines(points).to_dict("records")}
+    groups = []
+    for start, group in points.groupby("start", sort=False):
+        x, y = group["x"].to_numpy(), group["y"].to_numpy()
+        line = (x, y) if spec.against is None else _ends(group, fits.get(start))
+        groups.append((_legend(start, fits.get(start)), x, y, line))
+    scatter_chart(spec.title, groups, axis_label(spec, spec.x), axis_label(spec, spec.y), out, spec.against is not None)
 
 
 def relative_gains(values: pd.DataFrame, against: str) -> pd.DataFrame:
@@ -56,9 +59,9 @@ def relative_gains(values: pd.DataFrame, against: str) -> pd.DataFrame:
     return gains.reset_index()[["task", "start", "seed", "x", "y"]]
 
 
-def mean_gains(gains: pd.DataFrame) -> pd.DataFrame:
+def mean_points(values: pd.DataFrame) -> pd.DataFrame:
     """Return the mean over seeds: columns task, start, x, y, x_sd, y_sd; the deviations are NaN of one seed."""
-    by_task = gains.groupby(["task", "start"], sort=False)[["x", "y"]]
+    by_task = values.groupby(["task", "start"], sort=False)[["x", "y"]]
     return by_task.mean().join(by_task.std(ddof=1).add_suffix("_sd")).reset_index()
 
 
@@ -80,19 +83,24 @@ def fit_lines(points: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=["start", "tasks", "mean_x", "mean_y", "slope", "intercept", "r_squared"])
 
 
-def gain_of(column: ColumnSpec) -> str:
+def axis_label(spec: GainsReportSpec, column: ColumnSpec) -> str:
     """Return what an axis is called."""
-    words = MEASURES[column.measure].words
-    return f"gain in {words if column.radius is None else words.replace('ε', f'ε = {column.radius:g}')} (%)"
+    info = MEASURES[column.measure]
+    words = info.words if column.radius is None else info.words.replace("ε", f"ε = {column.radius:g}")
+    if spec.against is not None:
+        return f"gain in {words} (%)"
+    return f"{words} (%)" if info.unit == "percent" else words
 
 
 def _values(rows: Iterable[RowResult], spec: GainsReportSpec) -> Iterator[dict[str, Any]]:
-    """What each seed of each row has in the two columns, at the sigma that tables show."""
+    """What each seed of each row has in the two columns, shares in percent, at the sigma that tables show."""
     for row in rows:
         by_column = {}
         for column in (spec.x, spec.y):
             (line,) = shown(cells([row], [column]), [column]).to_dict("records")
-            by_column[column] = MEASURES[column.measure].value(row, line["sigma"], column.radius or 0.0)
+            info = MEASURES[column.measure]
+            scale = 100 if info.unit == "percent" else 1
+            by_column[column] = scale * info.value(row, line["sigma"], column.radius or 0.0)
         for seed, (x, y) in enumerate(zip(by_column[spec.x], by_column[spec.y], strict=True)):
             yield {"task": row.block, "start": row.label, "seed": seed, "x": x, "y": y}
 

@@ -123,7 +123,7 @@ def gains(params: Params) -> Iterator[str]:
             if text not in table.columns:
                 known = ", ".join(table.columns)
                 yield f"{where}.{key}: should be a column of {report.table} ({known}), found {text!r}"
-        for block in dict.fromkeys(row.block for row in table.rows):
+        for block in dict.fromkeys(row.block for row in table.rows) if report.against is not None else ():
             labels = [row.label for row in table.rows if row.block == block]
             if report.against not in labels:
                 place = f" of the block {block!r}" if block else ""

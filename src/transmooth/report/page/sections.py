@@ -17,7 +17,7 @@ from transmooth.report.accuracy import Floats, RowResult, of_several, read_row, 
 from transmooth.report.cells import SHARES, cells, shown
 from transmooth.report.certified import CertifiedRow, certified_rows
 from transmooth.report.figures import ORACLE, SEVERAL, curves, largest_radius
-from transmooth.report.measures import MEASURES
+from transmooth.report.measures import FORMATS, MEASURES
 from transmooth.report.page import charts
 from transmooth.report.page.page import Section, TableRow
 from transmooth.report.page.provenance import Training, run_text
@@ -245,7 +245,7 @@ def course_section(spec: CourseReportSpec, results: Path) -> Section:
 
 
 def gains_section(spec: GainsReportSpec, results: Path) -> Section:
-    """Return a figure of gains: its points as a table, the line of each start in words."""
+    """Return a figure of two columns: its points as a table, of gains the line of each start in words."""
     path = f"figures/{spec.name}"
     points = pd.read_csv(results / f"{path}.csv")
     lines = [
@@ -254,13 +254,16 @@ def gains_section(spec: GainsReportSpec, results: Path) -> Section:
         + ("" if math.isnan(fit.r_squared) else f" with R² = {fit.r_squared:.2f}")
         for fit in gains.fit_lines(points).itertuples()
     ]
-    head = ["task", "start", gains.gain_of(spec.x), gains.gain_of(spec.y)]
-    rows = [[each.task, each.start, f"{each.x:+.1f}", f"{each.y:+.1f}"] for each in points.itertuples()]
+    of_gains = spec.against is not None
+    head = ["task", "start"] if of_gains else ["point", "row"]
+    head += [gains.axis_label(spec, column) for column in (spec.x, spec.y)]
+    x, y = ("+.1f" if of_gains else FORMATS[MEASURES[column.measure].unit] for column in (spec.x, spec.y))
+    rows = [[each.task, each.start, f"{each.x:{x}}", f"{each.y:{y}}"] for each in points.itertuples()]
     return Section(
         spec.name,
         spec.title,
         spec.caption,
-        notes=f"Over {spec.against}. {'; '.join(lines)}.",
+        notes=f"Over {spec.against}. {'; '.join(lines)}." if of_gains else "",
         plain=(head, rows),
         keys=2,
         picture=f"data:image/svg+xml;base64,{b64encode((results / f'{path}.svg').read_bytes()).decode()}",
