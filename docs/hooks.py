@@ -1,4 +1,4 @@
-"""What the site shows beside docs/: tables in git, and pages of the top folder, where they are."""
+"""What the site shows beside docs/: tables and figures in git, and pages of the top folder, where they are."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[1]
 
 def on_files(files: Files, config: Any) -> None:
     pages = [ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")]
-    for path in [*pages, *sorted(ROOT.glob("results/*desk/tables/*.md"))]:
+    results = [*ROOT.glob("results/*desk/tables/*.md"), *ROOT.glob("results/*desk/figures/*.svg")]
+    for path in [*pages, *sorted(results)]:
         files.append(File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)))
 
 
