@@ -77,6 +77,16 @@ def test_compare_tells_where_a_grid_gives_lower_bounds() -> None:
     assert compare.compare(b, b, 0.3)["acr_lower_bound"] == []
 
 
+def test_where_both_have_a_grid_their_radii_are_cut_down_to_it() -> None:
+    """A cascade has all radii of its counts, a sequential test those of its grid alone."""
+    a, b = frame([0.49, 0.26, 0.1]), frame([0.25, 0.25, 0.0])
+    for log in (a, b):
+        log.attrs |= {"grid": [0.0, 0.25, 0.5]}
+    assert compare.compare(a, b, 0.25)["acr_difference"] == 0
+    b.attrs["grid"] = None
+    assert compare.compare(a, b, 0.25)["acr_difference"] == pytest.approx((0.24 + 0.01 + 0.1) / 3)
+
+
 def test_robustness_by_hand() -> None:
     """Of two starts: cross-entropy finds image 0 at the first, the margin 1 at the first and 2 at the second."""
 

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.special import bdtr, ndtri, stdtr, stdtrit
 
 from transmooth.records.logs import is_right
+from transmooth.report.accuracy import on_grid
 from transmooth.smoothing.bounds import Floats, certified_accuracy_lower, check_probability, radius, share_interval
 
 
@@ -117,7 +118,8 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, at: float, common: bool = False) -
 
     Keys: n, difference (of certified accuracies), interval (95 %, Newcombe 1998, method 10), p_value (exact
     McNemar), only_a and only_b (images certified in one alone), acr_difference, acr_interval and acr_p_value
-    (paired t), acr_lower_bound (of "A" and "B", those whose ACR is one, for they are decided on a grid of radii),
+    (paired t), acr_lower_bound (of "A" and "B", those whose ACR is one, for they are decided on a grid of radii; where
+    both are, all radii are cut down to these),
     notes (of both, and where `at` is not on a grid). common: compare the images that are in both. Raises ValueError
     when indices or labels differ.
     """
@@ -149,7 +151,8 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, at: float, common: bool = False) -
     if other:
         raise ValueError(f"both logs must have the same labels, found different ones for images {other[:10]}")
 
-    of_a, of_b, n = _certified(a), _certified(b), len(a)
+    n = len(a)
+    of_a, of_b = alike(_certified(a), _certified(b), *(attrs.get("grid") for attrs in named.values()))
     in_a, in_b = of_a >= _asked(at), of_b >= at
     both, only_a, only_b = int((in_a & in_b).sum()), int((in_a & ~in_b).sum()), int((in_b & ~in_a).sum())
     gain = of_a.clip(min=0) - of_b.clip(min=0)
@@ -169,6 +172,18 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, at: float, common: bool = False) -
         "acr_lower_bound": gridded,
         "notes": notes,
     }
+
+
+def alike(
+    of_a: Floats, of_b: Floats, grid_a: Sequence[float] | None, grid_b: Sequence[float] | None
+) -> tuple[Floats, Floats]:
+    """Return radii as they compare: each cut down to its grid where both have one.
+
+    A cascade has all radii of its counts, a sequential test those of its grid alone.
+    """
+    if grid_a is None or grid_b is None:
+        return of_a, of_b
+    return on_grid(of_a, grid_a), on_grid(of_b, grid_b)
 
 
 def _newcombe(both: int, only_a: int, only_b: int, neither: int) -> list[float]:

@@ -18,7 +18,7 @@ from transmooth.records import attacked
 from transmooth.records import table as records
 from transmooth.records.logs import grid_of
 from transmooth.report.accuracy import average_certified_radius, certified_accuracy, certified_radius, no_log
-from transmooth.report.compare import compare
+from transmooth.report.compare import alike, compare
 from transmooth.report.page import charts
 from transmooth.report.page.classes import curves
 from transmooth.report.page.page import Page, Section, TableRow, render
@@ -169,7 +169,7 @@ def _words(name: str) -> str:
 
 def _cells(a: pd.DataFrame, b: pd.DataFrame, radii: Sequence[float], acr: bool) -> tuple[list[Cell], list[str]]:
     """Return the change at each radius, and of the ACR; and what should be known of them."""
-    of_a, of_b = certified_radius(a), certified_radius(b)
+    of_a, of_b = alike(certified_radius(a), certified_radius(b), a.attrs.get("grid"), b.attrs.get("grid"))
     pairs = [*zip(*(100 * certified_accuracy(each, radii) for each in (of_a, of_b)), strict=True)]
     mean_a, mean_b = (average_certified_radius(each) for each in (of_a, of_b))
     if not _same_images(a, b):
