@@ -52,7 +52,7 @@ CERTIFY = [
     *("smoothing/cascade.py", "smoothing/design.py", "smoothing/margin.py", "smoothing/methods.py"),
     *("smoothing/multi_sigma.py", "smoothing/sequential.py"),
 ]
-TABLES = [*ROWS, "report/cells.py", "report/measures.py", "report/tables.py"]
+TABLES = [*ROWS, "report/cells.py", "report/differences.py", "report/measures.py", "report/tables.py"]
 SHIFTS = [*TABLES, "report/figures.py", "report/shift.py"]
 GAINS = [*ROWS, "report/cells.py", "report/figures.py", "report/gains.py", "report/measures.py"]
 COURSES = [*ROWS, "report/courses.py", "report/figures.py", "report/training.py"]

@@ -1,6 +1,7 @@
 """The tidy frame `cells`: one line for each row, column and sigma of a table, from which all that shows it is made."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -93,3 +94,32 @@ def shown(lines: pd.DataFrame, columns: Sequence[ColumnSpec]) -> pd.DataFrame:
     own = lines[lines["column"].isin([column.text for column in columns])]
     chosen = own.groupby(["block", "row", "column"], dropna=False)["oracle"].transform("any")
     return own[own["oracle"] | ~chosen.astype(bool)]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number as it is printed.
+
+    natural: the same curve at ε = 0; spread: the standard deviation of the seeds; low, high: the 95 % interval; each
+    empty where there is none.  best: no row of the same dataset has a better one; of a difference, it is clear.
+    """
+
+    value: str
+    best: bool
+    spread: str = ""
+    natural: str = ""
+    low: str = ""
+    high: str = ""
+
+    def __str__(self) -> str:
+        spread = f" ± {self.spread}" if self.spread else ""
+        if not self.low:  # bold with its spread
+            return self._bold(self.value + spread) if self.value else "–"
+        natural = f"({self.natural}) " if self.natural else ""
+        return f"{natural}{self._bold(self.value)}{spread} [{self.low}, {self.high}]"
+
+    def _bold(self, text: str) -> str:
+        return f"**{text}**" if self.best else text
+
+
+EMPTY = Cell("", False)
