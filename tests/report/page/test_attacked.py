@@ -125,15 +125,23 @@ def test_classifiers_of_several_sigmas_and_other_norms_are_not_taken_for_the_att
     assert titles == ["Certified and attacked: ℓ2 ≤ 0.5, smoothed at σ = 0.5"]
 
 
-def test_only_the_nearest_of_many_images_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page_of_attacks, "MOST", 2)
-    certified = write_certified(tmp_path / "c.parquet", [row(index, 0.25, radius=0.3) for index in range(3)])
-    found = [attacked_row(index, distance=0.5 - index / 10, **POINT) for index in range(3)]
+def test_only_the_nearest_of_many_images_are_shown_and_many_are_folded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_of_attacks, "MOST", 41)
+    certified = write_certified(tmp_path / "c.parquet", [row(index, 0.25, radius=0.3) for index in range(42)])
+    found = [attacked_row(index, distance=0.5 - index / 100, **POINT) for index in range(42)]
     write_single([certified, write_attacked(tmp_path / "a.parquet", found)], [0.0], tmp_path / "report.html")
     parsed = read_page(tmp_path / "report.html")
     table = table_of(parsed, "Certified and attacked: ℓ2 ≤ 0.5")
-    assert table[5::5] == ["2", "1"]
-    assert "The 2 of 3 images whose points are nearest to the radius." in said(parsed)
+    assert table[5::5] == [str(index) for index in range(41, 0, -1)]
+    assert "Below: the 41 of 42 images whose points are nearest to R." in said(parsed)
+    assert "41 rows" in parsed.text_of("summary")  # folded
+    write_attacked(tmp_path / "a.parquet", found[:40])
+    write_single([certified, tmp_path / "a.parquet"], [0.0], tmp_path / "report.html")
+    parsed = read_page(tmp_path / "report.html")
+    assert "40 rows" not in parsed.text_of("summary")
+    assert "Below: the" not in said(parsed)
 
 
 def test_records_that_do_not_belong_together_are_refused_by_name(digits: Path, tmp_path: Path) -> None:

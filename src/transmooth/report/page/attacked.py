@@ -144,11 +144,12 @@ def beside_sections(
                 contradicted.append(said)
                 finding = f"Contradiction: {said}."
         rows = _rows(attack.frame, frames, names, broken)
-        some = f"The {MOST} of {len(rows)} images whose points are nearest to the radius." if len(rows) > MOST else ""
+        some = f"Below: the {MOST} of {len(rows)} images whose points are nearest to R." if len(rows) > MOST else ""
+        notes = " ".join(filter(None, (finding, some)))
         head = ["image", "class", "attack", *(f"R at σ {name}" for name in frames), "distance"]
         title = f"Certified and attacked: {ball_text(attack)}"
         table = (head, rows[:MOST])
-        sections.append(Section(f"beside-{number}", title, caption, some, finding, plain=table, keys=3))
+        sections.append(Section(f"beside-{number}", title, caption, notes, finding, plain=table, keys=3))
     return sections, contradicted
 
 
