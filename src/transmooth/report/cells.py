@@ -18,10 +18,9 @@ SHARES = ("certified", "multi_sigma")  # certified accuracies, whose curve has a
 def cells(rows: Iterable[RowResult], columns: Sequence[ColumnSpec]) -> pd.DataFrame:
     """Return the cells of these rows.
 
-    A measure that has a value at each sigma has a line for each, and where these are several one more for the oracle,
-    the best of them at the choice of `sigma`; so has the ACR, which stands beside them whether it is a column or not.
-    One that has no sigma has one line, without it: so has what is of a transductive row, or of a classifier of several
-    sigmas.
+    A measure that has a value at each sigma has a line for each.  Several sigmas have one more line for the oracle: the
+    best of them, at its `sigma`.  The ACR has its lines whether it is a column or not.  A measure without a sigma has
+    one line; so has a transductive row, and a classifier of several sigmas.
 
         block, row, published, dataset     which row            value, low, high   mean over seeds, its 95 % interval
         column, measure, radius            which column         seed_sd            standard deviation over seeds
@@ -76,9 +75,9 @@ def _lines(row: RowResult, column: ColumnSpec) -> Iterator[dict[str, Any]]:
 def choices(row: RowResult, info: MeasureInfo, radius: float) -> list[tuple[bool, float]]:
     """Return (oracle, sigma) of each line, the oracle's last.
 
-    The oracle takes the sigma with the best mean; the smaller one of equals.  A row whose only curve is that of a
-    classifier of several sigmas has one line, without a sigma; what is of such a classifier has none in a row without
-    one.
+    The oracle takes the sigma with the best mean; the smaller one of equals.  If the only curve of a row is that of a
+    classifier of several sigmas, it has one line, without a sigma.  A measure of such a classifier has no line in a row
+    without one.
     """
     if not info.per_sigma or not row.curves:
         return [] if info.of_curves and row.multi_sigma is None else [(False, np.nan)]

@@ -117,12 +117,12 @@ def test_an_attack_of_another_classifier_contradicts_nothing(changes: dict[str, 
 
 
 def test_classifiers_of_several_sigmas_and_other_norms_are_not_taken_for_the_attacked_one(tmp_path: Path) -> None:
-    certified = write_certified(tmp_path / "c.parquet", multi_sigma_rows(4))
-    rows = [attacked_row(index, sigma=0.5, distance=0.01, **POINT) for index in range(4)]
-    attack = write_attacked(tmp_path / "a.parquet", [*rows, *(each | {"norm": "linf"} for each in rows)])
+    certified = write_certified(tmp_path / "c.parquet", multi_sigma_rows(4)[-2:])
+    rows = [attacked_row(3, sigma=sigma, epsilon=sigma, distance=0.01, **POINT) for sigma in (0.5, 1.0)]
+    attack = write_attacked(tmp_path / "a.parquet", [*rows, rows[0] | {"norm": "linf"}])
     assert write_single([certified, attack], [0.0], tmp_path / "report.html") == []
     titles = [text for text in read_page(tmp_path / "report.html").text_of("h3") if text.startswith("Certified and")]
-    assert titles == ["Certified and attacked: ℓ2 ≤ 0.5, smoothed at σ = 0.5"]
+    assert titles == [f"Certified and attacked: ℓ2 ≤ {sigma}, smoothed at σ = {sigma}" for sigma in ("0.5", "1")]
 
 
 def test_only_the_nearest_of_many_images_are_shown_and_many_are_folded(
@@ -138,6 +138,7 @@ def test_only_the_nearest_of_many_images_are_shown_and_many_are_folded(
     assert "Below: the 41 of 42 images whose points are nearest to R." in said(parsed)
     assert "41 rows" in parsed.text_of("summary")  # folded
     write_attacked(tmp_path / "a.parquet", found[:40])
+    monkeypatch.setattr(page_of_attacks, "MOST", 40)
     write_single([certified, tmp_path / "a.parquet"], [0.0], tmp_path / "report.html")
     parsed = read_page(tmp_path / "report.html")
     assert "40 rows" not in parsed.text_of("summary")

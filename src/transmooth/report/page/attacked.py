@@ -29,8 +29,8 @@ def is_attack(path: Path) -> bool:
 def read_attacks(paths: Iterable[Path]) -> list[Attacked]:
     """Return the attacks in these files, one for each ball and classifier, the smallest ball first.
 
-    Raises RecordError for a damaged file, and ValueError, naming the file, for one without records, for an attack that
-    was there before, and unless all are of one network and of the same images.
+    Raises RecordError if a file is damaged.  Raises ValueError, naming the file, if it has no records, if an attack is
+    there twice, or if the network or the images differ.
     """
     found = dict[tuple[str, float, float], Attacked]()
     for path in paths:
@@ -102,7 +102,7 @@ def _percent(share: float, interval: Sequence[float]) -> Cell:
 
 
 def check_same(attacks: Sequence[Attacked], certified: Certification) -> None:
-    """Raise ValueError, naming the file, for attacks that are not of the network and of images of a certification."""
+    """Raise ValueError, naming the file, unless attacks are of the network of a certification, and of its images."""
     known = certified.rows.drop_duplicates("index").set_index("index")
     for each in attacks:
         if set(each.frame["model"]) != set(certified.frame["model"]):
@@ -167,7 +167,7 @@ def _same_classifier(attack: Attacked, certified: Certification) -> str | None:
 def _rows(
     attack: pd.DataFrame, frames: Mapping[str, pd.DataFrame], names: Sequence[str], broken: Mapping[int, float]
 ) -> list[list[str]]:
-    """Return a row for each image that is certified too: contradictions first, then where a point is nearest to R."""
+    """Return a row for each image that is certified too, by how far its point is above R: contradictions come first."""
     by_image = {name: {row["index"]: row for row in frame.to_dict("records")} for name, frame in frames.items()}
     found = []
     for row in attack.to_dict("records"):
@@ -182,8 +182,8 @@ def _rows(
         cells = [str(index), _name(row["label"], names), outcome, *(_radius(each, names) for each in certificates)]
         cells.append("" if np.isnan(distance) else f"{distance:.3f}")
         near = np.inf if np.isnan(distance) else distance - radius
-        found.append(((index not in broken, near, index), cells))
-    return [cells for _, cells in sorted(found)]
+        found.append((near, index, cells))
+    return [cells for *_, cells in sorted(found)]
 
 
 def _outcome(row: Mapping[str, Any], names: Sequence[str]) -> str:

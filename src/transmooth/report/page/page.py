@@ -16,7 +16,7 @@ from transmooth.report.page.examples import STEPS, Example
 from transmooth.report.tables import OurRow, PaperRow
 
 NORMS: dict[BallNorm, str] = {"l2": "ℓ2", "linf": "ℓ∞"}
-UNFOLDED = 8  # rows of differences, at most, that nobody has to open
+UNFOLDED = 8  # rows of differences, at most, that the page shows without a click
 
 
 @dataclass(frozen=True)
