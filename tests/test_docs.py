@@ -274,7 +274,12 @@ def test_the_python_of_the_first_pages_runs_as_it_is_written(page: str) -> None:
         0.4  # 24 of 48 pixels: a difference of 9.6, whose noise has a deviation of sigma √48
     )
     images[labels == 1, :, :, 2:] += 0.4
-    names = {"model": LeftOrRight().eval(), "images": images, "held_out": images.clone(), "labels": labels}
+    names: dict[str, Any] = {
+        "model": LeftOrRight().eval(),
+        "images": images,
+        "held_out": images.clone(),
+        "labels": labels,
+    }
     found = blocks(ROOT / page, "python")
     assert found
     for block in found:
