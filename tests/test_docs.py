@@ -256,3 +256,40 @@ def test_the_loss_of_the_page_on_extending_is_the_one_it_states(tmp_path: Path, 
     assert metrics["score"] == (logits.argmax(1) == labels).sum()
     noisy, _ = loss_of(network, add_noise, images, labels, torch.full((6,), 0.5), noise, weight=2.0)
     assert noisy > clean
+
+
+class LeftOrRight(torch.nn.Module):
+    """Class 1 where the right half of an image is the brighter one: a linear network, whose radii are known."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits [B, 2] of images [B, 3, H, W]."""
+        half = images.shape[3] // 2
+        return torch.stack([images[..., :half].sum((1, 2, 3)), images[..., half:].sum((1, 2, 3))], 1)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_the_python_of_the_first_pages_runs_as_it_is_written(page: str) -> None:
+    images, labels = torch.full((2, 3, 4, 4), 0.5), torch.tensor([0, 1])
+    images[labels == 0, :, :, :2] += (
+        0.4  # 24 of 48 pixels: a difference of 9.6, whose noise has a deviation of sigma √48
+    )
+    images[labels == 1, :, :, 2:] += 0.4
+    names: dict[str, Any] = {
+        "model": LeftOrRight().eval(),
+        "images": images,
+        "held_out": images.clone(),
+        "labels": labels,
+    }
+    found = blocks(ROOT / page, "python")
+    assert found
+    for block in found:
+        exec(block, names)
+    frame, smoothed = names["frame"], names["smoothed"]
+    assert (frame["prediction"] == frame["label"]).all()
+    exact = 9.6 / 48**0.5  # distance to the boundary, which 100 000 samples nearly certify
+    assert frame["radius"].between(0.95 * exact, exact).all()
+    between = torch.full((1, 3, 4, 4), 0.5)
+    assert smoothed.predict(torch.cat([images, between])).tolist() == [0, 1, -1]
+    if page == "README.md":
+        assert names["sigma"] == 1.0  # the farthest with 1000 samples: at 0.25 all votes agree, and n is the bound
+        assert set(names["scores"]) == {0.25, 0.5, 1.0}

@@ -292,7 +292,7 @@ class Plan:
             network=self.network_spec(run.network) if run.start is None else None,
             schedule=schedule_spec(self.schedule(run)),
             augment=self.params.datasets[self.dataset(run)].augment if recipe.augment is None else recipe.augment,
-            # Its input file alone would not tell that it is another one: of inputs only their content re-runs a job.
+            # Another denoiser is not seen by its input file: of inputs only their content re-runs a job.
             denoiser=denoiser.path if denoiser else None,
             options_from={str(epoch): options for epoch, options in recipe.options_from.items()}
             if recipe.options_from
@@ -380,7 +380,7 @@ class Plan:
             name=entry.name or study.name,
             stem=entry.stem or ("imagenet" if entry.weights == "published" else study.stem),
             norm=norm,
-            # Only group norm reads it: a change of it must not retrain the others.
+            # Only group norm reads it: a change of it must not retrain networks of another norm.
             groups=study.groups if norm == "group" else 1,
             options=entry.options if entry.name else study.options,
             weights=entry.weights,

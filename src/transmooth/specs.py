@@ -278,7 +278,7 @@ class RowSpec(Spec):
 
     @property
     def name(self) -> str:
-        """Tells it from the other rows of its report."""
+        """Its name in its report, which no other row there has."""
         return f"{self.block}: {self.label}" if self.block else self.label
 
 

@@ -7,11 +7,12 @@ from typing import Any
 from tests.bad_inputs import Case, command
 from tests.bad_inputs.checkpoints import network
 from tests.helpers.checkpoints import CARD
-from tests.helpers.records import row
+from tests.helpers.records import attacked_row, row
 from tests.helpers.specs import certify_spec
 from transmooth.checkpoint import weights
 from transmooth.data.prepare import prepare
 from transmooth.publishing import model_card
+from transmooth.records import attacked
 from transmooth.records import table as records
 
 LOG = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n" + "".join(f"{k}\t1\t1\t0.{k + 1}\t1\t0:00:01\n" for k in range(5))
@@ -77,7 +78,7 @@ def other_log(numbers: range, label: int = 1, *more: str) -> Callable[[], str]:
 
 
 def report(*more: Any) -> Callable[[], str]:
-    """`transmooth report` of two inputs, beside two records and the folders of two studies."""
+    """`transmooth report` of these inputs: two records, attacks of both and of another image, and two studies."""
 
     def use() -> str:
         for number, study in enumerate(("a", "b")):
@@ -85,6 +86,9 @@ def report(*more: Any) -> Callable[[], str]:
             Path(study, "evaluate").mkdir(parents=True)
             records.write(made, Path(study, "evaluate", f"run_{number}", "certify", "records.parquet"))
             records.write(made, Path(f"{study}.parquet"))
+            model = row(0)["model"] if study == "a" else "another"
+            attacked.write(attacked.from_rows([attacked_row(0, model=model)], {}), Path(f"attack_{study}.parquet"))
+        attacked.write(attacked.from_rows([attacked_row(7)], {}), Path("attack_of_7.parquet"))
         return command("report", *more, "--out", "report.html")
 
     return use
@@ -343,6 +347,21 @@ CASES = [
         "report of records with --denoiser alone",
         f"{SAID}--denoiser: shows what it leaves of --images, which are not named",
         report("a.parquet", "--denoiser", "unet"),
+    ),
+    Case(
+        "report of an attack of another network",
+        f"{SAID}attack_b.parquet: its model should be the same as in a.parquet",
+        report("a.parquet", "attack_b.parquet"),
+    ),
+    Case(
+        "report of an attack of other images",
+        f"{SAID}attack_of_7.parquet: its images should be among those of a.parquet",
+        report("a.parquet", "attack_of_7.parquet"),
+    ),
+    Case(
+        "report of an attack, given three times",
+        f"{SAID}attack_a.parquet: the attack within ℓ2 ≤ 0.5 is there twice; name each once",
+        report(*["attack_a.parquet"] * 3),
     ),
     Case(
         "import-log --sigma 0",

@@ -68,6 +68,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(folder / "records.parquet", folder / f"{name}.parquet")
     certify = ("certify", folder / "model", folder / "model" / "data", "--sigma", 0.25, "--n", 200, "--quiet")
     call(*certify, "--out", folder / "certified.parquet")
+    attack = ("attack", folder / "model", folder / "model" / "data", "--epsilon", 0.25, "--steps", 2, "--quiet")
+    call(*attack, "--out", folder / "attacked.parquet")
     for name in ("log.tsv", "theirs.tsv"):
         logs.write(rows.to_pandas(), folder / name)
     shutil.copytree(ROOT / "params", folder / "params")

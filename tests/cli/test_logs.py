@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from tests.helpers.calls import call, fault
-from tests.helpers.records import row, table
+from tests.helpers.records import attacked_row, row, table
+from transmooth.records import attacked
 from transmooth.records import table as records
 from transmooth.smoothing.bounds import radius
 
@@ -141,6 +142,18 @@ def test_imported_records_have_a_page_and_a_log_says_how(tmp_path: Path) -> None
     call("import-log", log, back, "--sigma", 0.25, "--alpha", 0.001, "--n", 100_000)
     call("report", back, "--out", tmp_path / "p.html")
     assert "Certified accuracy" in (tmp_path / "p.html").read_text()
+
+
+def test_a_page_is_written_and_names_what_contradicts_a_certificate(tmp_path: Path) -> None:
+    point = {"robust": False, "adversarial": 5, "distance": 0.2, "loss": "margin", "restart": 0}
+    certified, attack = tmp_path / "c.parquet", tmp_path / "a.parquet"
+    records.write(table(row(0, radius=0.5)), certified)
+    attacked.write(attacked.from_rows([attacked_row(0, sigma=0.5, **point)], {"spec": {"alpha": 0.01}}), attack)
+    done = call("report", certified, attack, "--out", tmp_path / "p.html")
+    assert done.stderr.startswith(
+        "contradiction: image 0: certified at radius 0.5000 for class 3, but class 5 is answered"
+    )
+    assert "Contradiction: image 0" in (tmp_path / "p.html").read_text()
 
 
 def test_records_are_joined_and_compared_on_common_images(tmp_path: Path) -> None:

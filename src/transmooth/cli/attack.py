@@ -1,6 +1,5 @@
 """Attack any model on any images: an upper bound of its robust accuracy, beside its certificates."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -79,7 +78,7 @@ def attack(
         from transmooth.loading.models import load_model
         from transmooth.report.compare import robustness
         from transmooth.runtime.threads import threads_per_process
-        from transmooth.smoothing.attack import check_smoothed, contradictions, usual_batch
+        from transmooth.smoothing.attack import check_smoothed, contradiction_text, contradictions, usual_batch
         from transmooth.specs import AttackSpec, SmoothedAttackSpec
 
         shutdown.raise_on_signals()
@@ -123,14 +122,7 @@ def attack(
         else:
             _show(found, spec, beside)
         if certified is not None and beside is not None and beside["broken"].any():
-            first = beside[beside["broken"]].iloc[0]
-            raise ValueError(
-                f"image {first['index']:.0f}: certified at radius {first['radius']:.4f} for class "
-                f"{first['prediction']:.0f}, but class {first['adversarial']:.0f} is answered at distance "
-                f"{first['distance']:.4f}; so are {beside['broken'].sum()} of {len(beside)}. Of each image the "
-                f"certificate is wrong with a probability of at most {certified['alpha'].max():g}, and the answer of "
-                f"{alpha:g}: more than that is a fault of one of them"
-            )
+            raise ValueError(contradiction_text(beside, float(certified["alpha"].max()), alpha))
 
 
 def _certified(path: Path, spec: "AttackSpec", model: "LoadedModel", images: "ImageSet") -> "pd.DataFrame":
@@ -179,7 +171,7 @@ def _attack_to(
     settings = settings_of(spec)
     settings.check()
     indices = test_indices(len(images), spec.images).tolist()
-    pictures = hashlib.sha256(json.dumps(sorted(images.pictures(indices).items())).encode()).hexdigest()
+    pictures = attacked.pictures_hash(images.pictures(indices))
     header = {"spec": spec.dump(), "model": model.identity, "data": images.identity | {"pictures": pictures}}
     with Journal(out, header) as journal:
         if out.exists():

@@ -140,7 +140,10 @@ def _check_name(records: Path) -> None:
 def report(
     records: Annotated[
         list[Path],
-        typer.Argument(help="Parquet records of one network, a file or one for each sigma; or two to compare."),
+        typer.Argument(
+            help="Parquet records of one network: of certify, a file or one for each sigma, of attack, or both; or "
+            "two to compare."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The page to write (.html).")],
     radii: Radii = "0,0.25,0.5,0.75,1.0",
@@ -156,12 +159,15 @@ def report(
     """Write an HTML page of records, or of two studies' differences.
 
     It shows accuracies, interactive curves, example images and provenance, and needs no network and no other file.
+    Records of attacks give the accuracy that they left; beside a certification, the distance of each image's point
+    stands beside its certified radius, and a contradiction is named.
     Two folders of results, or two files of records at the same sigma, are compared: image by image, where both have the
     same ones.
 
     \b
     Examples:
       transmooth report records.parquet --out report.html
+      transmooth report certified.parquet attacked.parquet --out both.html
       transmooth report ours.parquet theirs.parquet --out compared.html
     """
     with faults_in_one_line():
@@ -181,7 +187,8 @@ def report(
 
             pictures = load_images(images, split, size)
             cleaner = load_denoiser(denoiser) if denoiser else None
-        write_single(records, list(radii.values()), out, pictures, cleaner)
+        for contradiction in write_single(records, list(radii.values()), out, pictures, cleaner):
+            typer.echo(f"contradiction: {contradiction}", err=True)
     return None
 
 

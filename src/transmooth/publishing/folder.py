@@ -55,8 +55,8 @@ def publish(
 def write(folder: Path, repository: str, out: Path, records: Sequence[Path] = (), origin: Origin = UNTOLD) -> None:
     """Write the folder `out`, which is what `publish` uploads.  It appears complete or not at all.
 
-    Raises CheckpointError if the checkpoint is damaged or transmooth did not train it, ValueError if the name is no
-    repository's or the records are of other weights, and FileExistsError if `out` is there.
+    Raises CheckpointError if the checkpoint is damaged or transmooth did not train it.  Raises ValueError if the name
+    is no repository's or the records are of other weights, and FileExistsError if `out` is there.
     """
     checked(repository)
     if out.exists():

@@ -41,7 +41,7 @@ def model_card(
 ) -> str:
     """Markdown below YAML, in the Hub's form: what a network is, how it was made, what it reaches, and what not.
 
-    repository: OWNER/NAME.  card: of a training, which tells all that is NEEDED.  records: of its certification, one
+    repository: OWNER/NAME.  card: of a training, with all that is NEEDED.  records: of its certification, one
     file or one for each sigma; they give certified accuracies at each sigma, with 95 % intervals.  for_timm:
     timm loads it.  Raises ValueError as `accuracy.read_files`, and for records of other weights.
     """

@@ -12,6 +12,8 @@
 What a point was not found for is null.  Files are sealed Parquet with metadata, as those of certifications.
 """
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,6 +96,11 @@ def check(table: pa.Table, path: Path) -> None:
         norm, epsilon = doubled["norm"][0], doubled["epsilon"][0]
         raise RecordError(f"{path}: image {doubled['index'][0]} is there twice at {norm}, epsilon = {epsilon}")
     records.check_one(table, "model", path)
+
+
+def pictures_hash(pictures: Mapping[int, str]) -> str:
+    """Return the SHA-256 of the hashes of all attacked pictures, given by index."""
+    return hashlib.sha256(json.dumps(sorted(pictures.items())).encode()).hexdigest()
 
 
 def from_rows(rows: Sequence[Mapping[str, Any]], made: Mapping[str, Any]) -> pa.Table:

@@ -6,8 +6,8 @@ clean accuracy            the base classifier on the images themselves, no noise
 ACR                       mean over the images of radius where right, else 0
 standard accuracy         SA: share of the attacked images that the base classifier answers right, no noise
 robust accuracy at r      RA: share of them that an attack within r leaves right; an upper bound, so SA ≥ RA
-oracle                    the largest over sigma at each r: a choice made after seeing the results, not a certificate
-multi-sigma               one classifier of several sigmas, whose radii are certificates (see smoothing/multi_sigma.py)
+oracle                    the largest over sigma at each r, chosen after seeing the results: not a certificate
+multi-sigma               one classifier of several sigmas; its radii are certificates (see smoothing/multi_sigma.py)
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,15 +40,15 @@ ONE_SIGMA = tuple(kind for kind in KINDS["certified"] if kind not in KINDS["mult
 
 def certified_radius(frame: pd.DataFrame) -> Floats:
     """Per image, the radius where the prediction is right and -inf where it is wrong or abstains."""
-    # An abstention is -1, and so are labels that some datasets do not tell.
+    # An abstention is -1, and so is a label that a dataset does not have.
     right = ((frame["prediction"] == frame["label"]) & (frame["prediction"] >= 0)).to_numpy()
     return np.where(right, frame["radius"].to_numpy(np.float64), -np.inf)
 
 
 def on_grid(radii: Floats, grid: Sequence[float] | None) -> Floats:
-    """Cut certified radii down to those of a grid, if there is one, for which alone others were decided.
+    """Cut certified radii down to those of a grid, if there is one.
 
-    A cascade has all radii of its counts, a sequential test has those of its grid; their averages compare only so.
+    A cascade has all radii of its counts, a sequential test only those of its grid: cut down, their averages compare.
     """
     if grid is None:
         return radii
@@ -90,7 +90,7 @@ class Settings:
 
     method: for a classifier of several sigmas with these.  n: samples per image, at most, where the method may stop; of
     several sigmas at each.  grid: as of `logs.grid_of`, None unless sequential.
-    method "log" and None: a log of the field's format does not tell; "lookup" and None: there is no noise.
+    method "log" and None: a log of the field's format does not say; "lookup" and None: there is no noise.
     Nothing at all: a row that was not certified.
     """
 
@@ -146,7 +146,7 @@ class RowResult:
     sigmas, None where there is none.
     clean: one clean accuracy per seed, over `clean_images` test images; NaN where it was not measured.
     stage: measures of the runs' last stage, see `last_stage`, one number per seed each; none where they are unknown.
-    attacks: epsilon -> what is left; every one of the same images.
+    attacks: epsilon -> what the attack left; every one of the same images.
     """
 
     label: str
@@ -361,7 +361,7 @@ def read_files(paths: Sequence[Path], label: str) -> RowResult:
 
 
 def no_log(path: Path) -> Path:
-    """Return the path.  Raises ValueError for a log, which does not tell how it was certified."""
+    """Return the path.  Raises ValueError for a log, which does not say how it was certified."""
     if path.is_file():
         with path.open("rb") as file:
             start = file.read(200)
@@ -384,7 +384,7 @@ def settings_of(frame: pd.DataFrame, path: Path) -> Settings:
     # The rows say what each image took, which may be less than what was allowed.
     n = int(made.get("spec", {}).get("n", frame["n"].max()))
     alpha = float(first["alpha"])
-    n0 = None if np.isnan(first["n0"]) else int(first["n0"])  # an imported log need not tell
+    n0 = None if np.isnan(first["n0"]) else int(first["n0"])  # an imported log need not say
     stages = stages_text(frame, made)
     method = f"{first['method']} of {stages}" if stages else first["method"]
     return Settings(method, n0, n, alpha, None if grid is None else tuple(grid))

@@ -1,6 +1,7 @@
 """The tidy frame `cells`: one line for each row, column and sigma of a table, from which all that shows it is made."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,9 @@ SHARES = ("certified", "multi_sigma")  # certified accuracies, whose curve has a
 def cells(rows: Iterable[RowResult], columns: Sequence[ColumnSpec]) -> pd.DataFrame:
     """Return the cells of these rows.
 
-    A measure that has a value at each sigma has a line for each, and where these are several one more for the oracle,
-    the best of them at the choice of `sigma`; so has the ACR, which stands beside them whether it is a column or not.
-    One that has no sigma has one line, without it: so has what is of a transductive row, or of a classifier of several
-    sigmas.
+    A measure that has a value at each sigma has a line for each.  Several sigmas have one more line for the oracle: the
+    best of them, at its `sigma`.  The ACR has its lines whether it is a column or not.  A measure without a sigma has
+    one line; so has a transductive row, and a classifier of several sigmas.
 
         block, row, published, dataset     which row            value, low, high   mean over seeds, its 95 % interval
         column, measure, radius            which column         seed_sd            standard deviation over seeds
@@ -75,9 +75,9 @@ def _lines(row: RowResult, column: ColumnSpec) -> Iterator[dict[str, Any]]:
 def choices(row: RowResult, info: MeasureInfo, radius: float) -> list[tuple[bool, float]]:
     """Return (oracle, sigma) of each line, the oracle's last.
 
-    The oracle takes the sigma with the best mean; the smaller one of equals.  A row whose only curve is that of a
-    classifier of several sigmas has one line, without a sigma; what is of such a classifier has none in a row without
-    one.
+    The oracle takes the sigma with the best mean; the smaller one of equals.  If the only curve of a row is that of a
+    classifier of several sigmas, it has one line, without a sigma.  A measure of such a classifier has no line in a row
+    without one.
     """
     if not info.per_sigma or not row.curves:
         return [] if info.of_curves and row.multi_sigma is None else [(False, np.nan)]
@@ -93,3 +93,32 @@ def shown(lines: pd.DataFrame, columns: Sequence[ColumnSpec]) -> pd.DataFrame:
     own = lines[lines["column"].isin([column.text for column in columns])]
     chosen = own.groupby(["block", "row", "column"], dropna=False)["oracle"].transform("any")
     return own[own["oracle"] | ~chosen.astype(bool)]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number as it is printed.
+
+    natural: the same curve at ε = 0; spread: the standard deviation of the seeds; low, high: the 95 % interval; each
+    empty where there is none.  best: no row of the same dataset has a better one; of a difference, it is clear.
+    """
+
+    value: str
+    best: bool
+    spread: str = ""
+    natural: str = ""
+    low: str = ""
+    high: str = ""
+
+    def __str__(self) -> str:
+        spread = f" ± {self.spread}" if self.spread else ""
+        if not self.low:  # bold with its spread
+            return self._bold(self.value + spread) if self.value else "–"
+        natural = f"({self.natural}) " if self.natural else ""
+        return f"{natural}{self._bold(self.value)}{spread} [{self.low}, {self.high}]"
+
+    def _bold(self, text: str) -> str:
+        return f"**{text}**" if self.best else text
+
+
+EMPTY = Cell("", False)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from transmooth.report.accuracy import Floats, RowResult, average_certified_radius
+from transmooth.report.cells import Cell
 from transmooth.report.figures import SEVERAL
-from transmooth.report.tables import Cell
 
 
 @dataclass(frozen=True)

@@ -55,9 +55,9 @@ def by_class(frame: pd.DataFrame, radii: Sequence[float]) -> list[dict[str, Any]
 def robustness(frame: pd.DataFrame) -> dict[str, Any]:
     """Return the numbers of one attack, from its records.
 
-    Keys: n, evaluations; standard_accuracy, the share that is right, and robust_accuracy, the share that stays so, each
-    with `share` and its 95 % Clopper–Pearson `interval`, over the choice of images; after {loss: the share that was
-    left once its run from the last start was over}.
+    Keys: n, evaluations; standard_accuracy, the share that is right, and robust_accuracy, the share that stays right;
+    after {loss: the share that was still right when its run from the last start ended}.  Both accuracies have `share`
+    and its 95 % Clopper–Pearson `interval`, over the choice of images.
     """
     n, right = len(frame), frame["prediction"] == frame["label"]
     losses = frame["losses"].iloc[0].split(", ")
@@ -105,7 +105,7 @@ def _asked(r: float) -> float:
 
 
 def lower_bounds(frame: pd.DataFrame, radii: Sequence[float], alpha: float, delta: float = 0.001) -> dict[float, float]:
-    """Return what the TRUE certified accuracy of these images is at least, but for probability delta, at each radius.
+    """Return lower bounds of the TRUE certified accuracy of these images, one a radius, false with probability ≤ delta.
 
     Each image's certificate may be false with probability alpha; see `bounds.certified_accuracy_lower`.
     """

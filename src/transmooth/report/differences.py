@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from transmooth.report.accuracy import Floats, RowResult
-from transmooth.report.cells import choices
+from transmooth.report.cells import EMPTY, Cell, choices
 from transmooth.report.measures import MEASURES
 from transmooth.specs import ColumnSpec
 
@@ -70,21 +70,22 @@ def _difference(values: Floats) -> dict[str, Any]:
     return dict(zip(COLUMNS[len(KEYS) :], (mean, mean - half, mean + half, spread, clear), strict=True))
 
 
-def cell(line: "pd.Series[Any]", column: ColumnSpec) -> str:
-    """Return a difference as it is printed: with its sign, in points where it is of shares, bold where it is clear."""
+def compared_rows(frame: pd.DataFrame, columns: Sequence[ColumnSpec]) -> Iterator[tuple[str, str, list[Cell]]]:
+    """Yield block and label of each row of a table that was compared, and a cell for each column.
+
+    A difference is printed with its sign, in points where it is of shares, and bold where it is clear.
+    """
+    for (block, label), group in frame.groupby(["block", "row"], sort=False):
+        by_column = group.set_index("column")
+        made = [_cell(by_column.loc[each.text], each) if each.text in by_column.index else EMPTY for each in columns]
+        yield str(block), str(label), made
+
+
+def _cell(line: "pd.Series[Any]", column: ColumnSpec) -> Cell:
     info = MEASURES[column.measure]
     value, low, high = (_signed(info.text(line[f"difference{which}"])) for which in ("", "_low", "_high"))
-    spread = "" if np.isnan(line["difference_sd"]) else f" ± {info.text(line['difference_sd'])}"
-    return f"{f'**{value}**' if line['difference_clear'] else value}{spread} [{low}, {high}]"
+    return Cell(value, bool(line["difference_clear"]), info.text(line["difference_sd"]), low=low, high=high)
 
 
 def _signed(text: str) -> str:
     return f"− {text[1:]}" if text.startswith("-") else f"+ {text}"
-
-
-def table_rows(frame: pd.DataFrame, columns: Sequence[ColumnSpec]) -> Iterator[list[str]]:
-    """Yield a row of text for each row of a table that was compared: its name, then a cell for each column."""
-    for (block, label), group in frame.groupby(["block", "row"], sort=False):
-        by_column = group.set_index("column")
-        texts = [cell(by_column.loc[each.text], each) if each.text in by_column.index else "–" for each in columns]
-        yield [f"{block}: {label}" if block else str(label), *texts]

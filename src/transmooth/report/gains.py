@@ -48,8 +48,8 @@ def write_gains(spec: GainsReportSpec, results: Path, base: Path, out: Path) -> 
 def relative_gains(values: pd.DataFrame, against: str) -> pd.DataFrame:
     """Return gains in percent, of the same columns.
 
-    values: columns task, start, seed, x, y; the gains of a task and a seed are over its start `against`, which is left
-    out.  Where that has 0 in a column nothing can be gained on it: NaN.
+    values: columns task, start, seed, x, y.  The gains of a task and a seed are over its start `against`, which itself
+    is dropped.  A gain over 0 is NaN.
     """
     by_start = values.set_index(["task", "seed", "start"])
     compared = by_start.xs(against, level="start")

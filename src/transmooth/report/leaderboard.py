@@ -153,7 +153,7 @@ def read(path: Path) -> list[Row]:
     """Read a leaderboard.
 
     Raises ValueError, naming file and line, unless every row can be the numbers of a log.  Shares are between 0 and 1
-    and count whole images; they fall with the radius, and none is left beyond the largest one.  The ACR is between the
+    and count whole images; they fall with the radius, and are 0 beyond the largest one.  The ACR is between the
     sums of the steps below and above it.  The largest radius is that of alpha and n.  No log is there twice.
     """
     return _rows(_text(path), path)

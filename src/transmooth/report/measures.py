@@ -1,8 +1,8 @@
 """What a column of a table shows: of each measure the unit, the direction, the name in params/published.csv, the value.
 
 A measure is a number for each seed of a row.  `per_sigma`: it has one at each sigma of the row's curves, so that there
-is an oracle over several; `multi_sigma`: it is of the one classifier of several sigmas; the others are of the base
-classifier, by itself or attacked, or of the training of its last stage.
+is an oracle over several.  `multi_sigma`: it is of the one classifier of several sigmas.  All other measures are of the
+base classifier, by itself or attacked, or of the training of its last stage.
 """
 
 from collections.abc import Callable, Mapping

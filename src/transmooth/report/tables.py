@@ -14,8 +14,8 @@ from transmooth import files
 from transmooth.params.values import MultiSigma
 from transmooth.records.table import LOOKUP
 from transmooth.report.accuracy import of_several, read_row
-from transmooth.report.cells import cells, shown
-from transmooth.report.differences import KEYS, differences, table_rows
+from transmooth.report.cells import EMPTY, Cell, cells, shown
+from transmooth.report.differences import KEYS, compared_rows, differences
 from transmooth.report.measures import FORMATS, MEASURES
 from transmooth.specs import ColumnSpec, RowSpec, TableSpec
 
@@ -64,9 +64,13 @@ def markdown(spec: TableSpec, lines: pd.DataFrame, published: pd.DataFrame, pair
             markdown_table(["", *map(title, spec.columns)], [_cells(row) for row in our_rows(own, spec)]),
         ]
     if paired is not None and len(paired):
-        parts += [f"## Here: differences from {spec.against}, image by image", _paired_words(spec, paired)]
-        compared = [column for column in spec.columns if column.text in set(paired["column"])]
-        parts += [markdown_table(["", *map(title, compared)], list(table_rows(paired, compared)))]
+        parts += [f"## Here: differences from {spec.against}, image by image", paired_words(spec, paired)]
+        compared = compared_columns(spec, paired)
+        rows = [
+            [f"{block}: {label}" if block else label, *map(str, line)]
+            for block, label, line in compared_rows(paired, compared)
+        ]
+        parts += [markdown_table(["", *map(title, compared)], rows)]
     if own["oracle"].any():
         parts += ["## Here: at each σ", _by_sigma(spec, ours, curves)]
     if len(logs):
@@ -109,11 +113,17 @@ def _words(spec: TableSpec, lines: pd.DataFrame) -> str:
     return text[0].upper() + text[1:]
 
 
-def _paired_words(spec: TableSpec, paired: pd.DataFrame) -> str:
+def compared_columns(spec: TableSpec, paired: pd.DataFrame) -> list[ColumnSpec]:
+    """Return the columns of a table that have differences."""
+    return [column for column in spec.columns if column.text in set(paired["column"])]
+
+
+def paired_words(spec: TableSpec, paired: pd.DataFrame) -> str:
+    """Return what differences are, in two sentences.  paired: of `differences`."""
     spread, agree = "", ""
     if paired["difference_sd"].notna().any():
         spread, agree = " ± their standard deviation over seeds", " and all seeds have its sign"
-    units = {MEASURES[column.measure].unit for column in spec.columns if column.text in set(paired["column"])}
+    units = {MEASURES[column.measure].unit for column in compared_columns(spec, paired)}
     points = " (in points)" if "percent" in units else ""
     return (
         f"Of the same test images and seeds{points}{spread} [95 % interval over images, Student's t]; these networks"
@@ -176,32 +186,6 @@ def _of_curves(lines: pd.DataFrame) -> "pd.Series[bool]":
 def title(column: ColumnSpec) -> str:
     """Return the heading of a column."""
     return MEASURES[column.measure].title.format(radius=column.radius)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A number as it is printed.
-
-    natural: the same curve at ε = 0; spread: the standard deviation of the seeds; low, high: the 95 % interval; each
-    empty where there is none.  best: no row of the same dataset has a better one.
-    """
-
-    value: str
-    best: bool
-    spread: str = ""
-    natural: str = ""
-    low: str = ""
-    high: str = ""
-
-    def __str__(self) -> str:
-        spread = f" ± {self.spread}" if self.spread else ""
-        if not self.low:  # bold with its spread
-            return _bold(self.value + spread, self.best) if self.value else "–"
-        natural = f"({self.natural}) " if self.natural else ""
-        return f"{natural}{_bold(self.value, self.best)}{spread} [{self.low}, {self.high}]"
-
-
-EMPTY = Cell("", False)
 
 
 @dataclass(frozen=True)
@@ -351,10 +335,6 @@ def _particular(key: str) -> str:
 def _paper_cells(row: PaperRow, spec: TableSpec) -> list[str]:
     pairs = zip(row.natural, row.cells, strict=True)
     return [row.name, *(f"({natural}) {value}" if natural and value else value or "–" for natural, value in pairs)]
-
-
-def _bold(text: str, best: bool) -> str:
-    return f"**{text}**" if best else text
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -56,7 +56,7 @@ def show_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -
 
 
 def shared_images(manifest: Path) -> str | None:
-    """Return what is to be said of a prepared set some of whose test images are training images too."""
+    """Return a warning if some test images of a prepared set are training images too."""
     made = json.loads(manifest.read_bytes())
     if not (shared := made["duplicates_across_splits"]):
         return None

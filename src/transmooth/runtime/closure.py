@@ -1,7 +1,7 @@
 """The code that a job's result depends on: all that its entry module imports, found without running it.
 
-As an input of a job the sources would be compared by time first, and git and DVC restore files with arbitrary times: so
-a hash of them is a param.  After a change that cannot alter results: `snakemake --touch`.
+A hash of the sources is a param of the job.  As inputs they would be compared by time first, and git and DVC restore
+files with arbitrary times.  After a change that cannot alter results: `snakemake --touch`.
 """
 
 import ast

@@ -3,8 +3,8 @@
 Snakemake counts GPUs but does not say which: without this every job would take the first.  A lease is a locked file
 for each share of a GPU, which the system frees when the command ends, however that happens.  With one share a GPU is
 lent to one job alone; with more, that many small jobs, none of which keeps it busy, have it together.  Under Slurm the
-pool is what the scheduler gave to the allocation (CUDA_VISIBLE_DEVICES), lent among its own jobs: two allocations may
-name different GPUs alike.
+pool is what the scheduler gave to the allocation (CUDA_VISIBLE_DEVICES).  Each allocation lends its own, for two of
+them may give different GPUs the same names.
 """
 
 import fcntl
@@ -39,7 +39,7 @@ def lease(count: int, pool: list[str], shares: int = 1, folder: Path = FOLDER, p
     if count > len(pool):
         raise ValueError(f"{count} GPUs asked for, the machine has {len(pool)}: {', '.join(pool) or 'none'}")
     folder.mkdir(mode=0o700, exist_ok=True)
-    there = folder.lstat()  # its name can be known: somebody else may have made it, or a link
+    there = folder.lstat()  # its name is easy to guess: another user may have made it, or a link
     if not stat.S_ISDIR(there.st_mode) or there.st_uid != os.getuid() or there.st_mode & 0o022:
         raise ValueError(f"{folder}: should be a folder of this user that nobody else can write to; remove it")
     while True:

@@ -57,9 +57,9 @@ def take(
     outside: Sequence[str],
     stored: Callable[[Path], bool],
 ) -> list[str]:
-    """Fetch what DVC put into the mirror; return the outputs that stay as they are, though the mirror has others.
+    """Fetch what DVC put into the mirror; return the outputs that stay as they are, though the mirror's differ.
 
-    `stored` tells whether DVC's cache has a file.  An output of the mirror is taken if the cache has it, where the
+    `stored` says whether DVC's cache has a file.  An output of the mirror is taken if the cache has it, where the
     study has none or one that the cache has too: whatever this replaces, `dvc checkout` can bring back.
     """
     stay, taken = [], False

@@ -1,4 +1,4 @@
-"""Tell how far an evaluation is: a bar on a terminal, a line now and then elsewhere."""
+"""Show how far an evaluation is: by a bar on a terminal, elsewhere by a line now and then."""
 
 import sys
 import time
@@ -75,7 +75,7 @@ def _bar(good: str) -> Iterator[Show]:
         def show(rows: Rows, total: int) -> None:
             nonlocal right, calls
             right += sum(map(GOOD[good], rows))
-            if not calls:  # what an earlier call has done tells nothing about the speed
+            if not calls:  # what an earlier call has done says nothing about the speed
                 bar.reset(task, total=total, completed=len(rows))
             else:
                 bar.advance(task, len(rows))

@@ -25,9 +25,8 @@ def hold_folder(folder: Path, root: Path, outputs: Mapping[str, Sequence[str]], 
     """Keep a study's folder, and put it in order where no other Snakemake is at work in it.
 
     Every Snakemake that runs shares a lock, which the system frees.  One that gets it exclusively knows that no other
-    one is left.  It removes locks that they left, for which Snakemake would want `--unlock`, and shards that were made
-    into records;
-    what DVC checked out is taken (see mirror.py, for `outputs` and `outside` too).  The file that is returned keeps
+    one runs.  It removes old locks, for which Snakemake would want `--unlock`, and shards that were made into records.
+    It takes what DVC checked out (see mirror.py, for `outputs` and `outside` too).  The file that is returned keeps
     this process's share.
     """
     (folder / ".snakemake").mkdir(exist_ok=True)

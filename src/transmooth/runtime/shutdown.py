@@ -1,7 +1,7 @@
 """How a job ends before it is done: by a signal, or because the run that started it is gone.
 
-The Snakefile holds a lock for as long as its run lives.  A job that is left without its run or without its parent ends
-as if it had got SIGTERM: nothing works on, unseen, in a folder that the next run writes to.
+The Snakefile holds a lock for as long as its run lives.  A job whose run or parent is gone ends as if
+it had got SIGTERM.  So no unseen job goes on in a folder that the next run writes to.
 """
 
 import atexit
@@ -25,7 +25,7 @@ _raised = False
 
 
 def hold_run_lock(path: Path) -> IO[str]:
-    """Keep the run's lock `path` and tell it to the jobs that are started from now on.
+    """Keep the run's lock `path`, and pass its name to the jobs that are started from now on.
 
     The lock goes with this process, or when the file that is returned is closed: then the jobs end.
     """

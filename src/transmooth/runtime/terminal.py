@@ -50,7 +50,7 @@ class Count:
 
 
 def _last(log: Path) -> dict[str, Any] | None:
-    """Return the last line of a log's end that tells how far its job is: a JSON object with `of`."""
+    """Return the last line of a log's end that says how far its job is: a JSON object with `of`."""
     if not log.is_file():
         return None
     with log.open("rb") as file:  # it is looked at again and again, and a training may run for weeks
@@ -100,7 +100,7 @@ def _cause(logs: Sequence[str]) -> str:
 
 
 def counter(job: Mapping[str, Any]) -> Callable[[], Count | None] | None:
-    """What tells how far a job is that Snakemake has started, given its record; None for one that does not say."""
+    """Return a function that says how far a started job is, given Snakemake's record of it; None if it does not say."""
     command = shlex.split(job.get("shellcmd") or "")
     if "--spec" not in command:
         return None

@@ -170,3 +170,18 @@ def contradictions(frame: pd.DataFrame, certified: pd.DataFrame) -> pd.DataFrame
     known = known.assign(broken=other & (known["distance"] < known["radius"]))
     nearest = (known["distance"] - known["radius"]).sort_values(kind="stable").index
     return known.loc[nearest].drop(columns="prediction_here").reset_index(drop=True)
+
+
+def contradiction_text(found: pd.DataFrame, alpha: float, answer_alpha: float) -> str:
+    """Return in words what of `contradictions`, which has some, contradicts certificates.
+
+    alpha, answer_alpha: the probability that a certificate is wrong, and that an answer of the attacked classifier is.
+    """
+    broken = found[found["broken"]]
+    first = broken.iloc[0]
+    return (
+        f"image {first['index']:.0f}: certified at radius {first['radius']:.4f} for class {first['prediction']:.0f}, "
+        f"but class {first['adversarial']:.0f} is answered at distance {first['distance']:.4f}; so are {len(broken)} "
+        f"of {len(found)}. Of each image the certificate is wrong with a probability of at most {alpha:g}, and the "
+        f"answer of {answer_alpha:g}: more than that is a fault of one of them"
+    )

@@ -1,6 +1,7 @@
 """The page of a study that is written by hand: what a reader and a parser find in it."""
 
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from tests.helpers.report import evaluated, left, row_spec, run_spec, table_spec
 from tests.report.page.conftest import Made
 from transmooth.checkpoint.card import read_card, write_card
 from transmooth.records import table as records
+from transmooth.report.cells import Cell
+from transmooth.report.page.page import Differences, Page, Section, render
 from transmooth.report.page.study import write_report
 from transmooth.report.tables import write_table
 from transmooth.specs import FigureSpec, PageSpec, PanelSpec
@@ -37,7 +40,7 @@ def test_every_part_of_the_study_is_there(made: Made) -> None:
     assert {"Comparison", "Curves", "Moved", "digits"} <= set(parsed.text_of("h3"))
     assert "2026-11-21 11:58 to 12:00 UTC" in parsed.text_of("dd")
     captions = parsed.text_of("caption")
-    assert len(captions) == len(parsed.attributes("table")) == 5 + 2 * len(SIGMAS)
+    assert len(captions) == len(parsed.attributes("table")) == 6 + 2 * len(SIGMAS)
     certified = captions.index("Comparison: what is certified")
     oracle = (
         "Comparison. Oracle: the largest over σ at each ε, chosen after seeing the results, beside the paper's Table 3"
@@ -84,6 +87,31 @@ def test_what_is_certified_comes_first_with_what_it_took(made: Made) -> None:
     assert cells[first - 1] == LABELS["mixed"]
     assert {"1,100", "5.0"} <= set(cells[first : first + 30])  # forward passes, one of 20 images
     assert "the most of 2 rows, each at its best σ" in " ".join(made.page.text_of("li"))
+
+
+def test_differences_stand_below_their_table_as_in_its_markdown(made: Made) -> None:
+    texts = [text for _, text in made.page.texts]
+    caption = texts.index("Comparison. Differences from scratch, image by image")
+    assert caption > texts.index("In the paper only")
+    text = (made.results / "tables" / "table3.md").read_text(encoding="utf-8")
+    words, table = text.split("## Here: differences from scratch, image by image\n\n")[1].split("\n\n")[:2]
+    assert texts[caption - 2 : caption] == ["Differences from scratch, image by image", words]
+    head, _, line = ([cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines())
+    assert head == ["", "ε = 0.25", "ε = 0.5"]  # clean accuracy is of no single image
+    assert line[0] == LABELS["mixed"]
+    printed = " ".join(["Network", *head[1:], *line]).replace("**", "").replace("[", "[ 95 % interval ")
+    assert " ".join(texts[caption + 1 : texts.index("Download CSV", caption)]) == printed
+
+
+@pytest.mark.parametrize("count", [8, 9])
+def test_many_differences_are_folded(count: int) -> None:
+    some, cells = count // 2, [Cell("+ 1.0", False, low="+ 0.5", high="+ 1.5")]
+    blocks = [(name, [("row", cells)] * rows) for name, rows in (("a", some), ("b", count - some))]
+    section = Section("t", "T", "C.", differences=Differences("D", "W.", ["ACR"], blocks))
+    page = render(Page("P", "S.", {}, tables=[section]))
+    (folded,) = re.findall(r"<details( open)?>\s*<summary>D</summary>", page)
+    assert folded == (" open" if count == 8 else "")
+    assert page.count('<tr class="block">') == 2
 
 
 def test_trainings_stand_beside_those_of_their_stage_and_dataset(made: Made) -> None:

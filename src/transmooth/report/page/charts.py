@@ -35,8 +35,8 @@ def chart(lines: pd.DataFrame, *, title: str, x: str, y: str, percent: bool, ste
     """Return a spec with one panel for each `panel` of `lines`, and in it one line for each `curve`.
 
     lines: columns panel, curve, oracle (dashed), x, y; and where shares have an interval, low, high and images (how
-    many it is over).  The param `shown` lists the curves to draw, the selection `near` is the x under the pointer:
-    there the panel tells every curve's value.  percent: y is a share; step: a value holds until the next one.
+    many it is over).  The param `shown` lists the curves to draw.  The selection `near` is the x under the pointer:
+    there the panel shows every curve's value.  percent: y is a share; step: a value holds until the next one.
     """
     interval = "low" in lines
     measured = ["low", "high"] if interval else []

@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from transmooth.params.values import BallNorm
+from transmooth.report.cells import Cell
 from transmooth.report.certified import CertifiedRow
 from transmooth.report.page import charts
 from transmooth.report.page.classes import ByClass
@@ -15,6 +16,7 @@ from transmooth.report.page.examples import STEPS, Example
 from transmooth.report.tables import OurRow, PaperRow
 
 NORMS: dict[BallNorm, str] = {"l2": "ℓ2", "linf": "ℓ∞"}
+UNFOLDED = 8  # rows of differences, at most, that the page shows without a click
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,32 @@ class TableRow:
 
 
 @dataclass(frozen=True)
+class Differences:
+    """What the rows of a table are above one of them, image by image.
+
+    title, words: what they are, as below the same table in Markdown.  columns, blocks: headings, and of each block its
+    rows, of each the name and a cell for each column.
+    """
+
+    title: str
+    words: str
+    columns: Sequence[str]
+    blocks: Sequence[tuple[str, Sequence[tuple[str, Sequence[Cell]]]]]
+
+    @property
+    def many(self) -> bool:
+        """Whether they are folded until a reader opens them."""
+        return sum(len(rows) for _, rows in self.blocks) > UNFOLDED
+
+
+@dataclass(frozen=True)
 class Section:
     """A report of a study: a heading, what it says in words, a table for tables, a chart for curves, its files.
 
     radii, certified: what is certified, by block, and at which radii; lower_bounds: its ACR may be larger.
     columns, blocks: headings and rows of the study's own table; oracle: its certified accuracies are the largest over
     sigma; best_in_paper: by column.
+    differences: of the rows of that table from one of them; None where they are not compared.
     plain: headings and rows of a table whose first cells, `keys` of them, are words.
     picture: a data URI, of a figure without a chart.
     """
@@ -50,6 +72,7 @@ class Section:
     paper: str | None = None
     blocks: Sequence[tuple[str, Sequence[TableRow]]] = ()
     best_in_paper: Sequence[float | None] = ()
+    differences: Differences | None = None
     plain: tuple[Sequence[str], Sequence[Sequence[str]]] | None = None
     keys: int = 1
     chart: Mapping[str, Any] | None = None

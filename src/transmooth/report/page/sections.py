@@ -16,16 +16,19 @@ from transmooth.report import courses, gains, shift
 from transmooth.report.accuracy import Floats, RowResult, of_several, read_row, sigma_text
 from transmooth.report.cells import SHARES, cells, shown
 from transmooth.report.certified import CertifiedRow, certified_rows
+from transmooth.report.differences import compared_rows, differences
 from transmooth.report.figures import ORACLE, SEVERAL, curves, largest_radius
 from transmooth.report.measures import FORMATS, MEASURES
 from transmooth.report.page import charts
-from transmooth.report.page.page import Section, TableRow
+from transmooth.report.page.page import Differences, Section, TableRow
 from transmooth.report.page.provenance import Training, run_text
 from transmooth.report.tables import (
     OurRow,
     PaperRow,
+    compared_columns,
     methods,
     our_rows,
+    paired_words,
     paper_key,
     paper_rows,
     read_published,
@@ -48,8 +51,8 @@ RECOMPUTED = "Recomputed from logs of others"
 
 def table_section(spec: TableSpec, results: Path, base: Path, published: Path) -> Section:
     """Return a table of a study beside the paper's, with the curves of its rows."""
-    rows = [read_row(row, results, base) for row in spec.rows]
-    rows = [replace(row, block=RECOMPUTED) if given.files else row for row, given in zip(rows, spec.rows, strict=True)]
+    read = [read_row(row, results, base) for row in spec.rows]
+    rows = [replace(row, block=RECOMPUTED) if given.files else row for row, given in zip(read, spec.rows, strict=True)]
     lines = cells(rows, spec.columns)
     quoted = read_published(published, spec.paper, spec.published)
     paper = paper_rows(quoted, spec)
@@ -60,7 +63,25 @@ def table_section(spec: TableSpec, results: Path, base: Path, published: Path) -
         notes=methods(own),
         finding=_finding(own, spec, paper, quoted),
         paper=f"{spec.published}, {', '.join(sorted(set(quoted['dataset'])))}" if paper else None,
+        differences=_differences(spec, read),
         links=[f"tables/{spec.name}.csv", f"tables/{spec.name}.md"],
+    )
+
+
+def _differences(spec: TableSpec, rows: Sequence[RowResult]) -> Differences | None:
+    """Return what rows are above the one that a table compares them with; None where it compares none."""
+    paired = pd.DataFrame() if spec.against is None else differences(rows, spec.columns, spec.against)
+    if paired.empty:
+        return None
+    columns = compared_columns(spec, paired)
+    return Differences(
+        f"Differences from {spec.against}, image by image",
+        paired_words(spec, paired),
+        list(map(title, columns)),
+        [
+            (block, [(label, line) for _, label, line in members])
+            for block, members in groupby(compared_rows(paired, columns), lambda row: row[0])
+        ],
     )
 
 

@@ -70,8 +70,8 @@ def write_report(
         training=training_section(trainings, row_labels(_rows(spec)), results),
         stages=[
             *_training_stages(trainings),
-            *([certify_stage(certified)] if certified else []),
-            *([_evaluation_stage("attack", attacks)] if attacks else []),
+            *([evaluation_stage("certify", certified)] if certified else []),
+            *([evaluation_stage("attack", attacks)] if attacks else []),
         ],
         parameters=_parameters(trainings, certified, attacks),
         versions=versions(
@@ -142,12 +142,8 @@ def _training_stages(trainings: Sequence[Training]) -> list[list[str]]:
     return stages
 
 
-def certify_stage(certified: Sequence[Certification]) -> list[str]:
-    """Return the line of certification in the table of what each stage took: its name, jobs, time, evaluations."""
-    return _evaluation_stage("certify", certified)
-
-
-def _evaluation_stage(name: str, records: Sequence[Certification] | Sequence[Attacked]) -> list[str]:
+def evaluation_stage(name: str, records: Sequence[Certification] | Sequence[Attacked]) -> list[str]:
+    """Return the line of evaluations in the table of what each stage took: its name, jobs, time, evaluations."""
     seconds = sum(float(each.frame["seconds"].sum()) for each in records)
     return [name, str(len(records)), duration(seconds), f"{_evaluations(records):,}"]
 

@@ -18,12 +18,13 @@ from transmooth.records import attacked
 from transmooth.records import table as records
 from transmooth.records.logs import grid_of
 from transmooth.report.accuracy import average_certified_radius, certified_accuracy, certified_radius, no_log
+from transmooth.report.cells import EMPTY, Cell
 from transmooth.report.compare import alike, compare
 from transmooth.report.page import charts
 from transmooth.report.page.classes import curves
 from transmooth.report.page.page import Page, Section, TableRow, render
 from transmooth.report.page.provenance import parameters, read_certification, versions
-from transmooth.report.tables import EMPTY, Cell, OurRow
+from transmooth.report.tables import OurRow
 
 PANELS = 12  # of the chart, at most: more are not looked at
 
