@@ -163,6 +163,8 @@ def test_a_network_of_timm_has_the_shapes_of_its_weights(in_folder: Path) -> Non
     grey = load_model("timm:test_resnet@w.pth")
     assert grey.module(torch.rand(2, 1, 32, 32)).shape == (2, 3)
     assert grey.identity["mean"] == [0.5]
+    write_weights(in_chans=4)
+    assert load_model("timm:test_resnet@w.pth").module(torch.rand(2, 4, 32, 32)).shape == (2, 3)
     write_weights("test_vit", img_size=32)
     small = load_model("timm:test_vit@w.pth")
     assert small.module(torch.rand(2, 3, 32, 32)).shape == (2, 3)
@@ -181,6 +183,13 @@ def test_mean_and_std_are_given_or_beside_or_assumed(in_folder: Path) -> None:
         "w.pth: mean 0.5,0.5,0.5 and std 0.5,0.5,0.5 are assumed, as timm has them for test_resnet; "
         "--mean and --std say others",
     )
+    half = load_model("timm:test_resnet@w.pth", arguments=TimmArguments(std=(0.2, 0.3, 0.4)))
+    assert half.identity["mean"] == [0.5] * 3
+    assert half.notes == (
+        "w.pth: mean 0.5,0.5,0.5 is assumed, as timm has it for test_resnet; --mean and --std say others",
+    )
+    half = load_model("timm:test_resnet@w.pth", arguments=TimmArguments((0.2, 0.3, 0.4)))
+    assert half.notes[0].startswith("w.pth: std 0.5,0.5,0.5 is assumed")
     (in_folder / "config.json").write_text(json.dumps({"pretrained_cfg": {"mean": [0.1] * 3, "std": [0.2] * 3}}))
     carded = load_model("timm:test_resnet@w.pth")
     assert carded.identity["mean"] == pytest.approx([0.1] * 3)
