@@ -329,7 +329,7 @@ def test_the_module_is_imported_without_torchs_own_constants(monkeypatch: pytest
 def old_archive(path: Path, program: torch.export.ExportedProgram, **changes: bytes) -> None:
     """Write a program as torch 2.7 did: the same four parts, in no folder."""
     parts = serialize.serialize(program)
-    members = {
+    members: dict[str, str | bytes] = {
         "serialized_exported_program.json": parts.exported_program,
         "serialized_state_dict.pt": parts.state_dict,
         "serialized_constants.pt": parts.constants,
