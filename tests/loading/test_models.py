@@ -1,7 +1,10 @@
+import importlib
 import io
 import json
+import logging
 import os
 import pickle
+import runpy
 import sys
 import zipfile
 from collections.abc import Callable
@@ -14,10 +17,12 @@ import safetensors.torch
 import timm
 import torch
 from torch import Tensor, nn
+from torch._export.serde import schema, serialize
 from torch.nn import functional
 
 from tests.helpers.checkpoints import CARD
 from transmooth.checkpoint import weights
+from transmooth.loading import programs
 from transmooth.loading.images import ImageSet
 from transmooth.loading.models import LoadedModel, TimmArguments, load_model, match_classes
 from transmooth.models.build import Network
@@ -158,6 +163,8 @@ def test_a_network_of_timm_has_the_shapes_of_its_weights(in_folder: Path) -> Non
     grey = load_model("timm:test_resnet@w.pth")
     assert grey.module(torch.rand(2, 1, 32, 32)).shape == (2, 3)
     assert grey.identity["mean"] == [0.5]
+    write_weights(in_chans=4)
+    assert load_model("timm:test_resnet@w.pth").module(torch.rand(2, 4, 32, 32)).shape == (2, 3)
     write_weights("test_vit", img_size=32)
     small = load_model("timm:test_vit@w.pth")
     assert small.module(torch.rand(2, 3, 32, 32)).shape == (2, 3)
@@ -176,6 +183,13 @@ def test_mean_and_std_are_given_or_beside_or_assumed(in_folder: Path) -> None:
         "w.pth: mean 0.5,0.5,0.5 and std 0.5,0.5,0.5 are assumed, as timm has them for test_resnet; "
         "--mean and --std say others",
     )
+    half = load_model("timm:test_resnet@w.pth", arguments=TimmArguments(std=(0.2, 0.3, 0.4)))
+    assert half.identity["mean"] == [0.5] * 3
+    assert half.notes == (
+        "w.pth: mean 0.5,0.5,0.5 is assumed, as timm has it for test_resnet; --mean and --std say others",
+    )
+    half = load_model("timm:test_resnet@w.pth", arguments=TimmArguments((0.2, 0.3, 0.4)))
+    assert half.notes[0].startswith("w.pth: std 0.5,0.5,0.5 is assumed")
     (in_folder / "config.json").write_text(json.dumps({"pretrained_cfg": {"mean": [0.1] * 3, "std": [0.2] * 3}}))
     carded = load_model("timm:test_resnet@w.pth")
     assert carded.identity["mean"] == pytest.approx([0.1] * 3)
@@ -297,6 +311,50 @@ def test_a_program_with_compiled_code_is_refused(
     rewrite(small, compiled_model)
     with pytest.raises(ValueError, match=r"^m.pt2: .*: it holds compiled code$"):
         load_model("m.pt2")
+
+
+def test_members_that_are_code_are_called_as_torch_calls_them() -> None:
+    """Older versions of torch that are declared lack the name of one or of both."""
+    constants = importlib.import_module("torch.export.pt2_archive.constants")
+    assert getattr(constants, "AOTINDUCTOR_DIR", programs.COMPILED) == programs.COMPILED
+    assert getattr(constants, "OPAQUE_OBJ_FILENAME_PREFIX", programs.PICKLED) == programs.PICKLED
+
+
+def test_the_module_is_imported_without_torchs_own_constants(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch 2.11 has no OPAQUE_OBJ_FILENAME_PREFIX; what is simulated here has none at all."""
+    monkeypatch.setitem(sys.modules, "torch.export.pt2_archive.constants", None)
+    assert runpy.run_path(programs.__file__)["PROGRAMS"].keys() == programs.PROGRAMS.keys()
+
+
+def old_archive(path: Path, program: torch.export.ExportedProgram, **changes: bytes) -> None:
+    """Write a program as torch 2.7 did: the same four parts, in no folder."""
+    parts = serialize.serialize(program)
+    members: dict[str, str | bytes] = {
+        "serialized_exported_program.json": parts.exported_program,
+        "serialized_state_dict.pt": parts.state_dict,
+        "serialized_constants.pt": parts.constants,
+        "serialized_example_inputs.pt": parts.example_inputs,
+        "version": ".".join(map(str, schema.SCHEMA_VERSION)),
+    }
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in (members | changes).items():
+            archive.writestr(name, content)
+
+
+def test_a_program_of_an_older_torch_is_read_and_its_code_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    program = torch.export.export(Scaled().eval(), (BATCH,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    old_archive(Path("m.pt2"), program)
+    assert torch.equal(load_model("m.pt2").module(BATCH), Scaled()(BATCH))
+    assert "torch.export" not in {record.name for record in caplog.records}  # it would log a traceback
+    assert not logging.getLogger("torch.export").disabled
+    for part in ("state_dict", "constants", "example_inputs"):
+        old_archive(Path("m.pt2"), program, **{f"serialized_{part}.pt": saved(Evil())})
+        with pytest.raises(ValueError, match=r"^m.pt2: .*: it holds pickled code$"):
+            load_model("m.pt2")
+    assert not Path("ran").exists()
 
 
 def rewrite(model: nn.Module, change: Callable[[dict[str, bytes]], None]) -> None:

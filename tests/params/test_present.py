@@ -1,14 +1,18 @@
-"""What params name outside of themselves: logs, and folders of pictures."""
+"""What params name outside of themselves: logs, folders of pictures, packages."""
 
 import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.helpers.params import copied, edit
 from transmooth.params.load import load
 from transmooth.params.messages import ParamsError
-from transmooth.params.present import below, check_logs, check_sources
+from transmooth.params.present import JOBS_IMPORT, below, check_logs, check_packages, check_sources
 
 PICTURES = {"kind": "imagefolder", "root": "pictures/of/nothing"}
 
@@ -83,3 +87,22 @@ def test_a_path_may_have_a_home_and_variables(base: Path, monkeypatch: pytest.Mo
     assert below(base, "~/a") == Path("/home/somebody/a")
     assert below(base, "$LOGS/a") == base / "their" / "logs" / "a"
     assert below(base, "/a") == Path("/a")
+
+
+def test_packages_of_the_last_jobs_are_missed_before_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_packages()
+    for lacking, they in ((["vl_convert"], "it"), (["altair", "vl_convert"], "them")):
+        with monkeypatch.context() as patch:
+            for name in lacking:
+                patch.setitem(sys.modules, name, None)  # as if it were not installed
+            with pytest.raises(ParamsError) as error:
+                check_packages()
+        cure = f"in a checkout, pip install -e '.[workflow]' brings {they}"
+        assert str(error.value) == f"the jobs of a study need {', '.join(lacking)}: {cure}"
+
+
+def test_packages_of_jobs_are_those_of_the_extra() -> None:
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["workflow"]
+    distributions = {re.split("[<>=]", each)[0] for each in extra}
+    owners = packages_distributions()
+    assert {owners[name][0].lower() for name in JOBS_IMPORT} <= distributions

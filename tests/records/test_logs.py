@@ -290,3 +290,57 @@ def test_write_refuses_an_unsound_row(tmp_path: Path) -> None:
         logs.write(frame([0.5]).assign(prediction=-1), tmp_path / "log.tsv")
     with pytest.raises(ValueError, match=r"\['seconds'\] are missing"):
         logs.write(frame([0.5]).drop(columns="seconds"), tmp_path / "log.tsv")
+
+
+def test_a_cut_line_is_dropped_only_where_its_image_is_sure(tmp_path: Path) -> None:
+    alone = ["1", "2\t3\t3\t0.5\t1\t0:00:01", "1\t3\t3\t0.5\t1\t0:00:01"]  # 1 may have been 10
+    with pytest.raises(ValueError, match="line 2: 1 fields where the header names 6"):
+        logs.read(log(tmp_path, HEADER, *alone))
+    last = ["3\t3", "2\t3\t3\t0.5\t1\t2", "3\t3\t3\t0.5\t1\t3"]  # its first field is a label, not image 3
+    with pytest.raises(ValueError, match="line 2: 2 fields where the header names 6"):
+        logs.read(log(tmp_path, "label\tpredict\tcorrect\tradius\ttime\tidx", *last))
+
+
+def test_an_image_with_two_labels_is_not_there_twice_in_equal_rows(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"each image must occur once, got twice: \[0\]"):
+        logs.read(log(tmp_path, HEADER, ROWS[0], ROWS[0].replace("0\t3\t3", "0\t4\t3")))
+
+
+def test_records_are_read_at_a_sigma_that_they_have_with_the_labels_that_they_have(tmp_path: Path) -> None:
+    path = tmp_path / "r.parquet"
+    records.write(table(row(0), row(1)), path)
+    with pytest.raises(ValueError, match=r"holds no records of sigma = 0.25; there are: 0.5"):
+        logs.read_any(path, 0.25)
+    assert logs.read_any(path, 0.5, labels={0: 9, 1: 9})["label"].tolist() == [3, 3]
+    records.write(table(row(0), row(1), row(0, 0.25)), path)
+    with pytest.raises(ValueError, match=r"holds records of several sigmas; choose one: 0\.25, 0\.5"):
+        logs.read_any(path)
+    assert len(logs.read_any(path, 0.25)) == 1
+
+
+def test_numbers_are_read_up_to_their_bounds(tmp_path: Path) -> None:
+    assert logs.read(log(tmp_path, HEADER, "0\t3\t3\t10000\t1\t1"))["radius"].tolist() == [1e4]
+    with pytest.raises(ValueError, match=r"no radius of images in \[0, 1\] is above 10000"):
+        logs.read(log(tmp_path, HEADER, "0\t3\t3\t10001\t1\t1"))
+    with pytest.raises(ValueError, match="too large a whole number"):  # in the middle: a last line would be dropped
+        logs.read(log(tmp_path, HEADER, f"{2**63}\t3\t3\t0.5\t1\t1", ROWS[0]))
+
+
+def test_images_that_were_given_up_after_a_wrong_selection_are_told() -> None:
+    made = pd.DataFrame({"method": "cohen", "n": [0, 0, 1000], "selected": [1, 2, 2], "label": [1, 1, 1]})
+    (note,) = logs.export_notes(made, {})
+    assert note.startswith("1 images were given up after the selection")
+
+
+@pytest.mark.parametrize(
+    "radius", [0.4123456, 0.3012345]
+)  # above what 100 agreeing samples certify; between two counts
+def test_radii_that_are_of_other_settings_become_no_records(radius: float) -> None:
+    with pytest.raises(ValueError, match=r"1 radii are not those of sigma = 0\.25, .* n = 100"):
+        logs.to_records(frame([radius]), 0.25, 0.001, 100, "log.tsv")
+    assert logs.to_records(frame([0.0]), 0.25, 0.001, 100, "log.tsv").num_rows == 1
+
+
+def test_one_image_is_no_running_count() -> None:
+    (note,) = logs.correct_column_notes(np.array([True]), np.array([0.0]))
+    assert note == "the correct column disagrees with prediction = label in 1 of 1 rows; recomputed"

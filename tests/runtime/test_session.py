@@ -1,5 +1,6 @@
 """What one Snakemake process does around its jobs."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.conftest import NETWORK, ROOT
+from transmooth import files
 from transmooth.cli.main import app
 from transmooth.runtime import session
 
@@ -114,3 +116,24 @@ def test_shards_go_once_their_records_are_there(tmp_path: Path) -> None:
     session.hold_folder(tmp_path / "study", tmp_path, {}, []).close()
     assert not left.exists()
     assert all(path.exists() for path in (records, newer, alone))
+
+
+def test_dvc_is_found_on_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    content = b"a result"
+    digest = hashlib.md5(content).hexdigest()
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / "kept" / "files" / "md5" / digest[:2]).mkdir(parents=True)
+    files.write_text(tmp_path / ".dvc" / "config", f"[core]\n no_scm = true\n[cache]\n dir = {tmp_path / 'kept'}\n")
+    files.write_bytes(tmp_path / "kept" / "files" / "md5" / digest[:2] / digest[2:], content)
+    (tmp_path / "result").write_bytes(content)
+    (tmp_path / "other").write_bytes(b"another one")
+    assert session._in_cache(tmp_path, tmp_path / "result")
+    assert not session._in_cache(tmp_path, tmp_path / "other")
+
+
+def test_without_dvc_nothing_is_in_its_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dvc.py").write_text("raise ModuleNotFoundError(name='dvc')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "result").write_bytes(b"a result")
+    assert not session._in_cache(tmp_path, tmp_path / "result")

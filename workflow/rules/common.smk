@@ -8,7 +8,7 @@ from snakemake.logging import logger
 from transmooth import files
 from transmooth.params.load import load
 from transmooth.params.messages import ParamsError
-from transmooth.params.present import check_logs, check_sources, check_tracker
+from transmooth.params.present import check_logs, check_packages, check_sources, check_tracker
 from transmooth.plan import Plan
 from transmooth.report.terminal import show_results
 from transmooth.runtime import closure, session
@@ -21,6 +21,7 @@ def plan():
     if unknown := set(config) - {"study"}:
         raise WorkflowError(f"--config takes study=NAME alone, found {', '.join(sorted(unknown))}")
     try:
+        check_packages()
         made = Plan(load(str(config["study"]), ROOT))
         check_logs(made.params, ROOT)
         check_tracker(made.study.tracker, f"params/studies/{made.params.name}.yaml: tracker")

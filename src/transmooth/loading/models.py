@@ -250,16 +250,18 @@ def _normalisation(
         if len(values) != channels:  # of colour, for a network of grey images
             values = [sum(values) / len(values)] * channels
         sides[key] = values, known is None
-    (mean, mean_assumed), (std, std_assumed) = sides["mean"], sides["std"]
+    mean, std = sides["mean"][0], sides["std"][0]
     if not all(0 < each < math.inf for each in std) or not all(0 <= each <= 1 for each in mean):
         scaled = "; those of images in [0, 255] become such by / 255" if max(mean) > 1 else ""
         raise ValueError(
             f"mean and std: should be of images in [0, 1], std above 0, found {list(mean)} and {list(std)}{scaled}"
         )
-    if not (mean_assumed or std_assumed):
+    assumed = [key for key, (_, is_assumed) in sides.items() if is_assumed]
+    if not assumed:
         return mean, std, []
-    shown = f"mean {','.join(f'{each:g}' for each in mean)} and std {','.join(f'{each:g}' for each in std)}"
-    return mean, std, [f"{shown} are assumed, as timm has them for {name}; --mean and --std say others"]
+    shown = " and ".join(f"{key} {','.join(f'{each:g}' for each in sides[key][0])}" for key in assumed)
+    verb, them = ("are", "them") if len(assumed) == 2 else ("is", "it")
+    return mean, std, [f"{shown} {verb} assumed, as timm has {them} for {name}; --mean and --std say others"]
 
 
 def _card_beside(path: Path) -> dict[str, Any]:

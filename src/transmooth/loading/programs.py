@@ -4,6 +4,7 @@ An export program is code as much as a function is: pickled and compiled code in
 the Python expressions that it holds about sizes.  Load none from a stranger.
 """
 
+import logging
 import os
 import pickle
 import zipfile
@@ -13,9 +14,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.export.pt2_archive.constants import AOTINDUCTOR_DIR, OPAQUE_OBJ_FILENAME_PREFIX
 
 from transmooth.loading.state import HoldsAnotherError
+
+# What torch calls members of a .pt2 that are code.  Of its own constants older versions lack some.
+COMPILED = "data/aotinductor/"
+PICKLED = "opaque_obj_"
 
 
 def _script(path: Path) -> nn.Module:
@@ -51,14 +55,13 @@ class _Exported(nn.Module):
 
 
 def _exported(path: Path) -> nn.Module:
-    # Names without case, as torch looks them up.
-    members = [name.lower() for name in torch._C.PyTorchFileReader(str(path)).get_all_records()]
-    if any(OPAQUE_OBJ_FILENAME_PREFIX in name for name in members):  # read with plain pickle
+    members = _members(path)
+    if any(PICKLED in name for name in members):  # read with plain pickle
         raise ValueError("it holds pickled code")
-    if any(AOTINDUCTOR_DIR in name for name in members):
+    if any(COMPILED in name for name in members):
         raise ValueError("it holds compiled code")
     try:
-        with _weights_only():
+        with _weights_only(), _without_log():
             program = torch.export.load(path)
     except pickle.UnpicklingError as error:
         raise ValueError("it holds pickled code") from error
@@ -68,6 +71,21 @@ def _exported(path: Path) -> nn.Module:
             "dynamic_shapes=({0: torch.export.Dim('batch')},)"
         )
     return _Exported(program.module())
+
+
+def _members(path: Path) -> list[str]:
+    """Return the names of an archive's members without case, as torch looks them up.
+
+    None of an archive without a folder, as torch 2.7 and older made them: of it torch.export.load reads tensors and
+    the program alone.
+    """
+    try:
+        return [name.lower() for name in torch._C.PyTorchFileReader(str(path)).get_all_records()]
+    except RuntimeError:
+        with zipfile.ZipFile(path) as archive:
+            if "serialized_exported_program.json" in archive.namelist():
+                return []
+        raise
 
 
 def _fixed_batch(program: torch.export.ExportedProgram) -> int | None:
@@ -92,6 +110,17 @@ def _weights_only() -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = before
+
+
+@contextmanager
+def _without_log() -> Iterator[None]:
+    """Keep torch.export from printing a traceback before it reads an archive of the older form."""
+    log = logging.getLogger("torch.export")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 PROGRAMS: Mapping[str, Callable[[Path], nn.Module]] = {".pt": _script, ".ts": _script, ".pt2": _exported}

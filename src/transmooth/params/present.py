@@ -10,6 +10,9 @@ from transmooth.params.messages import ParamsError
 from transmooth.params.study import Params
 from transmooth.params.values import Tracker
 
+# Of the extra `workflow`: to train, and to draw tables' figures and the page, by the names that are imported.
+JOBS_IMPORT = ("accelerate", "altair", "jinja2", "matplotlib", "vl_convert")
+
 
 def below(base: Path, path: str) -> Path:
     """Return where a path of the params leads: ~ and $VARIABLES are expanded, a relative one starts at `base`."""
@@ -40,6 +43,15 @@ def check_tracker(tracker: Tracker | None, where: str) -> None:
     # A folder of that name, such as the one that W&B writes its runs to, is found too, and has no origin.
     if found is None or found.origin is None:
         raise ParamsError(f"{where}: the package {tracker} is not installed: pip install {tracker}")
+
+
+def check_packages() -> None:
+    """Raise ParamsError for packages that jobs of every study import, the last ones after all of the trainings."""
+    if lacking := [name for name in JOBS_IMPORT if find_spec(name) is None]:
+        raise ParamsError(
+            f"the jobs of a study need {', '.join(lacking)}: in a checkout, pip install -e '.[workflow]' brings "
+            f"{'it' if len(lacking) == 1 else 'them'}"
+        )
 
 
 def missing_folder(name: str, dataset: Dataset, base: Path) -> Path | None:

@@ -76,8 +76,11 @@ def _in_cache(root: Path, path: Path) -> bool:
 
 @cache
 def _dvc_cache(root: Path) -> Path:
-    """Return where the cache is, by all of DVC's configuration; without DVC it is nowhere."""
-    done = subprocess.run(["dvc", "cache", "dir"], cwd=root, capture_output=True, text=True)
+    """Return where the cache is, by all of DVC's configuration; without DVC it is nowhere.
+
+    DVC is the one of this interpreter, which needs to be on no PATH.
+    """
+    done = subprocess.run([sys.executable, "-m", "dvc", "cache", "dir"], cwd=root, capture_output=True, text=True)
     return Path(done.stdout.strip() or os.devnull)
 
 
