@@ -124,7 +124,7 @@ def test_an_axis_says_what_is_gained_and_where(tmp_path: Path, spec: GainsReport
 
 
 def test_without_a_row_to_compare_with_the_points_are_the_values_joined_in_the_order_of_the_rows(
-    tmp_path: Path, spec: GainsReportSpec
+    tmp_path: Path, spec: GainsReportSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (acr,) = columns("acr")
     spec = spec.model_copy(update={"against": None, "y": acr})
@@ -132,6 +132,11 @@ def test_without_a_row_to_compare_with_the_points_are_the_values_joined_in_the_o
     points = pd.read_csv(tmp_path / "figures" / "g.csv").set_index("start")
     assert points.loc["s", ["task", "x", "y"]].to_numpy().tolist() == [["a", 40, 0.1], ["b", 60, 0.15], ["c", 80, 0.2]]
     assert "R²" not in (tmp_path / "figures" / "g.svg").read_text(encoding="utf-8")
+    drawn = []
+    monkeypatch.setattr("transmooth.report.gains.scatter_chart", lambda title, groups, *_: drawn.extend(groups))
+    write_gains(spec, tmp_path, tmp_path, tmp_path / "figures" / "g")
+    (_, x_of_s, y_of_s, line) = drawn[-1]
+    np.testing.assert_array_equal(line, (x_of_s, y_of_s))
     section = gains_section(spec, tmp_path)
     assert section.notes == ""
     assert section.plain is not None

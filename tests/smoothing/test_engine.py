@@ -2,6 +2,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -262,3 +263,17 @@ def test_what_is_timed_lies_in_memory_as_what_is_certified(images: Tensor) -> No
     deployed = made.run.network  # type: ignore[attr-defined]
     assert made.rate is not None
     assert network.seen | deployed.seen == {(48, 1, 12, 3)}
+
+
+def test_a_timing_on_a_gpu_is_remembered_for_its_precision_of_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TF32 is up to three times as fast, so what was timed with it says nothing without it; there is no GPU here."""
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+    network = deploy(Small(), "fp32", torch.rand(2, 8, 8, 3))
+
+    def key(is_cuda: bool, tf32: bool) -> str:
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", tf32)
+        picture = SimpleNamespace(shape=(3, 8, 8), is_cuda=is_cuda, device="cuda")
+        return engine._key(network, picture)  # type: ignore[arg-type]
+
+    assert key(True, True) != key(True, False)
+    assert key(False, True) == key(False, False)
