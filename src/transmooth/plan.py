@@ -29,6 +29,8 @@ from transmooth.params.tables import (
 
 # How a job is carried out, not what it computes: never in a spec.
 _NOT_SPEC = {"checkpoint_seconds"}
+# What an option `from` of a network begins with where it names no file; `models.published` imports torch.
+HUB = "diffusers:"
 # What a training leaves in its folder.
 TRAINED = ("model.safetensors", "model.json", "metrics.jsonl")
 
@@ -161,6 +163,13 @@ class Plan:
     def networks(self) -> dict[str, specs.NetworkSpec]:
         """What is built, by the name of the network."""
         return {run.network: self.network_spec(run.network) for run in self.runs.values()}
+
+    def weights_file(self, network: str) -> Path | None:
+        """Return what a network's published weights are read from; None for random ones, and for those of a hub."""
+        text = self.network_spec(network).options.get("from")
+        if not isinstance(text, str) or text.startswith(HUB):
+            return None
+        return Path(text).expanduser()
 
     def denoiser(self, run: Run) -> Run | None:
         """Return the run of the denoiser that a run's last stage names: at the study's first seed, for all of them."""

@@ -8,7 +8,7 @@ from snakemake.logging import logger
 from transmooth import files
 from transmooth.params.load import load
 from transmooth.params.messages import ParamsError
-from transmooth.params.present import check_logs, check_packages, check_sources, check_tracker
+from transmooth.params.present import check_logs, check_packages, check_sources, check_tracker, check_weights
 from transmooth.plan import Plan
 from transmooth.report.terminal import show_results
 from transmooth.runtime import closure, session
@@ -25,7 +25,8 @@ def plan():
         made = Plan(load(str(config["study"]), ROOT))
         check_logs(made.params, ROOT)
         check_tracker(made.study.tracker, f"params/studies/{made.params.name}.yaml: tracker")
-        to_fetch = check_sources(made.params, made.datasets, ROOT)
+        of_weights = {name: path for name in made.networks if (path := made.weights_file(name))}
+        to_fetch = check_sources(made.params, made.datasets, ROOT) + check_weights(of_weights)
     except ParamsError as error:
         raise WorkflowError(str(error))
     networks = {name: spec.text for name, spec in made.networks.items()}
@@ -61,6 +62,12 @@ def prepared(dataset):
 def weights(run):
     """The weights of a run, or nothing where there is no run."""
     return f"train/{run.path}/model.safetensors" if run else []
+
+
+def published_weights(run):
+    """The file of a run's first weights, where one is read and there."""
+    path = None if run.start else PLAN.weights_file(run.network)
+    return str(path) if path and path.is_file() else []
 
 
 def records_of(report):

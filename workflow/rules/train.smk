@@ -3,6 +3,7 @@ rule train:
     input:
         data=lambda wildcards: prepared(PLAN.dataset(run(wildcards))),
         start=lambda wildcards: weights(run(wildcards).start),
+        published=lambda wildcards: published_weights(run(wildcards)),
         denoiser=lambda wildcards: weights(PLAN.denoiser(run(wildcards))),
     output:
         weights="train/{run}/model.safetensors",

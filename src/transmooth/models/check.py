@@ -31,7 +31,7 @@ def check(network: NetworkSpec) -> None:
     built = planned(network, 10)
     _run(built, 10)
     for name, value in network.options.items():
-        if isinstance(value, str):
+        if isinstance(value, str) and name != "from":  # where weights are, not what is built
             others = {key: other for key, other in network.options.items() if key != name}
             if str(built) == str(planned(network.model_copy(update={"options": others}), 10)) and value:
                 raise ValueError(f"options.{name}: {value!r} changes nothing of {network.name}; is it misspelt?")

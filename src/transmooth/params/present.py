@@ -1,6 +1,6 @@
 """What params name outside of themselves: folders, logs and packages that must be on this machine."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from os.path import expanduser, expandvars
 from pathlib import Path
@@ -52,6 +52,15 @@ def check_packages() -> None:
             f"the jobs of a study need {', '.join(lacking)}: in a checkout, pip install -e '.[workflow]' brings "
             f"{'it' if len(lacking) == 1 else 'them'}"
         )
+
+
+def check_weights(files: Mapping[str, Path]) -> list[str]:
+    """Return what is said of files of published weights, by the network, that are not there: they must be fetched."""
+    return [
+        f"params/recipes.yaml: networks.{name}.options.from: no such file: {path}"
+        for name, path in files.items()
+        if not path.exists()
+    ]
 
 
 def missing_folder(name: str, dataset: Dataset, base: Path) -> Path | None:
