@@ -116,6 +116,8 @@ def build(network: NetworkSpec, classes: int, mean: Sequence[float], std: Sequen
         network.name, pretrained=published, pretrained_cfg_overlay=found, num_classes=outputs, **norm, **options
     )
     STEMS[network.stem](backbone)
+    if published and backbone.pretrained_cfg["num_classes"] != outputs:
+        backbone.reset_classifier(outputs)  # as on transfer; timm's own is many times larger in some
     if network.head is not None:
         HEADS[network.head](backbone)
     if network.weights == "published":
