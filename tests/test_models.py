@@ -18,6 +18,7 @@ MODELS = ROOT / "models"
 CLASSIFIERS = [each.path for each in checkpoints(MODELS) if "denoiser" not in each.what]
 DENOISED = [path for path in CLASSIFIERS if "cadis_desk" in path]
 PRETRAINED = [path for path in CLASSIFIERS if "transfer_desk" in path]
+RETAINED = [path for path in CLASSIFIERS if "retention_desk" in path]
 CASCADES = [path for path in CLASSIFIERS if "samplewise_desk" in path]
 
 
@@ -57,6 +58,24 @@ def test_records_of_cascades_are_of_the_networks_beside_them_and_give_the_row_of
         assert read.multi_sigma is not None
         found.append(certified_accuracy(read.multi_sigma[0], own["radius"].to_numpy()))
     assert np.mean(found, 0).tolist() == pytest.approx(own["value"].tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "row"),
+    [
+        ("clean@fast_8", "0.4 M pretrained, whole network, lr 3e-3"),
+        ("clean_fixed@fast_8", "0.4 M pretrained, last layer, lr 3e-3"),
+    ],
+)
+def test_records_of_mixed_noise_then_clean_give_the_row_of_the_table(recipe: str, row: str) -> None:
+    (path,) = (path for path in RETAINED if recipe in path)
+    frame = records.read(Path(path) / "records.parquet").to_pandas()
+    assert set(frame["model"]) == {load_model(path).sha256}
+    cells = pd.read_csv(ROOT / "results" / "retention_desk" / "tables" / "retention.csv")
+    own = cells[(cells["block"] == "8 epochs") & (cells["row"] == row) & (cells["measure"] == "certified")]
+    assert len(own) == 2
+    found = certified_accuracy(certified_radius(frame), own["radius"].to_numpy())
+    assert found.tolist() == pytest.approx(own["value"].tolist(), abs=1e-6)
 
 
 def test_pretrained_networks_of_the_transfer_study_scored_what_its_metrics_say() -> None:

@@ -1,6 +1,7 @@
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ from hypothesis import strategies as st
 from tests.conftest import ROOT
 from tests.helpers.params import SMOKE, STUDIES, changed, with_table
 from transmooth import specs
+from transmooth.models import published
 from transmooth.params.load import load
 from transmooth.params.study import Params
-from transmooth.plan import Plan, Run, Stage
+from transmooth.plan import HUB, Plan, Run, Stage
 
 CLEAN, MIXED = Stage("clean", "downstream"), Stage("mixed", "upstream")
 SCRATCH, PRETRAINED = Run("layer_norm", (CLEAN,), 0), Run("layer_norm", (MIXED,), 0)
@@ -444,6 +446,23 @@ def test_a_denoiser_is_a_run_that_comes_before_what_it_cleans_for() -> None:
     assert plan.runs_of("t") == users
     assert {*plan.networks} == {"layer_norm", "batch_norm"}
     assert {*plan.datasets} == {"characters", "digits"}
+
+
+def test_the_file_of_published_weights_is_known_and_what_a_hub_has_is_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    plan = changed(
+        recipes__networks__here={
+            "name": "resnet50",
+            "norm": "batch",
+            "weights": "published",
+            "options": {"from": "~/w"},
+        },
+        recipes__networks__timm={"name": "resnet50", "norm": "batch", "weights": "published"},
+        recipes__networks__hub={"name": "unet2d", "weights": "published", "options": {"from": f"{HUB}ours/unet"}},
+    )
+    assert HUB == published.PREFIX
+    assert plan.weights_file("here") == Path("/home/somebody/w")
+    assert [plan.weights_file(name) for name in ("layer_norm", "timm", "hub")] == [None] * 3
 
 
 def test_outputs_are_there_once_and_inputs_stand_before_what_is_made_of_them() -> None:

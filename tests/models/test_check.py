@@ -34,6 +34,9 @@ def optional(**options: Any) -> NetworkSpec:
         *(changed(norm=norm, groups=4) for norm in ("batch", "instance", "group")),
         changed(name="resnet50", stem="imagenet", norm="batch", options={}),
         changed(name="resnet50", stem="imagenet", norm="batch", options={}, weights="published"),
+        changed(
+            name="resnet50", stem="imagenet", norm="batch", options={"from": "~/a.safetensors"}, weights="published"
+        ),
         optional(drop_rate=0.5, act_layer="gelu"),
     ],
     ids=lambda network: f"{network.name} {network.norm} {network.weights} {len(network.options)}",

@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 from tests.helpers.params import copied, edit
 from transmooth.params.load import load
 from transmooth.params.messages import ParamsError
-from transmooth.params.present import JOBS_IMPORT, below, check_logs, check_packages, check_sources
+from transmooth.params.present import JOBS_IMPORT, below, check_logs, check_packages, check_sources, check_weights
 
 PICTURES = {"kind": "imagefolder", "root": "pictures/of/nothing"}
 
@@ -59,6 +59,13 @@ def test_pictures_to_fetch_by_hand_can_be_planned_with(base: Path) -> None:
     assert re.fullmatch(
         r"params/datasets.yaml: datasets.digits.source.root: .*nothing\n  to fetch: Ask the owner.", line
     )
+
+
+def test_weights_to_fetch_by_hand_can_be_planned_with(tmp_path: Path) -> None:
+    there, missing = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    there.touch()
+    (line,) = check_weights({"one": there, "two": missing})
+    assert line == f"params/recipes.yaml: networks.two.options.from: no such file: {missing}"
 
 
 def test_a_log_that_is_not_there_is_told_before_any_work(base: Path) -> None:
