@@ -51,14 +51,31 @@ def test_attacks_alone_have_a_page_with_what_they_left_at_each_epsilon(tmp_path:
     parsed = read_page(tmp_path / "report.html")
     assert parsed.text_of("h1") == ["timm:<net> under attack"]
     assert "4 test images, attacked within ℓ2 ≤ 0.25 and ℓ2 ≤ 0.5." in parsed.text_of("p")
-    assert [text for text in table_of(parsed, "Under attack") if text != "95 % interval"] == [
+    assert [text for text in table_of(parsed, "Under attack in ℓ2") if text != "95 % interval"] == [
         *("Network", "SA", "RA", "nearest", "median", "evaluations"),
         *("ℓ2 ≤ 0.25", "75.0", "[", "19, 99]", "50.0", "[", "7, 93]", "0.250", "0.250", "45"),
         *("ℓ2 ≤ 0.5", "75.0", "[", "19, 99]", "25.0", "[", "1, 81]", "0.400", "0.450", "45"),
     ]
     assert "ℓ2 ≤ 0.5: AutoPGD in l2 on cross_entropy and margin, 20 steps." in said(parsed)
     assert "RA is an upper bound" in said(parsed)
-    assert charts_of(parsed) == {}
+    (chart,) = charts_of(parsed).values()
+    curves = {each["curve"]: each for each in chart["data"]["values"]}
+    share = {name: dict(zip(each["distance"], each["accuracy"], strict=True)) for name, each in curves.items()}
+    assert {name: len(each) for name, each in share.items()} == {"ℓ2 ≤ 0.25": 101, "ℓ2 ≤ 0.5": 101}
+    # Each of four images falls where its point was found, the wrong one at once.
+    assert [share["ℓ2 ≤ 0.25"][at] for at in (0.0, 0.2475, 0.25)] == [0.75, 0.75, 0.5]
+    assert [share["ℓ2 ≤ 0.5"][at] for at in (0.0, 0.395, 0.4, 0.495, 0.5)] == [0.75, 0.75, 0.5, 0.5, 0.25]
+
+
+def test_attacks_in_two_norms_have_a_table_and_curves_each_and_a_rounded_distance_is_within(tmp_path: Path) -> None:
+    beyond = attacked_row(2, distance=0.5 * (1 + 5e-6), **POINT)
+    first = write_attacked(tmp_path / "a.parquet", [*left("rw", 0.5), beyond])
+    other = write_attacked(tmp_path / "b.parquet", left("rwf", 0.125, norm="linf"))
+    write_single([first, other], [0.0], tmp_path / "report.html")
+    parsed = read_page(tmp_path / "report.html")
+    assert [table_of(parsed, f"Under attack in {norm}")[6] for norm in ("ℓ2", "ℓ∞")] == ["ℓ2 ≤ 0.5", "ℓ∞ ≤ 0.125"]
+    ends = [chart["data"]["values"][0] for chart in charts_of(parsed).values()]
+    assert [(end["distance"][-1], end["accuracy"][-1]) for end in ends] == [(0.5, 0.3333), (0.125, 0.3333)]
 
 
 def test_a_point_within_the_radius_of_the_classifier_that_was_attacked_is_named_loudly(tmp_path: Path) -> None:

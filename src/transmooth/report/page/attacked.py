@@ -12,12 +12,15 @@ from transmooth.records import table as records
 from transmooth.report.accuracy import AttackResult, attack_method
 from transmooth.report.cells import Cell
 from transmooth.report.compare import robustness
+from transmooth.report.page import charts
 from transmooth.report.page.classes import curves
 from transmooth.report.page.page import NORMS, Section, TableRow
 from transmooth.report.page.provenance import Attacked, Certification, read_attack
 from transmooth.report.tables import OurRow
 from transmooth.smoothing.attack import contradiction_text, contradictions
+from transmooth.smoothing.bounds import share_interval
 
+POINTS = 101  # of a curve
 MOST = 200  # images of a table, at most: more are not looked at
 
 
@@ -71,8 +74,13 @@ def ball_text(attack: Attacked) -> str:
     return f"{NORMS[first['norm']]} ≤ {first['epsilon']:g}{smoothed}"
 
 
-def attack_section(attacks: Sequence[Attacked]) -> Section:
-    """Return the table of what attacks left, a row for each."""
+def attack_sections(attacks: Sequence[Attacked]) -> list[Section]:
+    """Return for each norm the table of what attacks left, a row for each, and the curves of its points' distances."""
+    norms = dict.fromkeys(str(each.frame["norm"].iloc[0]) for each in attacks)
+    return [_section(norm, [each for each in attacks if each.frame["norm"].iloc[0] == norm]) for norm in norms]
+
+
+def _section(norm: str, attacks: Sequence[Attacked]) -> Section:
     rows = []
     for each in attacks:
         found, distance = robustness(each.frame), each.frame["distance"].dropna()
@@ -84,15 +92,40 @@ def attack_section(attacks: Sequence[Attacked]) -> Section:
         ]
         title = ball_text(each)
         rows.append(TableRow(title, OurRow("", title, ("", ""), None, np.nan, tuple(cells)), None))
+    title = f"Under attack in {NORMS[norm]}"
     return Section(
-        "attacks",
-        "Under attack",
+        f"attacks_{norm}",
+        title,
         "SA is the share of the test images that the classifier answers right, RA the share that it still answers "
         "right after the attack. RA is an upper bound, for a stronger attack may find more. Nearest and median: "
-        "distances of the points that were found. Without a σ the attack is of the base classifier, without noise.",
+        "distances of the points that were found. The curves: images that are right, but for those with a point found "
+        "within the distance. Without a σ the attack is of the base classifier, without noise.",
         notes=" ".join(f"{ball_text(each)}: {attack_method(each.frame)}." for each in attacks),
         columns=["SA", "RA", "nearest", "median", "evaluations"],
         blocks=[("", rows)],
+        chart=charts.chart(
+            pd.concat(map(_curve, attacks), ignore_index=True),
+            title=f"Accuracy by the distance of an attack's points in {NORMS[norm]}",
+            x="distance",
+            y="accuracy",
+            percent=True,
+            step=True,
+        ),
+    )
+
+
+def _curve(attack: Attacked) -> pd.DataFrame:
+    """Return the share that is right and has no point found within a distance, which is at most RA's at that ε."""
+    frame = attack.frame
+    epsilon = float(frame["epsilon"].iloc[0])
+    within = np.linspace(0, epsilon, POINTS)
+    # A point may lie beyond epsilon by its rounding; what has none and is not robust was wrong without an attack.
+    broken_at = frame["distance"].clip(upper=epsilon).where(~frame["robust"], np.inf).fillna(0.0)
+    counts = (broken_at.to_numpy() > within[:, None]).sum(1)
+    low, high = share_interval(counts, len(frame))
+    return pd.DataFrame(
+        {"panel": "", "curve": ball_text(attack), "oracle": False, "x": within, "y": counts / len(frame)}
+        | {"low": low, "high": high, "images": len(frame)}
     )
 
 

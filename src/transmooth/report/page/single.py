@@ -11,7 +11,7 @@ from transmooth import files
 from transmooth.report.accuracy import AttackResult, no_log, read_files
 from transmooth.report.cells import cells
 from transmooth.report.page.attacked import (
-    attack_section,
+    attack_sections,
     ball_text,
     beside_sections,
     check_same,
@@ -132,7 +132,7 @@ def _attacked_page(attacks: Sequence[Attacked]) -> Page:
             "evaluations of the attacks": f"{sum(each.evaluations for each in attacks):,}",
             "time of the attacks": duration(seconds),
         },
-        tables=[attack_section(attacks)],
+        tables=attack_sections(attacks),
         stages=[evaluation_stage("attack", attacks)],
         parameters={"attack": parameters([each.made.get("spec", {}) for each in attacks])},
         versions=versions(each.made for each in attacks),
