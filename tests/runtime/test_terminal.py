@@ -194,7 +194,7 @@ def started(rule: str, spec: str, folder: Path, **fields: Any) -> Any:
 def test_a_training_is_followed_by_its_log(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(progress, "TOLD_SECONDS", 0)
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0)
     spec = train_spec(epochs=2, batch=512, lr=[0.01, 0.02])
     count = started("train", spec.text, tmp_path)
     assert count() is None

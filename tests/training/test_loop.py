@@ -135,8 +135,8 @@ def test_no_more_than_the_limit_is_ever_unsaved(
     for _ in range(2000):
         now += step_seconds
         unsaved = max(unsaved, now - saved)
-        due, told = points.save(saved, told=False)
-        assert not told
+        due, ending = points.save(saved, ending=False)
+        assert not ending
         if due:
             saved, saves = now, saves + 1
     assert unsaved <= max(limit, step_seconds)
@@ -145,8 +145,8 @@ def test_no_more_than_the_limit_is_ever_unsaved(
 
 
 def test_one_process_that_is_told_ends_all() -> None:
-    assert SavePoints(Clocked(2, (0, 1, 1)), 60.0).save(time.monotonic(), told=False) == (True, True)
-    assert SavePoints(Clocked(1), 60.0).save(time.monotonic(), told=True) == (True, True)
+    assert SavePoints(Clocked(2, (0, 1, 1)), 60.0).save(time.monotonic(), ending=False) == (True, True)
+    assert SavePoints(Clocked(1), 60.0).save(time.monotonic(), ending=True) == (True, True)
 
 
 @pytest.mark.parametrize("stop", [3, 20, 40])

@@ -28,7 +28,7 @@ def read_card(folder: Path) -> dict[str, Any]:
     path = folder / "model.json"
     try:
         card = files.read_json(path, "a card")
-        told = card.pop("checksum", None)
+        stated = card.pop("checksum", None)
         found = _checksum(card)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such card; a checkpoint is a folder with it and model.safetensors") from None
@@ -37,7 +37,7 @@ def read_card(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise CheckpointError(str(error)) from None
     # What is read is compared, not the file: people may lay out a card anew.
-    if (card.get("format") != 1 or told is not None) and told != found:
+    if (card.get("format") != 1 or stated is not None) and stated != found:
         raise CheckpointError(
             f"{path}: damaged: it is not what its checksum says; remove it, and the same command trains again"
         )

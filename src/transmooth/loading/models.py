@@ -220,19 +220,19 @@ def _shapes(model: Any, weights: Mapping[str, Tensor]) -> dict[str, Any]:
         named = model.pretrained_cfg.get(key)
         return named if named is None or isinstance(named, str) else named[0]
 
-    told: dict[str, Any] = {}
+    keywords: dict[str, Any] = {}
     head, stem, place = (one("classifier"), one("first_conv"), weights.get("pos_embed"))
     if head and f"{head}.weight" in weights:
-        told["num_classes"] = weights[f"{head}.weight"].shape[0]
+        keywords["num_classes"] = weights[f"{head}.weight"].shape[0]
     if stem and f"{stem}.weight" in weights and (channels := weights[f"{stem}.weight"].shape[1]) in (1, 2, 4):
-        told["in_chans"] = channels
+        keywords["in_chans"] = channels
     patches = getattr(model, "patch_embed", None)
     if place is not None and patches is not None and place.ndim == 3 and place.shape != model.pos_embed.shape:
         others = model.pos_embed.shape[1] - patches.num_patches  # class token and registers
         side = math.isqrt(max(place.shape[1] - others, 0))
         if side and side**2 == place.shape[1] - others:
-            told["img_size"] = side * patches.patch_size[0]
-    return told
+            keywords["img_size"] = side * patches.patch_size[0]
+    return keywords
 
 
 def _normalisation(

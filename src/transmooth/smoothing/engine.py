@@ -294,12 +294,12 @@ def _key(network: Deployed, image: Tensor) -> str:
     """Return a hash of all that a timing depends on, but for the values of weights."""
     state = [(name, list(tensor.shape), str(tensor.dtype)) for name, tensor in network.state_dict().items()]
     device = torch.cuda.get_device_name(image.device) if image.is_cuda else processor()
-    told: list[Any] = [repr(network), state, list(image.shape), network.dtype, str(network.layout)]
-    told += [device, torch.get_num_threads(), torch.__version__]
+    parts: list[Any] = [repr(network), state, list(image.shape), network.dtype, str(network.layout)]
+    parts += [device, torch.get_num_threads(), torch.__version__]
     if image.is_cuda:
         with suppress(RuntimeError):  # torch does not tell where its older and newer switches are mixed
-            told += [torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+            parts += [torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 def processor() -> str:

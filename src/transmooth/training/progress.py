@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-TOLD_SECONDS = 10  # between two lines of a log
+LINE_SECONDS = 10  # between two lines of a log
 
 
 @contextmanager
@@ -20,24 +20,24 @@ def progress(accelerator: Accelerator, lr: float, steps: int, done: int) -> Iter
     """
     main, console = accelerator.is_main_process, Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-    started = told = time.monotonic()
+    started = written = time.monotonic()
     images = 0
 
-    def tell(**speed: float) -> None:
+    def write_line(**speed: float) -> None:
         if main and not console.is_terminal:
             print(json.dumps({"lr": lr, "step": done, "of": steps} | speed), flush=True)
 
     with Progress(*columns, console=console, disable=not (main and console.is_terminal)) as bar:
         task = bar.add_task(f"lr {lr:g}", total=steps, completed=done, rate="")
-        tell()
+        write_line()
 
         def advance(count: int) -> None:
-            nonlocal done, images, told
+            nonlocal done, images, written
             done, images, now = done + 1, images + count, time.monotonic()
             speed = images / (now - started)
             bar.update(task, advance=1, rate=f"{speed:.0f} images/s")
-            if now - told > TOLD_SECONDS:
-                told = now
-                tell(images_per_second=round(speed, 1))
+            if now - written > LINE_SECONDS:
+                written = now
+                write_line(images_per_second=round(speed, 1))
 
         yield advance
