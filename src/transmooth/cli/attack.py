@@ -190,7 +190,13 @@ def _attack_to(
             named = [row | {"model": model.sha256} for row in rows]
             journal.append(named)
             progress(named, total)
-        made = header | {"versions": provenance.versions(), "commit": provenance.commit()}
+        made = {
+            "spec": header["spec"],
+            "model": model.identity | {"model": model.description},
+            "data": images.identity | {"pictures": pictures, "images": images.description, **images.prepared},
+            "versions": provenance.versions(),
+            "commit": provenance.commit(),
+        }
         attacked.write(attacked.complete(attacked.from_rows(journal.finished(), made), out, indices), out)
         journal.remove()
     return attacked.read(out).to_pandas()

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from transmooth.params.values import BallNorm
 from transmooth.records import attacked
 from transmooth.records import table as records
-from transmooth.report.accuracy import AttackResult, attack_method
+from transmooth.report.accuracy import AttackResult, Floats, attack_method
 from transmooth.report.cells import Cell
 from transmooth.report.compare import robustness
 from transmooth.report.page import charts
@@ -75,12 +76,12 @@ def ball_text(attack: Attacked) -> str:
 
 
 def attack_sections(attacks: Sequence[Attacked]) -> list[Section]:
-    """Return for each norm the table of what attacks left, a row for each, and the curves of its points' distances."""
-    norms = dict.fromkeys(str(each.frame["norm"].iloc[0]) for each in attacks)
+    """Return for each norm the table of what attacks left, a row for each, and the curves over ε."""
+    norms: dict[BallNorm, None] = dict.fromkeys(each.frame["norm"].iloc[0] for each in attacks)
     return [_section(norm, [each for each in attacks if each.frame["norm"].iloc[0] == norm]) for norm in norms]
 
 
-def _section(norm: str, attacks: Sequence[Attacked]) -> Section:
+def _section(norm: BallNorm, attacks: Sequence[Attacked]) -> Section:
     rows = []
     for each in attacks:
         found, distance = robustness(each.frame), each.frame["distance"].dropna()
@@ -98,34 +99,54 @@ def _section(norm: str, attacks: Sequence[Attacked]) -> Section:
         title,
         "SA is the share of the test images that the classifier answers right, RA the share that it still answers "
         "right after the attack. RA is an upper bound, for a stronger attack may find more. Nearest and median: "
-        "distances of the points that were found. The curves: images that are right, but for those with a point found "
-        "within the distance. Without a σ the attack is of the base classifier, without noise.",
+        "distances of the points that were found. The curves are over all attacks here: images that are right and "
+        "have no point found within ε. Without a σ the attack is of the base classifier, without noise.",
         notes=" ".join(f"{ball_text(each)}: {attack_method(each.frame)}." for each in attacks),
         columns=["SA", "RA", "nearest", "median", "evaluations"],
         blocks=[("", rows)],
         chart=charts.chart(
-            pd.concat(map(_curve, attacks), ignore_index=True),
-            title=f"Accuracy by the distance of an attack's points in {NORMS[norm]}",
-            x="distance",
-            y="accuracy",
+            _curves(attacks),
+            title=f"Accuracy under attack in {NORMS[norm]}",
+            x="radius ε",
+            y="accuracy under attack",
             percent=True,
             step=True,
         ),
     )
 
 
-def _curve(attack: Attacked) -> pd.DataFrame:
-    """Return the share that is right and has no point found within a distance, which is at most RA's at that ε."""
-    frame = attack.frame
-    epsilon = float(frame["epsilon"].iloc[0])
-    within = np.linspace(0, epsilon, POINTS)
+def _curves(attacks: Sequence[Attacked]) -> pd.DataFrame:
+    """Return for each classifier the share that is right and for which no attack found a point within a distance.
+
+    It is at least the accuracy under attack at that ε.
+    """
+    named = [
+        ("base classifier" if np.isnan(s := each.frame["sigma"].iloc[0]) else f"σ = {s:g}", each) for each in attacks
+    ]
+    epsilons = {float(each.frame["epsilon"].iloc[0]) for each in attacks}
+    return pd.concat(
+        [
+            _curve(name, [each.frame for other, each in named if other == name], np.array(sorted(epsilons)))
+            for name in dict.fromkeys(name for name, _ in named)
+        ],
+        ignore_index=True,
+    )
+
+
+def _curve(name: str, frames: Sequence[pd.DataFrame], epsilons: Floats) -> pd.DataFrame:
     # A point may lie beyond epsilon by its rounding; what has none and is not robust was wrong without an attack.
-    broken_at = frame["distance"].clip(upper=epsilon).where(~frame["robust"], np.inf).fillna(0.0)
-    counts = (broken_at.to_numpy() > within[:, None]).sum(1)
-    low, high = share_interval(counts, len(frame))
+    found = [
+        frame["distance"].clip(upper=frame["epsilon"].iloc[0]).where(~frame["robust"], np.inf).fillna(0.0)
+        for frame in frames
+    ]
+    largest = max(frame["epsilon"].iloc[0] for frame in frames)
+    within = np.union1d(np.linspace(0, largest, POINTS), epsilons[epsilons <= largest])
+    images = len(frames[0])
+    counts = (np.min(found, 0) > within[:, None]).sum(1)
+    low, high = share_interval(counts, images)
     return pd.DataFrame(
-        {"panel": "", "curve": ball_text(attack), "oracle": False, "x": within, "y": counts / len(frame)}
-        | {"low": low, "high": high, "images": len(frame)}
+        {"panel": "", "curve": name, "oracle": False, "x": within, "y": counts / images}
+        | {"low": low, "high": high, "images": images}
     )
 
 
