@@ -59,6 +59,9 @@ def test_what_survives_is_printed_and_recorded(model: Path, digits: Path, tmp_pa
     assert last == f"8 images, AutoPGD of 5 steps, {sum(each['evaluations'] for each in rows)} evaluations"
     assert re.fullmatch(rf"8 of 8 images in \d+ s, {100 * stand / IMAGES:.1f}% robust", done.stderr.splitlines()[-1])
     assert [path.name for path in out.parent.iterdir()] == ["r.parquet"]
+    made = records.metadata(out)
+    assert made["model"]["model"] == str(model)  # its page's title
+    assert made["data"]["images"] == f"{digits} test"
     shown = json.loads(call(*attack(model, digits, "--json", "--quiet")).stdout)
     assert (shown["n"], shown["robust_accuracy"]["share"], shown["epsilon"]) == (IMAGES, stand / IMAGES, 0.4)
     # A wider ball leaves no more, another norm another number.
