@@ -112,10 +112,10 @@ def art(network: nn.Module, sigma: float, batch: int, size: int) -> Run:
 
 
 def ours(engine: Engine, sigma: float, size: int) -> Run:
-    """The command's loop over images, for one of them."""
+    """The command's loop over images, for one of them, in full batches: a selection sample of one would cost a batch."""
 
     def run(n: int) -> Any:
-        settings = Settings("cohen", 1, n - 1, ALPHA)
+        settings = Settings("cohen", engine.batch, n - engine.batch, ALPHA)
         return list(certify_chunks({sigma: engine}, lambda index: image(index, size), [(sigma, 0, 0)], settings))
 
     return run
@@ -170,8 +170,8 @@ def timed(run: Callable[[], Any], device: torch.device, calls: int = 1) -> float
 
 
 def rate(run: Run, batch: int, seconds: float, guess: float) -> float:
-    """Evaluations a second over about that many seconds of full batches."""
-    n = max(1, round(guess * seconds / batch)) * batch
+    """Evaluations a second over about that many seconds of full batches, two at least."""
+    n = max(2, round(guess * seconds / batch)) * batch
     started = time.perf_counter()
     run(n)
     return n / (time.perf_counter() - started)
