@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.helpers.workflow import ROOT, copy, edit, planned, snakemake, tiny
+from tests.helpers.workflow import ROOT, copy, edit, planned, snakemake, tiny, write
 from transmooth.params.load import load
 from transmooth.plan import Plan
 
@@ -101,6 +101,23 @@ def test_a_misspelt_option_is_told_once_for_each_network_of_the_study(tmp_path: 
     lines = [line for line in (done.stderr + done.stdout).splitlines() if "deeep" in line]
     networks = Plan(load("smoke", ROOT)).networks
     assert [re.findall(r"network (\w+): ", line) for line in lines] == [[name] for name in networks]
+
+
+def test_a_file_of_published_weights_that_is_not_there_stops_a_study_before_any_job(tmp_path: Path) -> None:
+    tiny(tmp_path)
+    weights = tmp_path / "weights.safetensors"
+    recipes = yaml.safe_load((tmp_path / "params" / "recipes.yaml").read_text())
+    network = {"name": "resnet18", "norm": "own", "stem": "imagenet", "weights": "published"}
+    recipes["networks"]["layer_norm"] = network | {"options": {"from": str(weights)}}
+    write(tmp_path, "recipes.yaml", recipes)
+    done = snakemake(tmp_path)
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert f"params/recipes.yaml: networks.layer_norm.options.from: no such file: {weights}" in said
+    assert "[1 of" not in said
+    assert not (tmp_path / "data").exists()
+    weights.touch()
+    assert planned(tmp_path)["train"] == 3
 
 
 def test_lint_finds_nothing_but_the_environment_that_pyproject_defines() -> None:
