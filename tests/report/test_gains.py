@@ -1,6 +1,7 @@
 """Relative gains, their lines, and the figure of both."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -121,6 +122,21 @@ def test_an_axis_says_what_is_gained_and_where(tmp_path: Path, spec: GainsReport
     scatter_chart("Title", [("AT", x, x, None)], "x", said, tmp_path / "f")
     text = (tmp_path / "f.svg").read_text(encoding="utf-8")
     assert "<!-- gain in robust accuracy under attack within -->" in text  # on two lines: one would be cut off
+
+
+@pytest.mark.parametrize("count", [6, 7])
+def test_the_legend_of_many_groups_lies_on_no_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr("transmooth.report.figures._save", lambda figure, *_: drawn.append(figure))
+    x = np.array([0.0, 1.0])
+    scatter_chart("Title", [(f"group {k}", x, x, None) for k in range(count)], "x", "y", tmp_path / "f")
+    (figure,) = drawn
+    figure.canvas.draw()
+    (axis,) = figure.axes
+    beside = axis.get_legend().get_window_extent().x0 >= axis.get_window_extent().x1
+    assert beside == (count > 6)
 
 
 def test_without_a_row_to_compare_with_the_points_are_the_values_joined_in_the_order_of_the_rows(

@@ -19,6 +19,7 @@ import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # colour-blind readers can distinguish them
 MARKERS = ("o", "s", "^", "D", "v", "P")
+FEW = 6  # groups of points whose legend finds room among them
 POINTS = 201
 LABEL = 44  # characters of a line beside an axis
 ORACLE = "oracle over σ"
@@ -85,7 +86,8 @@ def scatter_chart(
 
     zero: both axes are drawn at 0, as for gains.
     """
-    figure, axis = plt.subplots(figsize=(5.2, 4.2))
+    few = len(groups) <= FEW
+    figure, axis = plt.subplots(figsize=(5.2 if few else 8.0, 4.2))
     for at, (name, xs, ys, line) in enumerate(groups):
         color, marker = COLORS[at % len(COLORS)], MARKERS[(at + at // len(COLORS)) % len(MARKERS)]
         axis.scatter(xs, ys, s=28, color=color, marker=marker, label=name)
@@ -95,7 +97,8 @@ def scatter_chart(
         draw(0, color="black", linewidth=0.6)
     axis.set(xlabel=fill(x, LABEL), ylabel=fill(y, LABEL))
     axis.grid(alpha=0.25)
-    axis.legend(frameon=False, fontsize=8)
+    beside: dict[str, Any] = {} if few else {"loc": "upper left", "bbox_to_anchor": (1, 1)}
+    axis.legend(frameon=False, fontsize=8, **beside)
     _save(figure, title, out)
 
 
