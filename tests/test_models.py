@@ -63,8 +63,8 @@ def test_records_of_cascades_are_of_the_networks_beside_them_and_give_the_row_of
 @pytest.mark.parametrize(
     ("recipe", "row"),
     [
-        ("clean@fast_8", "0.4 M pretrained, whole network, lr 3e-3"),
-        ("clean_fixed@fast_8", "0.4 M pretrained, last layer, lr 3e-3"),
+        ("clean@fast_16", "4 M pretrained, whole network, lr 3e-3"),
+        ("clean_fixed@fast_16", "4 M pretrained, last layer, lr 3e-3"),
     ],
 )
 def test_records_of_mixed_noise_then_clean_give_the_row_of_the_table(recipe: str, row: str) -> None:
@@ -72,7 +72,7 @@ def test_records_of_mixed_noise_then_clean_give_the_row_of_the_table(recipe: str
     frame = records.read(Path(path) / "records.parquet").to_pandas()
     assert set(frame["model"]) == {load_model(path).sha256}
     cells = pd.read_csv(ROOT / "results" / "retention_desk" / "tables" / "retention.csv")
-    own = cells[(cells["block"] == "8 epochs") & (cells["row"] == row) & (cells["measure"] == "certified")]
+    own = cells[(cells["block"] == "16 epochs") & (cells["row"] == row) & (cells["measure"] == "certified")]
     assert len(own) == 2
     found = certified_accuracy(certified_radius(frame), own["radius"].to_numpy())
     assert found.tolist() == pytest.approx(own["value"].tolist(), abs=1e-6)
