@@ -112,7 +112,7 @@ def art(network: nn.Module, sigma: float, batch: int, size: int) -> Run:
 
 
 def ours(engine: Engine, sigma: float, size: int) -> Run:
-    """The command's loop over images, for one of them, in full batches: a selection sample of one would cost a batch."""
+    """The command's loop over images, for one, in full batches: a selection sample of one would cost a batch."""
 
     def run(n: int) -> Any:
         settings = Settings("cohen", engine.batch, n - engine.batch, ALPHA)
