@@ -30,14 +30,43 @@ class GroupNorm(nn.GroupNorm):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        if self.num_groups == 1 or input.is_contiguous() or input.is_cuda or self._kernel_is_fast(input):
+        if self.num_groups == 1 or not _channels_last(input) or input.is_cuda or self._kernel_is_fast(input):
             return super().forward(input)
+        if torch.compiler.is_compiling():
+            return self._by_channels(input)
         return super().forward(input.contiguous()).contiguous(memory_format=torch.channels_last)
 
     def _kernel_is_fast(self, input: Tensor) -> bool:
         # With gradients the copies stay: another order of sums would train other weights.
         large = input.shape[-2:].numel() >= _PIXELS or self.num_channels // self.num_groups >= _CHANNELS
-        return large and not torch.is_grad_enabled()
+        return large and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+    def _by_channels(self, input: Tensor) -> Tensor:
+        """The same, for a compiler: sums over pixels channel by channel, then over the channels of a group.
+
+        Inductor makes one loop in the order of memory of the sums, and one of scale and shift and what follows them.
+        Products of matrices stand between, which it does not fuse: it would find each group's statistics again for
+        each pixel.
+        """
+        images, channels, height, width = input.shape
+        share = channels // self.num_groups
+        features = input.permute(0, 2, 3, 1).reshape(images, height * width, channels).float()
+        groups = torch.eye(self.num_groups, device=input.device).repeat_interleave(share, 1)  # [groups, channels]
+        size = height * width * share
+        mean = features.sum(1) @ groups.T / size
+        variance = features.square().sum(1) @ groups.T / size - mean.square()
+        scale = torch.rsqrt(variance.clamp_min(0) + self.eps)
+        if self.affine:
+            weight, bias = groups * self.weight.float(), self.bias.float()
+        else:
+            weight, bias = groups, features.new_zeros(())
+        normalised = features * (scale @ weight)[:, None] + (bias - (mean * scale) @ weight)[:, None]
+        return normalised.to(input.dtype).view(images, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _channels_last(input: Tensor) -> bool:
+    """Whether images lie in memory as height x width x channels, and not in the usual order."""
+    return input.ndim == 4 and not input.is_contiguous() and input.is_contiguous(memory_format=torch.channels_last)
 
 
 def _grouped(groups: int | None) -> NormLayer:
