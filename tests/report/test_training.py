@@ -9,9 +9,12 @@ from transmooth.checkpoint.card import write_card
 from transmooth.report.training import write_training
 
 
+RATES = (0.1, 0.2, 0.0003)
+
+
 def run(folder: Path, kept: float | None) -> Path:
-    """A checkpoint folder with curves of two learning rates, of which one was kept; none where nothing was trained."""
-    lines = [{"lr": lr, "epoch": e, "validation_score": lr + e} for lr in (0.1, 0.2) for e in (1, 2)]
+    """A checkpoint folder with curves of three learning rates, of which one was kept; none where nothing was trained."""
+    lines = [{"lr": lr, "epoch": e, "validation_score": lr + e} for lr in RATES for e in (1, 2)]
     folder.mkdir()
     (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines if kept else [])))
     write_card(folder, {"lr": kept})
@@ -19,10 +22,14 @@ def run(folder: Path, kept: float | None) -> Path:
 
 
 def test_training_curves_are_those_of_the_kept_learning_rate(tmp_path: Path) -> None:
-    runs = [run(tmp_path / "a", 0.1), run(tmp_path / "b", 0.2), run(tmp_path / "untrained", None)]
+    runs = [run(tmp_path / str(lr), lr) for lr in (*RATES, None)]
     write_training(runs, tmp_path / "out.csv")
     read = pd.read_csv(tmp_path / "out.csv", index_col="epoch")
-    assert read.to_dict("list") == {str(runs[0]): [1.1, 2.1], str(runs[1]): [1.2, 2.2]}
+    assert read.to_dict("list") == {
+        str(runs[0]): [1.1, 2.1],
+        str(runs[1]): [1.2, 2.2],
+        str(runs[2]): [1.0003, 2.0003],
+    }
 
 
 def test_where_nothing_was_trained_there_are_no_curves(tmp_path: Path) -> None:

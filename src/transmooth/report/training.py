@@ -33,5 +33,5 @@ def read_course(run: Path) -> pd.DataFrame:
         )
     if made["lr"] is None:
         return pd.DataFrame()
-    lines = pd.read_json(path, lines=True)
+    lines = pd.read_json(path, lines=True, precise_float=True)  # or 0.0003 is another number than in the card
     return lines[lines["lr"] == made["lr"]]
