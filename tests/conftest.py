@@ -9,12 +9,15 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # tests are about the CPU, wh
 
 import pytest
 import torch
+from hypothesis import settings
 
 from transmooth.data.prepare import prepare
 from transmooth.models.build import Network, build
 from transmooth.specs import NetworkSpec
 
 ROOT = Path(__file__).parents[1]
+settings.register_profile("shared machine", deadline=None)  # where a test waits for others
+settings.load_profile("shared machine")
 # Small and of the paper's kind.
 NETWORK = NetworkSpec(
     name="resnet18",

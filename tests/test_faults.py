@@ -101,7 +101,7 @@ def damaged(content: bytes, place: float, bit: int | None) -> bytes:
 
 places = st.floats(0, 1)
 bits = st.one_of(st.none(), st.integers(0, 7))
-few = settings(max_examples=40, deadline=None)
+few = settings(max_examples=40)
 
 
 @pytest.mark.parametrize("kept", REFUSED, ids=lambda kept: kept.file)

@@ -32,7 +32,7 @@ def begin(images: Tensor, epsilon: float, norm: BallNorm = "l2", seed: int = 0) 
     share=st.floats(0.2, 0.8),
     seed=st.integers(0, 20),
 )
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 def test_two_linear_classes_are_fooled_exactly_within_epsilon(
     name: str, norm: BallNorm, scale: float, dtype: torch.dtype, share: float, seed: int
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -31,7 +31,6 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
     noise=st.sampled_from([0.0, 0.5]),
     seed=st.integers(0, 9),
 )
-@settings(deadline=None)
 def test_what_is_moved_is_in_the_ball_and_in_range(
     norm: BallNorm, epsilon: float, spread: float, noise: float, seed: int
 ) -> None:

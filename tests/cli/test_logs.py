@@ -140,6 +140,10 @@ def test_imported_records_have_a_page_and_a_log_says_how(tmp_path: Path) -> None
         "report", log, "--out", tmp_path / "p.html"
     )
     call("import-log", log, back, "--sigma", 0.25, "--alpha", 0.001, "--n", 100_000)
+    before = back.read_bytes()
+    assert "r.parquet: should end in .html, as pages do" in fault("report", back, "--out", back)
+    assert "r.parquet: is named as records are, and a log is to be written" in fault("export-log", back, back)
+    assert back.read_bytes() == before
     call("report", back, "--out", tmp_path / "p.html")
     assert "Certified accuracy" in (tmp_path / "p.html").read_text()
 

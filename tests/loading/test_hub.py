@@ -103,6 +103,16 @@ def test_the_commands_of_the_model_card_run(
     assert read_card(Path("model"))["start"] == read_card(model)["weights_sha256"]
 
 
+def test_a_card_does_not_tell_transductive_records(model: Path, tmp_path: Path) -> None:
+    left = {"smoothed_radius": 0.3, "region": 1.0, "radius": 0.3, "allocation": "a"}
+    rows = [
+        row(index, sigma, model=read_card(model)["weights_sha256"], **left) for index, sigma in ((0, 0.25), (1, 0.5))
+    ]
+    records.write(table(*rows), tmp_path / "own.parquet")
+    with pytest.raises(ValueError, match=r"own\.parquet: is transductive; a model card tells what one sigma certifies"):
+        publishing.write(model, NAME, tmp_path / "out", [tmp_path / "own.parquet"])
+
+
 def test_the_model_card_is_of_the_hubs_form_and_its_numbers_are_of_the_records(
     model: Path, digits: Path, tmp_path: Path
 ) -> None:

@@ -84,7 +84,7 @@ def test_layouts_of_training_scripts_are_read(layout: str, tmp_path: Path) -> No
     Net().load_state_dict(dict(state.weights))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(st.sampled_from(["module", "model", "0", "net", "_orig_mod", "encoder"]), max_size=4),
     st.text("ab", max_size=3),

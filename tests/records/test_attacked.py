@@ -92,7 +92,7 @@ def test_records_of_one_kind_are_not_read_as_the_other(tmp_path: Path) -> None:
         attacked.read(tmp_path / "r.parquet")
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.integers(0, 20), min_size=1, unique=True), st.integers(1, 5), st.data())
 def test_merging_shards_loses_and_doubles_nothing(
     tmp_path_factory: pytest.TempPathFactory, indices: list[int], shards: int, data: st.DataObject

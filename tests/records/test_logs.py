@@ -1,6 +1,7 @@
 import gzip
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from tests.helpers.records import frame, row, table
 from transmooth.records import logs
 from transmooth.records import table as records
 from transmooth.report import compare
+from transmooth.smoothing.bounds import SLACK
 
 HEADER = "idx\tlabel\tpredict\tradius\tcorrect\ttime"
 ROWS = [
@@ -316,6 +318,19 @@ def test_records_are_read_at_a_sigma_that_they_have_with_the_labels_that_they_ha
     with pytest.raises(ValueError, match=r"holds records of several sigmas; choose one: 0\.25, 0\.5"):
         logs.read_any(path)
     assert len(logs.read_any(path, 0.25)) == 1
+
+
+@pytest.mark.parametrize("sigma", [None, 0.5])
+def test_transductive_records_are_not_read_as_those_of_one_sigma(tmp_path: Path, sigma: float | None) -> None:
+    path = tmp_path / "r.parquet"
+    left: dict[str, Any] = {"smoothed_radius": 0.3, "region": 1.0, "radius": 0.3, "allocation": "a"}
+    records.write(table(row(0, **left), row(1, 0.25, **left)), path)
+    with pytest.raises(ValueError, match=r"r\.parquet: is transductive, with a sigma for each image or none"):
+        logs.read_any(path, sigma)
+    none: dict[str, Any] = {"method": "lookup", "sigma": None, "alpha": None, "radius": 0.5 - SLACK, "region": 0.5}
+    records.write(table(row(0, **none)), path)
+    with pytest.raises(ValueError, match="is transductive"):
+        logs.read_any(path, sigma)
 
 
 def test_numbers_are_read_up_to_their_bounds(tmp_path: Path) -> None:

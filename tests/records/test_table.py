@@ -78,6 +78,20 @@ def test_a_doubled_image_and_a_second_model_are_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_no_thread_is_left_with_the_bytes_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that let go of them while the interpreter ended aborted the process, after its work."""
+    records.write(table(row(1)), tmp_path / "r.parquet")
+    read, threads = pa.parquet.ParquetFile.read, list[object]()
+
+    def watched(file: pa.parquet.ParquetFile, **keywords: object) -> pa.Table:
+        threads.append(keywords.get("use_threads", True))
+        return read(file, **keywords)
+
+    monkeypatch.setattr(pa.parquet.ParquetFile, "read", watched)
+    assert len(records.read(tmp_path / "r.parquet")) == 1
+    assert threads == [False]
+
+
 def test_what_is_no_record_is_named(tmp_path: Path) -> None:
     (tmp_path / "torn.parquet").write_bytes(b"PAR1 and no more")
     pa.parquet.write_table(pa.table({"index": [1]}), tmp_path / "other.parquet")
@@ -90,7 +104,7 @@ def test_what_is_no_record_is_named(tmp_path: Path) -> None:
             records.read(tmp_path / f"{name}.parquet")
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.integers(0, 20), min_size=1, unique=True), st.integers(1, 5), st.data())
 def test_merging_shards_loses_and_doubles_nothing(
     tmp_path_factory: pytest.TempPathFactory, indices: list[int], shards: int, data: st.DataObject
@@ -120,7 +134,7 @@ def test_shards_of_another_spec_are_not_merged(tmp_path: Path) -> None:
 MADE: dict[str, Any] = {
     "spec": {"alpha": 0.001, "sigmas": [0.5], "images": 2},
     "model": {"sha256": "a", "model": "x"},
-    "data": {"classes": ["a"]},
+    "data": {"classes": ["a"], "split": "test", "checksum": "c"},
 }
 
 
@@ -139,7 +153,9 @@ def test_records_of_other_sigmas_and_images_are_joined(tmp_path: Path) -> None:
         ([row(1, 2.0, label=2)], MADE, "c.parquet: image 1 is another than in the files before"),
         ([row(1, 2.0, picture="z")], MADE, "image 1 is another"),
         ([row(3)], {**MADE, "spec": {**MADE["spec"], "alpha": 0.1}}, "otherwise than .*a.parquet: spec.alpha"),
-        ([row(3)], {**MADE, "data": {"classes": ["b"]}}, "data.classes"),
+        ([row(3)], {**MADE, "data": {**MADE["data"], "classes": ["b"]}}, "data.classes"),
+        ([row(3)], {**MADE, "data": {**MADE["data"], "split": "train"}}, "data.split"),
+        ([row(3)], {**MADE, "data": {**MADE["data"], "checksum": "other"}}, "data.checksum"),
         ([row(3, model="other")], MADE, "records of 2 models"),
     ):
         records.write(records.from_rows(rows, made), c)

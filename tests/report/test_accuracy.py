@@ -201,6 +201,10 @@ def test_records_of_one_network_stand_in_one_row_whatever_their_files(tmp_path: 
     for other, fault in [
         (large[:3], "its images"),
         ([each | {"label": 1} for each in large], "its images"),
+        (
+            [each | {"picture": "z"} for each in large],
+            "its pictures should be those of .*small, but image 0 is another",
+        ),
         ([each | {"model": "other"} for each in large], "its model"),
         ([each | {"alpha": 0.01} for each in large], "how it was certified"),
         (small, "sigma = 0.25 is there twice"),

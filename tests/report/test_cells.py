@@ -122,7 +122,7 @@ def test_the_oracle_takes_the_smaller_of_equal_sigmas_and_the_least_where_less_i
     assert oracle[["sigma", "value"]].to_numpy().tolist() == [[0.25, 0.0]]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.permutations(["clean", "certified@0", "certified@0.25", "certified@0.75", "acr"]))
 def test_the_order_of_columns_changes_no_number(texts: list[str]) -> None:
     keys = ["column", "oracle", "sigma"]

@@ -43,6 +43,13 @@ def test_compare_acr_is_a_paired_t_test() -> None:
     assert got["difference"] == pytest.approx(1 / 3)
 
 
+def test_records_of_other_pictures_are_no_pairs() -> None:
+    a = frame([0.1, 0.2, 0.3]).assign(picture=["x", "y", None])
+    assert compare.compare(a, a.assign(picture=[None, "y", "z"]), 0.15)["n"] == 3  # where one does not know, it may be
+    with pytest.raises(ValueError, match=r"must be of the same pictures, found different ones for images \[1\]"):
+        compare.compare(a, a.assign(picture=["x", "z", None]), 0.15)
+
+
 def test_compare_pairs_by_index_and_knows_equals() -> None:
     a = frame([0.1, 0.2, 0.3])
     same = compare.compare(a, a.iloc[::-1], 0.15)

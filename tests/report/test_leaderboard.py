@@ -120,7 +120,7 @@ def test_a_log_is_added_once_whatever_its_name(tmp_path: Path) -> None:
     assert sorted(each.name for each in file.parent.iterdir()) == ["board.csv"]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.tuples(st.integers(-1, 1), st.sampled_from([*RADII, 0.953, 0.12345, 3.1, 3.8]) | st.floats(0, 3.8)),

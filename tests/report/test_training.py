@@ -8,12 +8,11 @@ import pandas as pd
 from transmooth.checkpoint.card import write_card
 from transmooth.report.training import write_training
 
-
 RATES = (0.1, 0.2, 0.0003)
 
 
 def run(folder: Path, kept: float | None) -> Path:
-    """A checkpoint folder with curves of three learning rates, of which one was kept; none where nothing was trained."""
+    """A checkpoint folder with curves of three learning rates, one of them kept; none where nothing was trained."""
     lines = [{"lr": lr, "epoch": e, "validation_score": lr + e} for lr in RATES for e in (1, 2)]
     folder.mkdir()
     (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines if kept else [])))

@@ -50,7 +50,7 @@ def test_the_error_by_an_independent_recursion(n: int, batch: int) -> None:
         assert (error > 0) == (most[-1] >= 0)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     sigma=st.floats(0.05, 4),
     radii=st.lists(st.floats(0, 3), min_size=1, max_size=5, unique=True).map(sorted),

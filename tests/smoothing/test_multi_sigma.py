@@ -40,7 +40,7 @@ def exact_radius(rule: str, low: Floats, high: Floats, thresholds: Floats) -> Fl
 
 
 # ------------------------------------------------------------------------------------------------- the two theorems
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seeds, stages, st.sampled_from([*RULES]))
 def test_no_point_within_the_radius_has_another_answer(seed: int, sigmas: Floats, rule: str) -> None:
     rng = np.random.default_rng(seed)
@@ -72,7 +72,7 @@ def test_the_largest_radius_over_sigma_is_no_certificate() -> None:
     assert false > 20
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seeds, st.integers(1, 4), st.sampled_from(["cascade", "margin"]))
 def test_the_radius_is_the_distance_in_the_space_of_scores(seed: int, count: int, rule: str) -> None:
     """All scores may move by r, those of c down and one wrong class up at one stage or all: no answer changes below R.
@@ -115,7 +115,6 @@ def test_radii_by_hand() -> None:
     assert margin.radius(low, high, np.array([0.0, 0.4])).tolist() == pytest.approx([0.2])
 
 
-@settings(deadline=None)
 @given(seeds)
 def test_the_other_forms_of_a_cascade_never_certify_more(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -138,7 +137,6 @@ def test_a_stage_that_may_answer_c_too_ends_the_radius_of_the_selector() -> None
 
 
 # ------------------------------------------------------------------------------------------------------- from counts
-@settings(deadline=None)
 @given(st.integers(10, 500), st.floats(0.001, 0.2), st.floats(0.1, 2), st.data())
 def test_one_stage_is_cohen(n: int, alpha: float, sigma: float, data: st.DataObject) -> None:
     top = np.array([data.draw(st.integers(0, n))])

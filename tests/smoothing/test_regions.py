@@ -64,7 +64,7 @@ def answer(f: Strips, allocation: Allocation, points: Floats) -> Ints:
 
 
 # ------------------------------------------------------------------------------------------------------- soundness
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seeds, st.sampled_from([1.0, 3.0, np.inf]))
 def test_no_point_within_the_radius_has_another_class(seed: int, reach: float) -> None:
     rng, f, x, wanted = scene(seed)

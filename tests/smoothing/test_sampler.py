@@ -27,7 +27,7 @@ def sampler(network: Network) -> Sampler:
     return sampler_of(network, image, 0.5, seed=1)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(batch=st.integers(1, 300), cut=st.integers(1, 199), order=st.permutations([0, 1, 2]))
 def test_counts_do_not_depend_on_batch_pieces_or_company(batch: int, cut: int, order: list[int]) -> None:
     model = Linear(0.0).eval()

@@ -15,11 +15,12 @@ from PIL import Image
 from tests.conftest import NETWORK
 from tests.helpers.checkpoints import changed, same
 from transmooth.checkpoint import weights
-from transmooth.checkpoint.card import read_card
+from transmooth.checkpoint.card import read_card, write_card
 from transmooth.data.loader import open_split
 from transmooth.data.manifest import read_manifest
 from transmooth.loading.models import load_model
 from transmooth.params.values import Augmentation, Trainable
+from transmooth.runtime import shutdown
 from transmooth.specs import NetworkSpec, TrainSpec
 from transmooth.training import own_pictures
 from transmooth.training.loop import train
@@ -150,6 +151,27 @@ def test_too_few_pictures_are_told(tmp_path: Path) -> None:
         picture(tmp_path / "few" / "ab"[number % 2], number)
     with pytest.raises(ValueError, match="2 training images are too few"):
         own_pictures.prepared(str(tmp_path / "few"), tmp_path / "data", 8, [], 0.5, 0)
+    for number in range(10):
+        picture(tmp_path / "one of each" / f"class {number}", number)
+    with pytest.raises(ValueError, match=r"class 'class \d' has no image to train on beside those that are set aside"):
+        own_pictures.prepared(str(tmp_path / "one of each"), tmp_path / "data", 8, [], 0.2, 0)
+
+
+def test_pictures_do_not_take_in_what_is_made_of_them(pictures: Path) -> None:
+    with pytest.raises(ValueError, match=r"model: is inside the pictures, .*pictures; choose another --out"):
+        own_pictures.prepared(str(pictures), pictures / "model" / "data", 8, [], 0.2, 0)
+    assert not (pictures / "model").exists()
+
+
+@pytest.mark.parametrize("held", ["model.json", "resume.pt"])
+def test_the_set_of_a_training_stays_when_another_is_asked_for(pictures: Path, tmp_path: Path, held: str) -> None:
+    out = own_pictures.prepared(str(pictures), tmp_path / "own" / "data", 8, [], 0.2, 0)
+    (tmp_path / "own" / held).touch()
+    before = read_manifest(out)
+    with pytest.raises(ValueError, match=r"own: holds another training \(its data\); choose another --out"):
+        own_pictures.prepared(str(pictures), out, 8, [], 0.2, 1)
+    assert read_manifest(out) == before
+    assert own_pictures.prepared(str(pictures), out, 8, [], 0.2, 0) == out
 
 
 def test_it_is_the_training_of_a_study(data: Path, tmp_path: Path) -> None:
@@ -171,6 +193,32 @@ def test_a_finished_training_is_not_done_again_and_another_is_not_replaced(data:
         own_pictures.fit(out, data, asked(seed=1), None)
     with pytest.raises(ValueError, match=r"holds another training \(its start\)"):
         own_pictures.fit(out, data, asked(), out)
+    (out / "model.safetensors").unlink()  # as a message says, where they are damaged
+    assert own_pictures.fit(out, data, asked(), None)["weights_sha256"] == card["weights_sha256"]
+    assert (out / "model.safetensors").is_file()
+
+
+def test_an_interrupted_training_is_not_replaced_by_another(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "own"
+    with monkeypatch.context() as patched:
+        patched.setattr(shutdown, "stop_requested", lambda: True)
+        with pytest.raises(KeyboardInterrupt):
+            own_pictures.fit(out, data, asked(), None)
+    state = (out / "resume.pt").read_bytes()
+    with pytest.raises(ValueError, match=r"holds another training, interrupted \(its spec\); choose another --out"):
+        own_pictures.fit(out, data, asked(seed=1), None)
+    assert (out / "resume.pt").read_bytes() == state
+    assert own_pictures.fit(out, data, asked(), None) == read_card(out)
+
+
+def test_a_training_behind_another_denoiser_is_another(data: Path, tmp_path: Path) -> None:
+    out, spec = tmp_path / "own", asked()
+    card = own_pictures.fit(out, data, spec, None)
+    write_card(out, card | {"denoiser": {"text": "x", "sha256": "0" * 64, "parameters": 1}})
+    with pytest.raises(ValueError, match=r"holds another training \(its denoiser\)"):
+        own_pictures.fit(out, data, spec, None)
 
 
 def test_a_checkpoint_starts_a_finetuning(data: Path, tmp_path: Path) -> None:

@@ -174,6 +174,8 @@ def report(
         from transmooth.report.page.single import write_single
         from transmooth.report.page.versus import are_compared, write_versus
 
+        if out.suffix not in (".html", ".htm"):
+            raise ValueError(f"{out}: should end in .html, as pages do")
         pictures = cleaner = None
         if are_compared(records):
             if images is not None:
@@ -276,6 +278,8 @@ def export_log(
     with faults_in_one_line():
         from transmooth.records import logs
 
+        if log.suffix == ".parquet":
+            raise ValueError(f"{log}: is named as records are, and a log is to be written")
         frame = logs.read_any(records, sigma)
         logs.write(frame, log)
     print_export_notes(log, frame.attrs["notes"])

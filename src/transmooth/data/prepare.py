@@ -31,6 +31,11 @@ from .split import first_of_each, stratified
 FORMAT = 1
 CHUNK = 4096  # images in flight; bounds what threads and hashes keep in memory
 
+
+class OtherSetError(ValueError):
+    """What was prepared is another set than the pinned one."""
+
+
 Manifest = dict[str, Any]
 Pixels = npt.NDArray[np.uint8]
 
@@ -50,8 +55,9 @@ def prepare(
     `resize` has readers enlarge the stored squares to that side, and take the central `size` then.
     `progress(done, total)` is called as images are decoded. The folder appears complete or not at all.
 
-    Raises ValueError if stored, or resize, < size, a picture cannot be decoded, or the manifest's SHA-256 is not `pin`;
-    FileExistsError if `out` holds something else than a prepared set; and what the source raises.
+    Raises ValueError if stored, or resize, < size, or a picture cannot be decoded; OtherSetError, and leaves `out` as
+    it is, if the manifest's SHA-256 is not `pin`; FileExistsError if `out` holds something else than a prepared set;
+    and what the source raises.
     """
     side = "resize" if "resize" in spec else "stored"
     if spec[side] < spec["size"]:
@@ -88,7 +94,7 @@ def prepare(
         )
         text = _canonical(manifest)
         if pin is not None and (found := hashlib.sha256(text).hexdigest()) != pin:
-            raise ValueError(_mismatch(pin, found, out))
+            raise OtherSetError(_mismatch(pin, found, out))
         (temporary / "manifest.json").write_bytes(text)
         _replace(out, temporary)
     finally:

@@ -1,5 +1,6 @@
 """The model card of a checkpoint, README.md on a hub: its card and its records, in words and tables."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,8 @@ def model_card(
         if other := set(parquet.read(path)["model"].to_pylist()) - {card["weights_sha256"]}:
             raise ValueError(f"{path}: of other weights, {other.pop()}; the checkpoint's are {card['weights_sha256']}")
     certified = read_files(records, repository) if records else None
+    if certified and any(map(math.isnan, certified.curves)):
+        raise ValueError(f"{records[0]}: is transductive; a model card tells what one sigma certifies for all images")
     if certified and not certified.curves:
         raise ValueError(f"{records[0]}: is of a classifier of several sigmas; a model card tells those of each sigma")
     front = ModelCardData(

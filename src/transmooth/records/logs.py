@@ -274,7 +274,8 @@ def read_any(
     """Read a log, or Parquet records as if they were one, whatever the file's name is.
 
     sigma: which records to take, needed if the file has those of several, and not for one classifier of several, which
-    has one row an image (see `records.multi_sigma`). Records keep all their columns, which tell alpha, and
+    has one row an image (see `records.multi_sigma`). Transductive records are refused: the noise of each image is its
+    own. Records keep all their columns, which tell alpha, and
     `.attrs["grid"]` is as of `grid_of`. predictions: take a log without radii too. labels: by index, where the file has
     none. Raises ValueError as `read` does, and for a sigma that the file does
     not have or a label < 0.
@@ -296,6 +297,11 @@ def read_any(
     frame = one_row_each(records.read(path).to_pandas(), path)
     if not len(frame):
         raise ValueError(f"{path}: there are no records in it")
+    if frame["sigma"].isna().any() or frame["region"].notna().any():
+        raise ValueError(
+            f"{path}: is transductive, with a sigma for each image or none, where one of one sigma is asked for; a "
+            "study's table shows it"
+        )
     if "stages" in frame.attrs:
         sigma = None
     there = sorted(set(frame["sigma"]))
@@ -314,6 +320,15 @@ def read_any(
     made = records.metadata(path)
     frame.attrs |= {"notes": export_notes(frame, made), "grid": grid_of(frame, made)}
     return frame
+
+
+def other_pictures(a: pd.DataFrame, b: pd.DataFrame) -> list[int]:
+    """Return the indices of images whose picture two frames of records know, and differ in."""
+    if "picture" not in a or "picture" not in b:
+        return []
+    pictures = (each[["index", "picture"]].dropna().drop_duplicates() for each in (a, b))
+    both = pd.merge(*pictures, on="index", suffixes=("_a", "_b"))
+    return [int(index) for index in sorted(set(both["index"][both["picture_a"] != both["picture_b"]]))]
 
 
 def read_indices(path: Path) -> list[int]:

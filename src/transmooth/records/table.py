@@ -243,7 +243,7 @@ def unseal(path: Path) -> pa.Table:
         )
     try:
         file = pq.ParquetFile(pa.BufferReader(content))
-        table = file.read()
+        table = file.read(use_threads=False)  # a thread that ends last, our bytes in its hands, aborts the process
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]  # Arrow's may have several lines, of bytes
         raise RecordError(f"{path}: not a readable Parquet file: {reason}") from None
@@ -363,14 +363,10 @@ def join(parts: Sequence[Path], out: Path) -> None:
 
 
 def _alike(made: Mapping[str, Any]) -> dict[str, Any]:
-    """What records that are joined have in common: all but where model and images were, and which of them."""
+    """What records that are joined have in common: all but where model and images were, and which images of the set."""
     parts = {key: dict(made.get(key) or {}) for key in ("spec", "model", "data")}
     there = {f"{part}.{key}": value for part, values in parts.items() for key, value in values.items()}
-    return {
-        key: there[key]
-        for key in there.keys()
-        - {"spec.sigmas", "spec.images", "model.model", "data.images", "data.split", "data.checksum"}
-    }
+    return {key: there[key] for key in there.keys() - {"spec.sigmas", "spec.images", "model.model", "data.images"}}
 
 
 def complete(table: pa.Table, path: Path, indices: Iterable[int], sigmas: Iterable[float] | None) -> pa.Table:

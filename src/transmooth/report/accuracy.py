@@ -25,7 +25,7 @@ from transmooth.params.tables import KINDS
 from transmooth.params.values import MultiSigma
 from transmooth.records import attacked
 from transmooth.records import table as records
-from transmooth.records.logs import grid_of, read_any
+from transmooth.records.logs import grid_of, other_pictures, read_any
 from transmooth.records.multi_sigma import one_row_each
 from transmooth.smoothing.bounds import share_interval
 from transmooth.specs import RowSpec
@@ -338,6 +338,8 @@ def read_files(paths: Sequence[Path], label: str) -> RowResult:
     same = ("its model", "how it was certified", "its images (index, label)")
     found = set()
     for path, frame in frames:
+        if other := other_pictures(frames[0][1], frame):
+            raise ValueError(f"{path}: its pictures should be those of {paths[0]}, but image {other[0]} is another")
         if not len(frame) or frame["label"].isna().any():
             raise ValueError(f"{path}: {'labels are unknown' if len(frame) else 'there are no records in it'}")
         for sigma, group in [(0.0, frame)] if "stages" in frame.attrs else curves_of(frame):

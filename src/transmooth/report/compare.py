@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import bdtr, ndtri, stdtr, stdtrit
 
-from transmooth.records.logs import is_right
+from transmooth.records.logs import is_right, other_pictures
 from transmooth.report.accuracy import on_grid
 from transmooth.smoothing.bounds import Floats, certified_accuracy_lower, check_probability, radius, share_interval
 
@@ -150,6 +150,8 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, at: float, common: bool = False) -
     other = first.index[first.to_numpy() != b["label"].to_numpy()].tolist()
     if other:
         raise ValueError(f"both logs must have the same labels, found different ones for images {other[:10]}")
+    if other := other_pictures(a, b):
+        raise ValueError(f"both records must be of the same pictures, found different ones for images {other[:10]}")
 
     n = len(a)
     of_a, of_b = alike(_certified(a), _certified(b), *(attrs.get("grid") for attrs in named.values()))

@@ -13,13 +13,16 @@ from typing import Any
 
 import timm
 
-from transmooth.checkpoint import weights
+from transmooth import files
+from transmooth.checkpoint import resume, weights
 from transmooth.checkpoint.card import CheckpointError, read_card
 from transmooth.data.labelled import is_table
+from transmooth.data.loader import open_split
 from transmooth.data.manifest import read_manifest
 from transmooth.data.parts import left_beside, parts_below
-from transmooth.data.prepare import prepare, verify
+from transmooth.data.prepare import OtherSetError, prepare, verify
 from transmooth.loading import hub
+from transmooth.loading.denoisers import load_denoiser
 from transmooth.loading.models import TimmArguments, load_model
 from transmooth.models.build import Network
 from transmooth.params.checks.objectives import needs, unknown_option
@@ -74,7 +77,9 @@ def prepared(
 
     Images are squares of `size`, a little larger before a random crop and resize; a tenth of the training images is set
     aside to choose by.  `progress(done, total)` is called as images are decoded.  Raises what `prepare` does, and
-    ValueError for a prepared set of another size and for one without validation images.
+    ValueError for a prepared set of another size, for one without validation images or without a training image of some
+    class, for an `out` inside a folder of classes, and for one beside a training, begun or finished, on another set,
+    which stays.
     """
     folder = Path(pictures)
     if (folder / "manifest.json").is_file():
@@ -82,13 +87,28 @@ def prepared(
             raise ValueError(f"{folder} was prepared at size {found}, not {size}")
     else:
         stored = size * 8 // 7 if "resized_crop" in augment else size  # as 256 for 224
-        entry = {"source": source_of(pictures, test, seed), "size": size, "stored": stored, "seed": seed}
+        source = source_of(pictures, test, seed)
+        entry = {"source": source, "size": size, "stored": stored, "seed": seed}
         entry["augment"] = list(augment)
         dataset = validate(Dataset, entry, pictures)
-        prepare({k: v for k, v in prepare_spec(dataset).items() if k != "sha256"}, out, Path(), None, progress)
+        if source["kind"] == "onefolder" and out.resolve().is_relative_to(folder.resolve()):  # as a class of them
+            raise ValueError(f"{out.parent}: is inside the pictures, {pictures}; choose another --out")
+        spec = {key: value for key, value in prepare_spec(dataset).items() if key != "sha256"}
+        held = any((out.parent / name).is_file() for name in ("model.json", "resume.pt"))
+        pin = files.sha256(there) if held and (there := out / "manifest.json").is_file() else None
+        try:
+            prepare(spec, out, Path(), pin, progress)
+        except OtherSetError as error:
+            raise ValueError(f"{out.parent}: holds another training (its data); choose another --out") from error
         folder = out
     if "validation" not in (counts := read_manifest(folder)["counts"]):
         raise ValueError(f"{pictures}: {counts['train']} training images are too few to set some aside to choose by")
+    split = open_split(folder, "train")
+    if lacking := sorted(set(range(len(split.classes))) - set(split.labels.tolist())):
+        raise ValueError(
+            f"{pictures}: class {split.classes[lacking[0]]!r} has no image to train on beside those that are set "
+            "aside, to choose by and to test; it needs more of them"
+        )
     return folder
 
 
@@ -211,19 +231,23 @@ def fit(out: Path, data: Path, spec: TrainSpec, start: Path | None, denoiser: st
     denoiser: what the spec names.
 
     An interrupted call goes on where it was last saved; a finished one has nothing left to do.  Raises ValueError
-    for an `out` that holds another training.
+    for an `out` that holds another training, finished or not.
     """
-    card = out / "model.json"
-    if card.is_file():
-        made = read_card(out)
+    finished = (out / "model.json").is_file()
+    made = read_card(out) if finished else resume.job_of(out / "resume.pt")
+    if made is not None:
         asked = {
             "spec": spec.dump(),
             "data": read_manifest(data)["checksum"],
             "start": read_card(start)["weights_sha256"] if start else None,
+            "denoiser": load_denoiser(denoiser).sha256 if denoiser else None,
         }
-        if differing := [key for key in asked if made.get(key) != asked[key]]:
-            raise ValueError(f"{out}: holds another training (its {', '.join(differing)}); choose another --out")
-        return made
+        found = made | {"denoiser": (made.get("denoiser") or {}).get("sha256")}
+        if differing := [key for key in asked if found.get(key) != asked[key]]:
+            begun = "another training" if finished else "another training, interrupted"
+            raise ValueError(f"{out}: holds {begun} (its {', '.join(differing)}); choose another --out")
+        if finished and (out / "model.safetensors").is_file():
+            return made
     train(spec, data, out, start, CHECKPOINT_SECONDS, denoiser)
     (out / "resume.pt").unlink(missing_ok=True)
     return read_card(out)

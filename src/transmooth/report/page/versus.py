@@ -16,7 +16,7 @@ from transmooth import files
 from transmooth.checkpoint.card import read_card
 from transmooth.records import attacked
 from transmooth.records import table as records
-from transmooth.records.logs import grid_of
+from transmooth.records.logs import grid_of, other_pictures
 from transmooth.report.accuracy import average_certified_radius, certified_accuracy, certified_radius, no_log
 from transmooth.report.cells import EMPTY, Cell
 from transmooth.report.compare import alike, compare
@@ -188,13 +188,8 @@ def _cells(a: pd.DataFrame, b: pd.DataFrame, radii: Sequence[float], acr: bool) 
 
 def _same_images(a: pd.DataFrame, b: pd.DataFrame) -> bool:
     """Whether two frames have a row for each of the same images: number, label and, where both know it, picture."""
-    first, second = (frame.sort_values("index", ignore_index=True) for frame in (a, b))
-    if not first[["index", "label"]].equals(second[["index", "label"]]):
-        return False
-    if "picture" not in first or "picture" not in second:
-        return True
-    known = first["picture"].notna() & second["picture"].notna()
-    return bool((first["picture"][known] == second["picture"][known]).all())
+    first, second = (frame.sort_values("index", ignore_index=True)[["index", "label"]] for frame in (a, b))
+    return first.equals(second) and not other_pictures(a, b)
 
 
 def _change(a: float, b: float, form: str, interval: Sequence[float] = ()) -> Cell:
