@@ -143,6 +143,16 @@ def test_one_classifier_of_several_sigmas_is_certified_and_predicts() -> None:
     assert (found["radius"][tried] > 0).sum() >= 6
 
 
+@pytest.mark.parametrize("sigma", [0.5, [0.5]])
+def test_a_classifier_of_one_stage_predicts_what_it_certifies(sigma: Any) -> None:
+    high = SmoothedClassifier(MODEL, sigma, method="cascade", thresholds=[3.0], seed=0)  # never this sure
+    assert set(high.certify(IMAGES, n=1000)["prediction"]) == {-1}
+    assert high.predict(IMAGES).tolist() == [-1] * 12
+    low = SmoothedClassifier(MODEL, sigma, method="cascade", seed=0)
+    assert low.predict(IMAGES).tolist() == low.certify(IMAGES, n=1000)["prediction"].tolist()
+    assert max(low.predict(IMAGES).tolist()) >= 0
+
+
 def test_the_stages_that_are_chosen_are_of_other_noise_and_deploy() -> None:
     stages, score = choose_stages(Brittle().eval(), IMAGES, [0] * 12, [1.0, 0.25, 0.1], n=200)
     assert stages.sigmas == (0.25,)  # at 1 it is always wrong, and 0.25 reaches farther than 0.1

@@ -94,7 +94,7 @@ class SmoothedClassifier(nn.Module):
         Raises ValueError for a model or images that cannot be smoothed.
         """
         seed = secrets.randbits(63) if self.seed is None else self.seed
-        if isinstance(self.sigma, Sequence | np.ndarray | Tensor):
+        if self.method in RULES:
             own: dict[str, Any] = {
                 "method": self.method,
                 "thresholds": self.thresholds,
@@ -103,7 +103,7 @@ class SmoothedClassifier(nn.Module):
                 "seed": seed,
             }
             frame = certify(self.model, images, sigma=self.sigma, **own, **self.run)
-            return torch.from_numpy(frame["prediction"].to_numpy()[:: len(self.sigma)].copy())
+            return torch.from_numpy(frame["prediction"].to_numpy()[:: len(_each(self.sigma))].copy())
         images, _ = as_images(images)
         model = with_logits(self.model, images[0])
         return predict_at(model, images, np.arange(len(images)), self.sigma, seed, n, alpha, self.run)
