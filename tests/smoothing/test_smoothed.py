@@ -295,6 +295,7 @@ def test_images_labels_and_sigma_that_do_not_fit_are_refused() -> None:
         ({"batch": 8.0}, "batch must be a whole number"),
         ({"radii": 0.5, "method": "sequential"}, "radii must be a list of numbers, got 0.5"),
         ({"radii": ["a"], "method": "sequential"}, "radii must be a list of numbers"),
+        ({"thresholds": 0.5, "method": "cascade"}, "thresholds must be a list of numbers, got 0.5"),
     ],
 )
 def test_a_setting_of_another_kind_is_named(settings: dict[str, Any], message: str) -> None:
@@ -316,6 +317,20 @@ def test_numbers_of_any_kind_are_a_sigma(sigma: Any) -> None:
         answers = [SmoothedClassifier(MODEL, each, seed=0, **run).predict(IMAGES[:2], 20) for each in (sigma, 0.25)]
         assert answers[0].equal(answers[1])
     assert choose_sigma(MODEL, IMAGES[:2], RIGHT[:2], sigma, n=20, n0=10, **run)[0] == 0.25
+
+
+@pytest.mark.parametrize("kind", [np.array, torch.tensor])
+def test_arrays_and_tensors_are_lists_of_numbers(kind: Any) -> None:
+    def answers(made: Any) -> list[Any]:
+        several, radii = made([1.0, 0.5]), made([0.0, 0.25])
+        module = SmoothedClassifier(MODEL, several, method="cascade", thresholds=made([0.5, 0.0]), seed=0, batch=64)
+        frames = [
+            module.certify(IMAGES[:2], n=100, n0=10, radii=radii),
+            transmooth.certify(MODEL, IMAGES[:2], sigma=0.5, method="sequential", n=100, n0=10, radii=radii, batch=64),
+        ]
+        return [module.predict(IMAGES[:2], 100).tolist(), *(each["radius"].tolist() for each in frames)]
+
+    assert answers(kind) == answers(list)
 
 
 class Items(Dataset[Any]):

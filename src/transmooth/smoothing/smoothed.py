@@ -77,8 +77,8 @@ class SmoothedClassifier(nn.Module):
             raise ValueError(f"one classifier of several sigmas is for the methods {several}; got them with {method}")
         super().__init__()
         self.model, self.seed = as_module(model), seed
-        self.sigma = sigma if _is_listed(sigma) else _each(sigma)[0]
-        self.method, self.thresholds = method, thresholds
+        self.sigma = _each(sigma) if method in RULES else _each(sigma)[0]
+        self.method, self.thresholds = method, _numbers("thresholds", thresholds)
         self.run: dict[str, Any] = {"dtype": dtype, "engine": engine, "batch": batch}
 
     def forward(self, images: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class SmoothedClassifier(nn.Module):
         Raises ValueError for a model or images that cannot be smoothed.
         """
         seed = secrets.randbits(63) if self.seed is None else self.seed
-        if self.method in RULES:
+        if isinstance(self.sigma, tuple):
             own: dict[str, Any] = {
                 "method": self.method,
                 "thresholds": self.thresholds,
@@ -103,7 +103,7 @@ class SmoothedClassifier(nn.Module):
                 "seed": seed,
             }
             frame = certify(self.model, images, sigma=self.sigma, **own, **self.run)
-            return torch.from_numpy(frame["prediction"].to_numpy()[:: len(_each(self.sigma))].copy())
+            return torch.from_numpy(frame["prediction"].to_numpy()[:: len(self.sigma)].copy())
         images, _ = as_images(images)
         model = with_logits(self.model, images[0])
         return predict_at(model, images, np.arange(len(images)), self.sigma, seed, n, alpha, self.run)
@@ -166,8 +166,8 @@ def certify(
 
     Raises ValueError for settings that could never certify, images outside [0, 1], and a model that cannot be smoothed.
     """
-    _check_settings(alpha, batch, radii)
-    sigmas, stages = _each(sigma), _stages(method, sigma, thresholds)
+    _check_settings(alpha, batch)
+    sigmas, stages, radii = _each(sigma), _stages(method, sigma, thresholds), _numbers("radii", radii)
     if not sigmas:
         raise ValueError("certify needs at least one sigma, got none")
     if stages is None and len(sigmas) > 1:
@@ -209,14 +209,21 @@ def _is_number(value: Any) -> bool:
     )
 
 
-def _check_settings(alpha: Any, batch: Any, radii: Any = None) -> None:
+def _numbers(name: str, values: Any) -> tuple[float, ...] | None:
+    """Return a list, array or tensor of numbers as floats; None for None.  Raises ValueError, naming it, for others."""
+    if values is None:
+        return None
+    if not (_is_listed(values) and all(map(_is_number, values))):
+        raise ValueError(f"{name} must be a list of numbers, got {values!r}")
+    return tuple(map(float, values))
+
+
+def _check_settings(alpha: Any, batch: Any) -> None:
     """Raise ValueError, naming it, for a setting of another kind than it should be."""
     if not _is_number(alpha):
         raise ValueError(f"alpha must be a number strictly between 0 and 1, got {alpha!r}")
     if batch is not None and (not isinstance(batch, Integral) or isinstance(batch, bool) or batch < 1):
         raise ValueError(f"batch must be a whole number of images from 1 on, or None, got {batch!r}")
-    if radii is not None and not (_is_listed(radii) and all(map(_is_number, radii))):
-        raise ValueError(f"radii must be a list of numbers, got {radii!r}")
 
 
 def _stages(
@@ -228,10 +235,10 @@ def _stages(
         if thresholds is not None:
             raise ValueError(f"thresholds are for the methods {several}; got them with {method}")
         return None
-    sigmas = _each(sigma)
-    if thresholds is not None and len(thresholds) != len(sigmas):
-        raise ValueError(f"there must be one threshold for each of {len(sigmas)} sigmas, got {len(thresholds)}")
-    return tuple(zip(sigmas, thresholds or [0.0] * len(sigmas), strict=True))
+    sigmas, given = _each(sigma), _numbers("thresholds", thresholds)
+    if given is not None and len(given) != len(sigmas):
+        raise ValueError(f"there must be one threshold for each of {len(sigmas)} sigmas, got {len(given)}")
+    return tuple(zip(sigmas, given or [0.0] * len(sigmas), strict=True))
 
 
 def choose_sigma(
