@@ -304,6 +304,26 @@ def test_a_setting_of_another_kind_is_named(settings: dict[str, Any], message: s
 
 
 @pytest.mark.parametrize(
+    ("seed", "n", "message"),
+    [
+        (0, 11.5, r"n must be an integer from 0 to 2\^63 - 1, got 11.5"),
+        (2**64, 20, "seed must be an integer .*, got 18446744073709551616"),
+        (1.5, 20, "seed must be an integer .*, got 1.5"),
+    ],
+)
+@pytest.mark.parametrize("settings", [{}, {"method": "cascade"}])
+def test_numbers_that_are_no_integers_are_refused(seed: Any, n: Any, message: str, settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=message):
+        SmoothedClassifier(MODEL, 0.5, seed=seed, **settings).predict(IMAGES, n=n)
+
+
+def test_there_must_be_a_sigma_to_choose_from() -> None:
+    for choose in (choose_sigma, choose_stages):
+        with pytest.raises(ValueError, match=f"{choose.__name__} needs at least one sigma to choose from, got none"):
+            choose(MODEL, IMAGES, RIGHT, [])
+
+
+@pytest.mark.parametrize(
     "sigma",
     [np.float32(0.25), torch.tensor(0.25), np.array(0.25), [0.25], (0.25,), np.array([0.25]), [np.float64(0.25)]],
 )

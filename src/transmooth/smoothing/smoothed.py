@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from transmooth.params.values import AnyMethod, MultiSigma
 from transmooth.params.values import Engine as EngineName
-from transmooth.smoothing.bounds import Floats, Ints, check_probability, check_sigma
+from transmooth.smoothing.bounds import Floats, Ints, check_integer, check_probability, check_sigma
 from transmooth.smoothing.chunks import certify_chunks
 from transmooth.smoothing.decision import ABSTAIN, CHOICE, ESTIMATION, SELECTION, Counts, draw
 from transmooth.smoothing.engine import EXAMPLES, base_classifier, prepare, prepare_each
@@ -120,8 +120,10 @@ def predict_at(
     """Return the class of g at sigma for the images at the positions `which`, int64, −1 where it abstains.
 
     images: [N, 3, H, W] in [0, 1], checked; the noise of each is of its position.  run: how the network is run, see
-    `SmoothedClassifier`.  Raises ValueError for a model that cannot be smoothed.
+    `SmoothedClassifier`.  Raises ValueError for a seed or votes that mean nothing, and a model that cannot be smoothed.
     """
+    check_integer("seed", seed)
+    check_votes(n, alpha)
     network = base_classifier(model, sigma)
     check_model(network, images[0])
     made = prepare(network, images[:EXAMPLES], sigma, n * len(which), **run)
@@ -314,6 +316,8 @@ def choose_stages(
     """
     _check_settings(alpha, batch)
     sigmas = _each(sigmas)
+    if not sigmas:
+        raise ValueError("choose_stages needs at least one sigma to choose from, got none")
     asked = tuple((sigma, 0.0) for sigma in sigmas)
     for sigma in sigmas:
         check(Settings(method, 1, n, alpha, seed=seed, stages=asked), sigma)
@@ -349,7 +353,8 @@ def vote(counts: Counts, images: Ints, n: int, alpha: float) -> Ints:
 
 
 def check_votes(n: int, alpha: float) -> None:
-    """Raise ValueError for an alpha that is no probability, and for too few votes ever to answer at it."""
+    """Raise ValueError for an alpha that is no probability, no number of votes, or too few ever to answer at it."""
+    check_integer("n", n)
     check_probability("alpha", alpha)
     # 2 · 2⁻ⁿ ≤ alpha: what even a unanimous vote needs.
     if n < (fewest := int(np.ceil(1 - np.log2(alpha)))):
