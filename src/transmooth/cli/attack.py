@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     from transmooth.specs import AttackSpec
 
 
+SMOOTHED = ("denoiser", "records", "samples", "n", "alpha")  # options that mean nothing without --sigma
+
+
 def attack(
+    context: typer.Context,
     model: Model,
     images: Images,
     epsilon: Annotated[float, typer.Option(help="Radius of the ball around each image in [0, 1].")],
@@ -83,10 +87,8 @@ def attack(
 
         shutdown.raise_on_signals()
         threads_per_process()
-        if sigma is None and (denoiser is not None or records is not None):
-            raise ValueError(
-                f"--{'denoiser' if denoiser else 'records'}: is about a smoothed classifier: needs --sigma"
-            )
+        if sigma is None and (vain := [name for name in SMOOTHED if _typed(context, name)]):
+            raise ValueError(f"--{vain[0]}: is about a smoothed classifier: needs --sigma")
         if records is not None and norm != "l2":
             raise ValueError(f"--records: certified radii are of norm l2, and --norm is {norm}")
         common: dict[str, Any] = {"norm": norm, "epsilon": epsilon, "steps": steps, "restarts": 1, "seed": seed}
@@ -123,6 +125,12 @@ def attack(
             _show(found, spec, beside)
         if certified is not None and beside is not None and beside["broken"].any():
             raise ValueError(contradiction_text(beside, float(certified["alpha"].max()), alpha))
+
+
+def _typed(context: typer.Context, name: str) -> bool:
+    """Return whether an option was given, be it with its default."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _certified(path: Path, spec: "AttackSpec", model: "LoadedModel", images: "ImageSet") -> "pd.DataFrame":
