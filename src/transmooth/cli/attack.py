@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from transmooth.cli.model_and_images import Count, Denoiser, Images, Model, Resize, Split, fitted
-from transmooth.cli.options import STOPPED, AsJson, Quiet, Seed, Size, faults_in_one_line
+from transmooth.cli.options import STOPPED, AsJson, Quiet, Seed, Size, faults_in_one_line, was_given
 from transmooth.cli.same_job import same_job
 from transmooth.params.values import BallNorm
 from transmooth.runtime import shutdown
@@ -87,7 +87,7 @@ def attack(
 
         shutdown.raise_on_signals()
         threads_per_process()
-        if sigma is None and (vain := [name for name in SMOOTHED if _typed(context, name)]):
+        if sigma is None and (vain := [name for name in SMOOTHED if was_given(context, name)]):
             raise ValueError(f"--{vain[0]}: is about a smoothed classifier: needs --sigma")
         if records is not None and norm != "l2":
             raise ValueError(f"--records: certified radii are of norm l2, and --norm is {norm}")
@@ -125,12 +125,6 @@ def attack(
             _show(found, spec, beside)
         if certified is not None and beside is not None and beside["broken"].any():
             raise ValueError(contradiction_text(beside, float(certified["alpha"].max()), alpha))
-
-
-def _typed(context: typer.Context, name: str) -> bool:
-    """Return whether an option was given, be it with its default."""
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 def _certified(path: Path, spec: "AttackSpec", model: "LoadedModel", images: "ImageSet") -> "pd.DataFrame":
