@@ -210,15 +210,19 @@ CASES = [
         f"{SAID}n = 5 votes always abstain at alpha = 0.001: it takes at least 11",
         attack("--sigma", 0.5, "--n", 5),
     ),
-    Case(
-        "attack --records without --sigma",
-        f"{SAID}--records: is about a smoothed classifier: needs --sigma",
-        attack("--records", "r.parquet"),
-    ),
-    Case(
-        "attack --denoiser without --sigma",
-        f"{SAID}--denoiser: is about a smoothed classifier: needs --sigma",
-        attack("--denoiser", "unet"),
+    *(
+        Case(
+            f"attack --{option} without --sigma",
+            f"{SAID}--{option}: is about a smoothed classifier: needs --sigma",
+            attack(f"--{option}", value),
+        )
+        for option, value in (
+            ("records", "r.parquet"),
+            ("denoiser", "unet"),
+            ("samples", 16),
+            ("n", 1000),
+            ("alpha", 0.001),
+        )
     ),
     Case(
         "attack --records in linf",

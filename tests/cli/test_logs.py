@@ -123,6 +123,8 @@ def test_predictions_and_labels_of_another_log(tmp_path: Path) -> None:
     found = json.loads(call("accuracy", path, "--json").stdout)
     assert found == {"n": 4, "accuracy": 0.5, "abstentions": 0.25, "wrong": 0.25, "notes": found["notes"]}
     assert "4 predictions without radii: 50.00% right, 25.00% abstained, 25.00% wrong" in call("accuracy", path).stdout
+    for option in (["--radii", "0.5"], ["--alpha", 0.2], ["--by-class"]):
+        assert f"{option[0]}: is about certified radii: {path} has none" in fault("accuracy", path, *option, "--json")
     other.write_text("idx\tpredict\tradius\n0\t1\t0.5\n3\t2\t0.5\n")
     assert "names no column label; --labels" in fault("accuracy", other)
     found = json.loads(call("accuracy", other, "--labels", path, "--radii", "0.5", "--json").stdout)

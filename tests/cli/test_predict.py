@@ -27,6 +27,11 @@ def test_predict_draws_fresh_noise_unless_it_is_given_a_seed(model: Path, digits
     assert answers("--seed", 7) == answers("--seed", 7)
 
 
+def test_nothing_is_printed_where_no_image_can_be_answered(model: Path, digits: Path) -> None:
+    assert "n = 5 votes always abstain" in fault("predict", model, digits, "--sigma", 0.1, "--n", 5)
+    assert "sigma must be a positive finite number" in fault("predict", model, digits, "--sigma", 0)
+
+
 def test_of_several_sigmas_predict_prints_what_certify_certifies(model: Path, digits: Path, tmp_path: Path) -> None:
     several = ("--sigma", "0.5,0.1", "--threshold", "0.05,0", "--n", 60, "--alpha", 0.01, "--images", 20, "--seed", 3)
     shown = call("predict", model, digits, *several).stdout.splitlines()

@@ -167,3 +167,15 @@ def test_a_table_has_the_splits_that_it_names(tmp_path: Path) -> None:
     assert [len(load_images(str(table), split=split)) for split in ("train", "Training", "test")] == [2, 2, 1]
     with pytest.raises(ValueError, match=r"labels.csv: has no split 'val' apart; there is: train, test"):
         load_images(str(table), split="val")
+    with pytest.raises(ValueError, match=r"labels.csv: has no split 'tset'; there is: train, test"):
+        load_images(str(table), split="tset")
+
+
+def test_where_nothing_is_split_only_what_splits_are_called_is_all_of_it(tmp_path: Path) -> None:
+    pictures(tmp_path)
+    table = tmp_path / "labels.csv"
+    table.write_text("file,label\na/0.png,a\nb/0.png,b\n")
+    for text, count in ((str(tmp_path), 4), (str(table), 2)):
+        assert len(load_images(text, split="Training")) == count
+        with pytest.raises(ValueError, match=r"has no split 'tset'; there are none, and all of it is train, val and"):
+            load_images(text, split="tset")

@@ -51,6 +51,7 @@ def test_a_radius_is_cut_down_to_the_grid_that_was_decided() -> None:
     radii = np.array([-np.inf, 0.0, 0.24, 0.25, 0.3, 1.0, 5.0])
     assert on_grid(radii, (0.0, 0.25, 1.0)).tolist() == [-np.inf, 0.0, 0.0, 0.25, 0.25, 1.0, 1.0]
     assert on_grid(radii, None) is radii
+    assert on_grid(radii, []) is radii  # sequential, at radii that the file does not tell
 
 
 def test_a_classifier_of_several_sigmas_is_read_as_one_curve(tmp_path: Path) -> None:

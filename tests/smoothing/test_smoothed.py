@@ -143,6 +143,16 @@ def test_one_classifier_of_several_sigmas_is_certified_and_predicts() -> None:
     assert (found["radius"][tried] > 0).sum() >= 6
 
 
+@pytest.mark.parametrize("sigma", [0.5, [0.5]])
+def test_a_classifier_of_one_stage_predicts_what_it_certifies(sigma: Any) -> None:
+    high = SmoothedClassifier(MODEL, sigma, method="cascade", thresholds=[3.0], seed=0)  # never this sure
+    assert set(high.certify(IMAGES, n=1000)["prediction"]) == {-1}
+    assert high.predict(IMAGES).tolist() == [-1] * 12
+    low = SmoothedClassifier(MODEL, sigma, method="cascade", seed=0)
+    assert low.predict(IMAGES).tolist() == low.certify(IMAGES, n=1000)["prediction"].tolist()
+    assert max(low.predict(IMAGES).tolist()) >= 0
+
+
 def test_the_stages_that_are_chosen_are_of_other_noise_and_deploy() -> None:
     stages, score = choose_stages(Brittle().eval(), IMAGES, [0] * 12, [1.0, 0.25, 0.1], n=200)
     assert stages.sigmas == (0.25,)  # at 1 it is always wrong, and 0.25 reaches farther than 0.1
@@ -285,11 +295,32 @@ def test_images_labels_and_sigma_that_do_not_fit_are_refused() -> None:
         ({"batch": 8.0}, "batch must be a whole number"),
         ({"radii": 0.5, "method": "sequential"}, "radii must be a list of numbers, got 0.5"),
         ({"radii": ["a"], "method": "sequential"}, "radii must be a list of numbers"),
+        ({"thresholds": 0.5, "method": "cascade"}, "thresholds must be a list of numbers, got 0.5"),
     ],
 )
 def test_a_setting_of_another_kind_is_named(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         transmooth.certify(MODEL, IMAGES[:2], **{"sigma": 0.25, "n": 50} | settings)
+
+
+@pytest.mark.parametrize(
+    ("seed", "n", "message"),
+    [
+        (0, 11.5, r"n must be an integer from 0 to 2\^63 - 1, got 11.5"),
+        (2**64, 20, "seed must be an integer .*, got 18446744073709551616"),
+        (1.5, 20, "seed must be an integer .*, got 1.5"),
+    ],
+)
+@pytest.mark.parametrize("settings", [{}, {"method": "cascade"}])
+def test_numbers_that_are_no_integers_are_refused(seed: Any, n: Any, message: str, settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=message):
+        SmoothedClassifier(MODEL, 0.5, seed=seed, **settings).predict(IMAGES, n=n)
+
+
+def test_there_must_be_a_sigma_to_choose_from() -> None:
+    for choose in (choose_sigma, choose_stages):
+        with pytest.raises(ValueError, match=f"{choose.__name__} needs at least one sigma to choose from, got none"):
+            choose(MODEL, IMAGES, RIGHT, [])
 
 
 @pytest.mark.parametrize(
@@ -306,6 +337,20 @@ def test_numbers_of_any_kind_are_a_sigma(sigma: Any) -> None:
         answers = [SmoothedClassifier(MODEL, each, seed=0, **run).predict(IMAGES[:2], 20) for each in (sigma, 0.25)]
         assert answers[0].equal(answers[1])
     assert choose_sigma(MODEL, IMAGES[:2], RIGHT[:2], sigma, n=20, n0=10, **run)[0] == 0.25
+
+
+@pytest.mark.parametrize("kind", [np.array, torch.tensor])
+def test_arrays_and_tensors_are_lists_of_numbers(kind: Any) -> None:
+    def answers(made: Any) -> list[Any]:
+        several, radii = made([1.0, 0.5]), made([0.0, 0.25])
+        module = SmoothedClassifier(MODEL, several, method="cascade", thresholds=made([0.5, 0.0]), seed=0, batch=64)
+        frames = [
+            module.certify(IMAGES[:2], n=100, n0=10, radii=radii),
+            transmooth.certify(MODEL, IMAGES[:2], sigma=0.5, method="sequential", n=100, n0=10, radii=radii, batch=64),
+        ]
+        return [module.predict(IMAGES[:2], 100).tolist(), *(each["radius"].tolist() for each in frames)]
+
+    assert answers(kind) == answers(list)
 
 
 class Items(Dataset[Any]):

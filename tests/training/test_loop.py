@@ -267,6 +267,20 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(digits: Path, tmp_pa
             torch.testing.assert_close(tensor, whole[name], atol=1e-6, rtol=1e-5)
 
 
+def test_no_part_of_a_batch_is_empty_where_there_are_fewer_images(tmp_path: Path) -> None:
+    source = {"kind": "digits", "seed": 0, "test": 1765}
+    prepare({"source": source, "size": 8, "stored": 8, "validation": 3 / 32, "seed": 0}, tmp_path / "few", tmp_path)
+    assert len(open_split(tmp_path / "few", "train")) == 29
+    for accumulate in (1, 32):
+        made = train_spec(**FEW_STEPS | {"epochs": 3, "batch": 32}, accumulate=accumulate)
+        train(made, tmp_path / "few", tmp_path / str(accumulate))
+    losses = [pd.read_json(tmp_path / each / "metrics.jsonl", lines=True)["loss"] for each in ("1", "32")]
+    assert losses[1].tolist() == pytest.approx(losses[0].tolist(), rel=1e-4)  # also three steps, of the same gradients
+    whole = tensors_of(tmp_path / "1")
+    for name, tensor in tensors_of(tmp_path / "32").items():
+        torch.testing.assert_close(tensor, whole[name], atol=1e-6, rtol=1e-5)
+
+
 @pytest.fixture(scope="module")
 def upstream(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network that learned something of the digits."""

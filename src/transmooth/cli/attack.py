@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from transmooth.cli.model_and_images import Count, Denoiser, Images, Model, Resize, Split, fitted
-from transmooth.cli.options import STOPPED, AsJson, Quiet, Seed, Size, faults_in_one_line
+from transmooth.cli.options import STOPPED, AsJson, Quiet, Seed, Size, faults_in_one_line, was_given
 from transmooth.cli.same_job import same_job
 from transmooth.params.values import BallNorm
 from transmooth.runtime import shutdown
@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     from transmooth.specs import AttackSpec
 
 
+SMOOTHED = ("denoiser", "records", "samples", "n", "alpha")  # options that mean nothing without --sigma
+
+
 def attack(
+    context: typer.Context,
     model: Model,
     images: Images,
     epsilon: Annotated[float, typer.Option(help="Radius of the ball around each image in [0, 1].")],
@@ -83,10 +87,8 @@ def attack(
 
         shutdown.raise_on_signals()
         threads_per_process()
-        if sigma is None and (denoiser is not None or records is not None):
-            raise ValueError(
-                f"--{'denoiser' if denoiser else 'records'}: is about a smoothed classifier: needs --sigma"
-            )
+        if sigma is None and (vain := [name for name in SMOOTHED if was_given(context, name)]):
+            raise ValueError(f"--{vain[0]}: is about a smoothed classifier: needs --sigma")
         if records is not None and norm != "l2":
             raise ValueError(f"--records: certified radii are of norm l2, and --norm is {norm}")
         common: dict[str, Any] = {"norm": norm, "epsilon": epsilon, "steps": steps, "restarts": 1, "seed": seed}

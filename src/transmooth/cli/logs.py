@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from transmooth.cli.options import AsJson, Radii, Sigma, Size, faults_in_one_line, print_export_notes
+from transmooth.cli.options import AsJson, Radii, Sigma, Size, faults_in_one_line, print_export_notes, was_given
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,8 +15,12 @@ OneSigma = Annotated[float | None, typer.Option("--sigma", help="Which records, 
 Labels = Annotated[Path | None, typer.Option(help="Records or a log of the same images, to take labels from.")]
 Log = Annotated[Path, typer.Argument(help="Parquet records, or a log: idx label predict radius correct time.")]
 
+# Options of accuracy that are in vain for predictions, which have no radii.
+OF_RADII = {"radii": "--radii", "alpha": "--alpha", "each_class": "--by-class"}
+
 
 def accuracy(
+    context: typer.Context,
     file: Log,
     radii: Radii = "0,0.25,0.5,0.75,1.0",
     sigma: OneSigma = None,
@@ -49,6 +53,8 @@ def accuracy(
         known = logs.read_labels(labels) if labels else None
         frame = logs.read_any(file, sigma, predictions=True, labels=known)
         if frame["radius"].isna().all():
+            if vain := [option for name, option in OF_RADII.items() if was_given(context, name)]:
+                raise ValueError(f"{vain[0]}: is about certified radii: {file} has none")
             return _predictions(frame, as_json)
         if alpha is None:
             alpha = float(frame["alpha"].max()) if "alpha" in frame else 0.001

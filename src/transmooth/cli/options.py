@@ -122,6 +122,12 @@ class Command(TyperCommand):
         return super().parse_args(ctx, args)
 
 
+def was_given(context: typer.Context, name: str) -> bool:
+    """Return whether an option was given, be it with its default."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def print_anything() -> None:
     """From now on a character that a terminal's encoding has not is shown by its number, and ends nothing."""
     for stream in (sys.stdout, sys.stderr):

@@ -71,11 +71,12 @@ def predict(
         from transmooth.loading.images import load_images
         from transmooth.loading.models import TimmArguments, load_model
         from transmooth.runtime.threads import threads_per_process
+        from transmooth.smoothing.bounds import check_sigma
         from transmooth.smoothing.chunks import CHUNK, certify_chunks
         from transmooth.smoothing.engine import EXAMPLES, prepare_each
         from transmooth.smoothing.methods import Settings, check, evaluations
         from transmooth.smoothing.sampler import Sampler
-        from transmooth.smoothing.smoothed import vote
+        from transmooth.smoothing.smoothed import check_votes, vote
 
         threads_per_process()
         seed = secrets.randbits(63) if seed is None else seed
@@ -87,6 +88,9 @@ def predict(
             settings = Settings(method, N0, n, alpha, seed=seed, stages=stages)
             for each in sigma:
                 check(settings, each)
+        else:
+            check_sigma(sigma[0])
+            check_votes(n, alpha)
         loaded = load_model(model, denoiser, resize, TimmArguments(mean, std, options))
         pictures = load_images(images, split, size, unlabelled=True)
         chosen = np.array(chosen_images(pictures, count, indices))

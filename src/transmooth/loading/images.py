@@ -29,6 +29,8 @@ from transmooth.data.sources import open_source
 from transmooth.data.sources.imagefolder import file_images
 from transmooth.data.sources.source import Source, rgb_of, unreadable
 
+ALL = "there are none, and all of it is train, val and test"  # where nothing is split
+
 
 @dataclass(frozen=True)
 class ImageSet:
@@ -191,14 +193,19 @@ def _source(text: str, folder: Path, split: str, unlabelled: bool) -> tuple[Sour
 
 def _split_of(source: Source, text: str, split: str) -> tuple[Source, str]:
     """Return the source of a table, and which of its splits is asked for; one without splits has all in each."""
-    part = "train" if part_of(split) == "train" else "test"
-    if source.splits["train"] is not source.splits["test"] and part_of(split) == "val":
+    part, whole = part_of(split), source.splits["train"] is source.splits["test"]
+    if part is None:
+        raise ValueError(f"{text}: has no split {split!r}; {ALL if whole else 'there is: train, test'}")
+    if part == "val" and not whole:
         raise ValueError(f"{text}: has no split {split!r} apart; there is: train, test")
-    return source, part
+    return source, "train" if part == "train" else "test"
 
 
 def _inner(folder: Path, split: str) -> str:
-    """Where below the folder the classes are. Raises ValueError if there are splits but not this one."""
+    """Where below the folder the classes are; one without splits has all in each.
+
+    Raises ValueError if there are splits but not this one, and for what no split is called.
+    """
     if (folder / split).is_dir():
         return split
     parts = parts_below(folder)
@@ -206,4 +213,6 @@ def _inner(folder: Path, split: str) -> str:
         return meant[0]
     if parts:  # they are no classes
         raise ValueError(f"{folder} has no split {split!r}; there is: {', '.join(sorted(parts))}")
+    if part_of(split) is None:
+        raise ValueError(f"{folder} has no split {split!r}; {ALL}")
     return "."

@@ -49,8 +49,9 @@ def on_grid(radii: Floats, grid: Sequence[float] | None) -> Floats:
     """Cut certified radii down to those of a grid, if there is one.
 
     A cascade has all radii of its counts, a sequential test only those of its grid: cut down, their averages compare.
+    Of a grid that nothing tells (see `logs.grid_of`) radii stay as they are: they are on it.
     """
-    if grid is None:
+    if not grid:
         return radii
     return np.array([-np.inf, *grid])[np.searchsorted(grid, radii, side="right")]
 

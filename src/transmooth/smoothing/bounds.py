@@ -148,6 +148,11 @@ def check_probability(name: str, value: float) -> None:
         raise ValueError(f"{name} must be strictly between 0 and 1, got {value}")
 
 
+def check_integer(name: str, value: object) -> None:
+    if not isinstance(value, int | np.integer) or not 0 <= value < 2**63:
+        raise ValueError(f"{name} must be an integer from 0 to 2^63 - 1, got {value!r}")
+
+
 def check_sigma(sigma: float) -> None:
     if not 0 < sigma <= float(np.finfo(np.float32).max):  # noise is added in float32
         raise ValueError(f"sigma must be a positive finite number (noise on the [0, 1] image), got {sigma}")

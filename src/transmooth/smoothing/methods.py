@@ -20,7 +20,15 @@ import numpy as np
 
 from transmooth.params.values import AnyMethod
 from transmooth.smoothing import adaptive, cohen, multi_sigma, sequential
-from transmooth.smoothing.bounds import Ints, check_probability, check_sigma, max_radius, min_samples, two_sided_radius
+from transmooth.smoothing.bounds import (
+    Ints,
+    check_integer,
+    check_probability,
+    check_sigma,
+    max_radius,
+    min_samples,
+    two_sided_radius,
+)
 from transmooth.smoothing.decision import ABSTAIN, ESTIMATION, Counts, Decisions, draw, select, split
 
 
@@ -138,9 +146,7 @@ def check(settings: Settings, sigma: float) -> None:
         several = ", ".join(multi_sigma.RULES)
         raise ValueError(f"{several}, and no other method, take several sigmas; got {method} with {settings.stages}")
     for name in ("n0", "n", "seed"):
-        number = getattr(settings, name)
-        if not isinstance(number, int | np.integer) or not 0 <= number < 2**63:
-            raise ValueError(f"{name} must be an integer from 0 to 2^63 - 1, got {number!r}")
+        check_integer(name, getattr(settings, name))
     check_sigma(sigma)
     check_probability("alpha", settings.alpha)
     if settings.n0 < 1:

@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from transmooth.params.values import AnyMethod, MultiSigma
 from transmooth.params.values import Engine as EngineName
-from transmooth.smoothing.bounds import Floats, Ints, check_probability, check_sigma
+from transmooth.smoothing.bounds import Floats, Ints, check_integer, check_probability, check_sigma
 from transmooth.smoothing.chunks import certify_chunks
 from transmooth.smoothing.decision import ABSTAIN, CHOICE, ESTIMATION, SELECTION, Counts, draw
 from transmooth.smoothing.engine import EXAMPLES, base_classifier, prepare, prepare_each
@@ -77,8 +77,8 @@ class SmoothedClassifier(nn.Module):
             raise ValueError(f"one classifier of several sigmas is for the methods {several}; got them with {method}")
         super().__init__()
         self.model, self.seed = as_module(model), seed
-        self.sigma = sigma if _is_listed(sigma) else _each(sigma)[0]
-        self.method, self.thresholds = method, thresholds
+        self.sigma = _each(sigma) if method in RULES else _each(sigma)[0]
+        self.method, self.thresholds = method, _numbers("thresholds", thresholds)
         self.run: dict[str, Any] = {"dtype": dtype, "engine": engine, "batch": batch}
 
     def forward(self, images: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class SmoothedClassifier(nn.Module):
         Raises ValueError for a model or images that cannot be smoothed.
         """
         seed = secrets.randbits(63) if self.seed is None else self.seed
-        if isinstance(self.sigma, Sequence | np.ndarray | Tensor):
+        if isinstance(self.sigma, tuple):
             own: dict[str, Any] = {
                 "method": self.method,
                 "thresholds": self.thresholds,
@@ -120,8 +120,10 @@ def predict_at(
     """Return the class of g at sigma for the images at the positions `which`, int64, −1 where it abstains.
 
     images: [N, 3, H, W] in [0, 1], checked; the noise of each is of its position.  run: how the network is run, see
-    `SmoothedClassifier`.  Raises ValueError for a model that cannot be smoothed.
+    `SmoothedClassifier`.  Raises ValueError for a seed or votes that mean nothing, and a model that cannot be smoothed.
     """
+    check_integer("seed", seed)
+    check_votes(n, alpha)
     network = base_classifier(model, sigma)
     check_model(network, images[0])
     made = prepare(network, images[:EXAMPLES], sigma, n * len(which), **run)
@@ -166,8 +168,8 @@ def certify(
 
     Raises ValueError for settings that could never certify, images outside [0, 1], and a model that cannot be smoothed.
     """
-    _check_settings(alpha, batch, radii)
-    sigmas, stages = _each(sigma), _stages(method, sigma, thresholds)
+    _check_settings(alpha, batch)
+    sigmas, stages, radii = _each(sigma), _stages(method, sigma, thresholds), _numbers("radii", radii)
     if not sigmas:
         raise ValueError("certify needs at least one sigma, got none")
     if stages is None and len(sigmas) > 1:
@@ -209,14 +211,21 @@ def _is_number(value: Any) -> bool:
     )
 
 
-def _check_settings(alpha: Any, batch: Any, radii: Any = None) -> None:
+def _numbers(name: str, values: Any) -> tuple[float, ...] | None:
+    """Return a list, array or tensor of numbers as floats; None for None.  Raises ValueError, naming it, for others."""
+    if values is None:
+        return None
+    if not (_is_listed(values) and all(map(_is_number, values))):
+        raise ValueError(f"{name} must be a list of numbers, got {values!r}")
+    return tuple(map(float, values))
+
+
+def _check_settings(alpha: Any, batch: Any) -> None:
     """Raise ValueError, naming it, for a setting of another kind than it should be."""
     if not _is_number(alpha):
         raise ValueError(f"alpha must be a number strictly between 0 and 1, got {alpha!r}")
     if batch is not None and (not isinstance(batch, Integral) or isinstance(batch, bool) or batch < 1):
         raise ValueError(f"batch must be a whole number of images from 1 on, or None, got {batch!r}")
-    if radii is not None and not (_is_listed(radii) and all(map(_is_number, radii))):
-        raise ValueError(f"radii must be a list of numbers, got {radii!r}")
 
 
 def _stages(
@@ -228,10 +237,10 @@ def _stages(
         if thresholds is not None:
             raise ValueError(f"thresholds are for the methods {several}; got them with {method}")
         return None
-    sigmas = _each(sigma)
-    if thresholds is not None and len(thresholds) != len(sigmas):
-        raise ValueError(f"there must be one threshold for each of {len(sigmas)} sigmas, got {len(thresholds)}")
-    return tuple(zip(sigmas, thresholds or [0.0] * len(sigmas), strict=True))
+    sigmas, given = _each(sigma), _numbers("thresholds", thresholds)
+    if given is not None and len(given) != len(sigmas):
+        raise ValueError(f"there must be one threshold for each of {len(sigmas)} sigmas, got {len(given)}")
+    return tuple(zip(sigmas, given or [0.0] * len(sigmas), strict=True))
 
 
 def choose_sigma(
@@ -307,6 +316,8 @@ def choose_stages(
     """
     _check_settings(alpha, batch)
     sigmas = _each(sigmas)
+    if not sigmas:
+        raise ValueError("choose_stages needs at least one sigma to choose from, got none")
     asked = tuple((sigma, 0.0) for sigma in sigmas)
     for sigma in sigmas:
         check(Settings(method, 1, n, alpha, seed=seed, stages=asked), sigma)
@@ -342,7 +353,8 @@ def vote(counts: Counts, images: Ints, n: int, alpha: float) -> Ints:
 
 
 def check_votes(n: int, alpha: float) -> None:
-    """Raise ValueError for an alpha that is no probability, and for too few votes ever to answer at it."""
+    """Raise ValueError for an alpha that is no probability, no number of votes, or too few ever to answer at it."""
+    check_integer("n", n)
     check_probability("alpha", alpha)
     # 2 · 2⁻ⁿ ≤ alpha: what even a unanimous vote needs.
     if n < (fewest := int(np.ceil(1 - np.log2(alpha)))):

@@ -89,6 +89,8 @@ def train(
     start_tracker(accelerator, tracker, spec, out)
     train_split, validation, test = (open_split(data, name) for name in ("train", "validation", "test"))
     batch = min(schedule.batch, len(train_split))
+    # Where there are few images: the loss of an empty part is NaN, and one more part to divide the gradient by.
+    accelerator.gradient_accumulation_steps = max(1, min(schedule.accumulate, batch // schedule.processes))
     epoch_steps = len(train_split) // batch
     steps = schedule.epochs * epoch_steps
     cleaner = load_denoiser(denoiser) if denoiser else None
@@ -272,7 +274,7 @@ def train_step(
     generator = torch.Generator(accelerator.device).manual_seed(training_key(spec.seed, 1, step, rank))
     mine = batch_indices(len(split), batch, step, spec.seed, rank, world)
     sums: Sums = {}
-    for part in np.array_split(mine, spec.schedule.accumulate):
+    for part in np.array_split(mine, accelerator.gradient_accumulation_steps):
         tensors = (*split.pixels(part), positions_of(part))
         pixels, labels, positions = (to_device(tensor, accelerator.device) for tensor in tensors)
         images = task.images(split.resized(pixels), split.size, generator)
