@@ -121,6 +121,9 @@ def test_a_factory_is_called_only_when_named(tmp_path: Path, monkeypatch: pytest
     same(loaded, loaded.module)
     assert sys.path == before
     assert load_model("theirs0:model").sha256 == loaded.sha256 != load_model("theirs1:model").sha256
+    with Path("theirs0.py").open("a") as code:
+        code.write("# The same tensors, and perhaps another function of them.\n")
+    assert load_model("theirs0:model").sha256 != loaded.sha256
     with pytest.raises(ValueError, match=r"theirs0:number: should return a torch.nn.Module, returned int"):
         load_model("theirs0:number")
     with pytest.raises(ValueError, match=r"theirs0:gone: AttributeError: module 'theirs0' has no attribute 'gone'"):

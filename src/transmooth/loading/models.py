@@ -24,7 +24,7 @@ from transmooth import files
 from transmooth.data.listing import out_of_order
 from transmooth.loading import hub
 from transmooth.loading.denoisers import behind, finetuned_at, load_classifier, load_denoiser
-from transmooth.loading.functions import call, hash_of
+from transmooth.loading.functions import call, hash_of, hash_of_call
 from transmooth.loading.images import ImageSet
 from transmooth.loading.programs import PROGRAMS
 from transmooth.loading.state import Containers, HoldsAnotherError, State, find_state, read_containers
@@ -130,7 +130,7 @@ def _load(text: str, path: Path, arguments: "TimmArguments") -> LoadedModel:
         return LoadedModel(module, text, files.sha256(path), "program")
     if re.fullmatch(r"[\w.]+:\w+", text):
         module = call(text)
-        return LoadedModel(module, text, hash_of(module), text)
+        return LoadedModel(module, text, hash_of_call(text, module), text)
     if path.is_file():
         raise ValueError(
             f"{text}: is no network by itself; where it holds weights of one of timm, that is timm:NAME@{text}, any "
