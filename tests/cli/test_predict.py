@@ -44,3 +44,5 @@ def test_of_several_sigmas_predict_prints_what_certify_certifies(model: Path, di
     for sigma, thresholds in (("0.5", "0.1"), ("0.5,0.25", "0.1")):
         refused = fault("predict", model, digits, "--sigma", sigma, "--threshold", thresholds)
         assert "--threshold: one for each of several --sigma, found 1 for" in refused
+    refused = fault("predict", model, digits, "--sigma", "0.5", "--method", "margin")
+    assert "--method margin: is of several --sigma, found one" in refused

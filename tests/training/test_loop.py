@@ -179,6 +179,24 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert history == whole
 
 
+def test_the_seconds_of_a_resumed_training_are_those_of_all_its_processes(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, kept = train_spec(epochs=1), tmp_path / "resume.pt"
+    with monkeypatch.context() as patched:
+        stop_after(patched, 3)
+        with pytest.raises(KeyboardInterrupt):
+            train(made, digits, tmp_path, checkpoint_seconds=0)
+    job = resume.job_of(kept)
+    assert job is not None
+    state = resume.load_state(kept, job)
+    assert state is not None
+    assert 0 < state["spent"] < 600
+    resume.save_state(kept, state | {"spent": 7000.0})
+    train(made, digits, tmp_path, checkpoint_seconds=0)
+    assert 7000 < read_card(tmp_path)["seconds"] < 7600
+
+
 def test_who_is_told_to_end_saves_first(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = train_spec(epochs=2)
     train(made, digits, tmp_path / "whole")

@@ -30,7 +30,9 @@ def predict(
     model: Model,
     images: Images,
     sigma: SigmaList,
-    method: Annotated[MultiSigma, typer.Option(help="Of several --sigma: which one classifier they make.")] = "cascade",
+    method: Annotated[
+        MultiSigma | None, typer.Option(help="Of several --sigma: which one classifier they make; else a cascade.")
+    ] = None,
     threshold: Thresholds = None,
     n: Annotated[int, typer.Option(help="Votes per image, at each sigma.")] = 1000,
     alpha: Annotated[float, typer.Option(help="Probability, per image, of another class than the right vote.")] = 0.001,
@@ -82,10 +84,12 @@ def predict(
         seed = secrets.randbits(63) if seed is None else seed
         if threshold and len(threshold) != (0 if len(sigma) == 1 else len(sigma)):
             raise ValueError(f"--threshold: one for each of several --sigma, found {len(threshold)} for {len(sigma)}")
+        if method and len(sigma) == 1:
+            raise ValueError(f"--method {method}: is of several --sigma, found one")
         settings = Settings("cohen", N0, n, alpha, seed=seed)
         if len(sigma) > 1:
             stages = tuple(zip(sigma, threshold or [0.0] * len(sigma), strict=True))
-            settings = Settings(method, N0, n, alpha, seed=seed, stages=stages)
+            settings = Settings(method or "cascade", N0, n, alpha, seed=seed, stages=stages)
             for each in sigma:
                 check(settings, each)
         else:

@@ -104,6 +104,7 @@ def train(
     job = made_from | {"spec": spec.dump()}
     finished = job | {"sources": provenance.sources()}
     state = resume.load_state(out / "resume.pt", job, finished) or resume.new_state(job)
+    started -= state.get("spent", 0.0)  # seconds of the processes before this one
     history: list[dict[str, Any]] = state["history"]
     begun = partial(begin, spec, train_split, start)
     if "sigmas" not in state:  # what an engine counts may round otherwise the next time: a choice is made once
@@ -164,7 +165,8 @@ def train(
                     so_far = {name: float(sum) for name, sum in accelerator.reduce(sums, reduction="sum").items()}
                     if accelerator.is_main_process:
                         state |= {"trial": trial, "step": step + 1, "sums": so_far}
-                        state |= {"seconds": time.monotonic() - epoch_started, "network": network.state_dict()}
+                        state |= {"seconds": time.monotonic() - epoch_started, "spent": time.monotonic() - started}
+                        state |= {"network": network.state_dict()}
                         state |= {"optimizer": optimizer.state_dict()}
                         state |= {"scaler": accelerator.scaler.state_dict()} if accelerator.scaler is not None else {}
                         resume.save_state(out / "resume.pt", state)
@@ -177,6 +179,7 @@ def train(
             tensors = {name: tensor.detach().cpu().clone() for name, tensor in merged_state(network).items()}
             state["best"] = {"lr": lr, "score": score, "weights": tensors}
         state |= resume.new_state(job) | {"trial": trial + 1, "history": history, "best": state["best"]}
+        state["spent"] = time.monotonic() - started
         if accelerator.is_main_process:  # what follows, the test split, may take long
             resume.save_state(out / "resume.pt", state)
         accelerator.free_memory()

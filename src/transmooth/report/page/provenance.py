@@ -169,7 +169,7 @@ def versions(made: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 def times(trainings: Iterable[Training]) -> tuple[datetime, datetime] | None:
     """Return when the first of these trainings started and the last one ended; None unless all cards have the time.
 
-    A training that was resumed started later than this says, for its seconds are those of its last process.
+    A training that was resumed started earlier than this says: its seconds leave out the time in which it did not run.
     """
     spans = []
     for each in trainings:
