@@ -20,6 +20,7 @@ DENOISED = [path for path in CLASSIFIERS if "cadis_desk" in path]
 PRETRAINED = [path for path in CLASSIFIERS if "transfer_desk" in path]
 RETAINED = [path for path in CLASSIFIERS if "retention_desk" in path]
 CASCADES = [path for path in CLASSIFIERS if "samplewise_desk" in path]
+COMPARED = [path for path in CLASSIFIERS if "comparison_desk" in path]
 
 
 def test_nothing_is_damaged_or_too_large_for_a_clone() -> None:
@@ -46,18 +47,47 @@ def test_records_are_of_the_network_beside_them_and_give_the_cells_of_the_table(
     assert found.tolist() == pytest.approx(own["value"].tolist(), abs=1e-6)
 
 
-def test_records_of_cascades_are_of_the_networks_beside_them_and_give_the_row_of_the_table() -> None:
-    cells = pd.read_csv(ROOT / "results" / "samplewise_desk" / "tables" / "multi_sigma.csv")
-    own = cells[(cells["row"] == "cascade") & (cells["measure"] == "certified")]
-    assert len(own) == 5
+@pytest.mark.parametrize(
+    ("paths", "table", "row", "measure"),
+    [
+        (CASCADES, "samplewise_desk/tables/multi_sigma.csv", "cascade", "certified"),
+        (
+            [path for path in COMPARED if "/mixed@d" in path],
+            "comparison_desk/tables/sound.csv",
+            "mixed noise",
+            "multi_sigma",
+        ),
+    ],
+)
+def test_records_of_cascades_are_of_the_networks_beside_them_and_give_the_row_of_the_table(
+    paths: list[str], table: str, row: str, measure: str
+) -> None:
+    cells = pd.read_csv(ROOT / "results" / table)
+    own = cells[(cells["row"] == row) & (cells["measure"] == measure)]
+    assert len(own) >= 4
     found = []
-    for path in CASCADES:
+    for path in paths:
         file = Path(path) / "records.parquet"
         assert set(records.read(file).to_pandas()["model"]) == {load_model(path).sha256}
         read = read_files([file], "cascade")
         assert read.multi_sigma is not None
         found.append(certified_accuracy(read.multi_sigma[0], own["radius"].to_numpy()))
+    assert len(found) == 3
     assert np.mean(found, 0).tolist() == pytest.approx(own["value"].tolist(), abs=1e-6)
+
+
+def test_records_of_the_best_combination_give_its_row_at_each_sigma() -> None:
+    paths = [path for path in COMPARED if "consistency" in path]
+    frames = [records.read(Path(path) / "records.parquet").to_pandas() for path in paths]
+    assert [set(frame["model"]) for frame in frames] == [{load_model(path).sha256} for path in paths]
+    cells = pd.read_csv(ROOT / "results" / "comparison_desk" / "tables" / "comparison.csv")
+    own = cells[(cells["row"] == "mixed noise → consistency, σ 0.5") & (cells["measure"] == "certified")]
+    own = own[~own["oracle"]]
+    assert len(own) == 15
+    for sigma, at in own.groupby("sigma"):
+        radii = [certified_radius(frame[frame["sigma"] == sigma]) for frame in frames]
+        found = np.mean([certified_accuracy(each, at["radius"].to_numpy()) for each in radii], 0)
+        assert found.tolist() == pytest.approx(at["value"].tolist(), abs=1e-6)
 
 
 @pytest.mark.parametrize(
