@@ -23,12 +23,13 @@ PAPER_CERTIFIED = 500  # test images that the paper certifies of CIFAR-10
 
 
 def beside(results: Path, spec: TableSpec) -> str:
-    """A table: ours and the paper's, the paper's bold where the two do not differ by more than their errors."""
+    """A table: ours and the paper's, the paper's bold where both are above chance and agree within their errors."""
     path = results / "desk" / "tables" / f"{spec.name}.csv"
     lines = shown(pd.read_csv(path, keep_default_na=False, na_values={"sigma": [""]}), spec.columns)
     published = read_published(PUBLISHED, spec.paper, spec.published)
     paper = {row.key[1]: row for row in paper_rows(published, spec)}
     head = ["", *(text for column in spec.columns for text in (f"{title(column)}, here", "paper"))]
+    chance = pd.to_numeric(lines["chance"]).max()
     rows = []
     for (block, name, key), group in lines[lines["published"] != ""].groupby(["block", "row", "published"], sort=False):
         ours, cells = group.set_index("column"), []
@@ -37,17 +38,18 @@ def beside(results: Path, spec: TableSpec) -> str:
             value, images = float(line["value"]), int(line["images"])
             interval = share_interval(value * images, images)
             paper_images = PAPER_CERTIFIED if MEASURES[column.measure].per_sigma else images
-            cells += [f"{100 * value:.1f}", _quoted(quoted, interval, paper_images)]
+            cells += [f"{100 * value:.1f}", _quoted(quoted, interval, paper_images, chance)]
         rows.append([f"{block}: {name}" if block else name, *cells])
+    rows.append(["chance: one answer for all images", *[f"{100 * chance:.1f}"] * (len(head) - 1)])
     return f"## {spec.published}\n\n{markdown_table(head, rows)}"
 
 
-def _quoted(value: str | None, ours: tuple[float, float], images: int) -> str:
-    """The paper's number, bold where its 95 % interval over so many images meets ours."""
+def _quoted(value: str | None, ours: tuple[float, float], images: int, chance: float) -> str:
+    """The paper's number, bold where its 95 % interval over so many images meets ours and both lie above chance."""
     if value is None:
         return "–"
     low, high = share_interval(float(value) / 100 * images, images)
-    return f"**{value}**" if low <= ours[1] and ours[0] <= high else value
+    return f"**{value}**" if chance < low <= ours[1] and chance < ours[0] <= high else value
 
 
 def page(results: Path) -> str:

@@ -25,7 +25,7 @@ def test_a_row_stands_beside_the_paper_s_and_tells_what_agrees(
     key = "Full-Network;pretrain=mixed;finetune=clean;epochs=default"
     row = {"block": "Full network", "row": "mixed → clean", "published": key, "sigma": None, "oracle": False}
     ours = row | {"column": "clean", "value": clean, "images": 10_000}
-    smoothed = row | {"column": "certified@0.25", "value": certified, "images": 500, "sigma": 0.25}
+    smoothed = row | {"column": "certified@0.25", "value": certified, "images": 500, "sigma": 0.25, "chance": 0.1}
     # A line at one sigma, another column, and a row that the paper does not have, are not shown.
     rows = [ours, smoothed, smoothed | {"oracle": True}, row | {"column": "acr", "value": 0.1, "images": 500}]
     rows += [line | {"row": "ours", "published": None} for line in rows]
@@ -38,7 +38,16 @@ def test_a_row_stands_beside_the_paper_s_and_tells_what_agrees(
         "|  | Clean, here | paper | ε = 0.25, here | paper |",
         "| --- | --- | --- | --- | --- |",
         f"| Full network: mixed → clean | {shown} |",
+        "| chance: one answer for all images | 10.0 | 10.0 | 10.0 | 10.0 |",
     ]
+
+
+def test_what_is_at_chance_in_both_is_no_agreement() -> None:
+    quoted = runpy.run_path(str(ROOT / "docs" / "desk.py"))["_quoted"]
+    assert quoted("10.1", (0.08, 0.13), 500, 0.1) == "10.1"
+    assert quoted("15.1", (0.08, 0.13), 500, 0.1) == "15.1"
+    assert quoted("10.1", (0.11, 0.16), 500, 0.1) == "10.1"
+    assert quoted("15.1", (0.11, 0.16), 500, 0.1) == "**15.1**"
 
 
 def test_the_page_is_that_of_the_shipped_tables() -> None:

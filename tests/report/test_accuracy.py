@@ -93,6 +93,17 @@ def test_accuracy_is_the_plain_count(radii: list[float], at: float) -> None:
     assert certified_accuracy(np.array(radii), [at])[0] == pytest.approx(sum(r >= at for r in radii) / len(radii))
 
 
+def test_chance_is_the_share_of_the_most_frequent_class_among_the_images(tmp_path: Path) -> None:
+    certified = evaluated(run_spec("net/clean@downstream"), "certify")
+    rows = [row(index, sigma, label=label) for sigma in (0.25, 1.0) for index, label in enumerate([1, 1, 1, 2, 0])]
+    path = write_records(tmp_path, certified, rows)
+    write_clean(tmp_path, certified.run, 9)
+    assert read_row(row_spec("a", [certified]), tmp_path, tmp_path).chance == read_files([path], "a").chance == 0.6
+    attacked = evaluated(run_spec("net/clean@downstream"), "attack", kind="attack")
+    write_attack(tmp_path, attacked, left("rrw", 0.5))
+    assert read_row(row_spec("a", [attacked]), tmp_path, tmp_path).chance == 1.0
+
+
 def test_a_row_is_read_from_records_and_cards(tmp_path: Path) -> None:
     runs = [evaluated(run_spec("net/clean@downstream", seed), "certify") for seed in (0, 1)]
     for seed, each in enumerate(runs):

@@ -70,6 +70,17 @@ def test_markdown_has_ours_by_sigma_and_the_papers_numbers(tmp_path: Path) -> No
     assert "No" not in paper  # of another table, of another paper
 
 
+def test_chance_stands_with_the_method_by_dataset_where_it_differs() -> None:
+    spec = table_spec(["clean", "certified@0.25"])
+    assert "Chance" not in text_of(spec, [TWO])
+    known = replace(TWO, chance=0.1)
+    assert "α = 0.001. Chance, one answer for all images: 10.0 % at every ε.\n" in text_of(spec, [known])
+    others = [replace(known, label="a", dataset="digits", chance=0.128), replace(known, dataset="cifar")]
+    assert "images: 12.8 % (digits) and 10.0 % (cifar) at every ε." in text_of(spec, others)
+    lines = cells(others, spec.columns)
+    assert lines.loc[lines["column"] == "clean", "chance"].isna().all()
+
+
 def test_without_brackets_the_natural_accuracy_is_not_there(tmp_path: Path) -> None:
     text = text_of(table_spec(["certified@0.25"], published="Table 3"), [TWO], quoted(tmp_path, *LINES))
     assert "| ours | **62.5** ± 17.7 [12, 97] |" in text

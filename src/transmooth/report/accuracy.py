@@ -148,6 +148,8 @@ class RowResult:
     clean: one clean accuracy per seed, over `clean_images` test images; NaN where it was not measured.
     stage: measures of the runs' last stage, see `last_stage`, one number per seed each; none where they are unknown.
     attacks: epsilon -> what the attack left; every one of the same images.
+    chance: share of its images of the most frequent class, which one answer for all of them has right at every radius;
+    NaN where they are unknown.
     """
 
     label: str
@@ -164,6 +166,7 @@ class RowResult:
     multi_settings: Settings = Settings()
     efforts: Mapping[float, Effort] = field(default_factory=dict)
     multi_effort: Effort | None = None
+    chance: float = float("nan")
 
     @property
     def seeds(self) -> int:
@@ -232,7 +235,23 @@ def read_row(row: RowSpec, results: Path, base: Path) -> RowResult:
         multi_settings=multi_settings,
         efforts=efforts,
         multi_effort=multi_effort,
+        chance=_chance(row, results, base),
     )
+
+
+def most_frequent(frame: pd.DataFrame) -> float:
+    """Return the share of the images of records that have the most frequent label."""
+    return float(frame.drop_duplicates("index")["label"].value_counts(normalize=True).max())
+
+
+def _chance(row: RowSpec, results: Path, base: Path) -> float:
+    """Return the `RowResult.chance` of a row: of its first records, for all of them are of the same images."""
+    if row.files:
+        return most_frequent(read_any(below(base, row.files[0].file), row.files[0].sigma))
+    read = {kind: records.read for kind in (*ONE_SIGMA, "multi_sigma")} | {"attack": attacked.read}
+    for each in (each for run in row.runs[0] for each in run.records if each.kind in read):
+        return most_frequent(read[each.kind](results / each.path).to_pandas())
+    return float("nan")
 
 
 def last_stage(card: Mapping[str, Any]) -> dict[str, float]:
@@ -360,6 +379,7 @@ def read_files(paths: Sequence[Path], label: str) -> RowResult:
         multi_settings=settings,
         multi_effort=efforts.pop(0.0, None),
         efforts=efforts,
+        chance=most_frequent(frames[0][1]),
     )
 
 

@@ -25,7 +25,8 @@ def cells(rows: Iterable[RowResult], columns: Sequence[ColumnSpec]) -> pd.DataFr
         block, row, published, dataset     which row            value, low, high   mean over seeds, its 95 % interval
         column, measure, radius            which column         seed_sd            standard deviation over seeds
         sigma, oracle                      which sigma          natural            the same curve at radius 0
-        images, seeds                      over how many        method … grid      how it was certified or attacked
+        images, seeds                      over how many        chance             what one answer for all images has
+                                                                method … grid      how it was certified or attacked
     """
     return pd.DataFrame([line for row in rows for column in _with_acr(columns) for line in _lines(row, column)])
 
@@ -62,6 +63,7 @@ def _lines(row: RowResult, column: ColumnSpec) -> Iterator[dict[str, Any]]:
             "high": high,
             "seed_sd": values.std(ddof=1) if row.seeds > 1 else np.nan,
             "natural": row.accuracy(sigma, [0.0]).mean() if column.measure in SHARES else np.nan,
+            "chance": row.chance if info.of_curves or info.attacked else np.nan,
             "images": images,
             "seeds": row.seeds,
             "method": settings.method,

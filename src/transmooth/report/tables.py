@@ -157,7 +157,7 @@ def _by_sigma(spec: TableSpec, lines: pd.DataFrame, columns: Sequence[ColumnSpec
 
 
 def methods(lines: pd.DataFrame) -> str:
-    """Return a sentence for each way of certifying and of attacking; it names the rows where they differ."""
+    """Return a sentence for each way of certifying and of attacking, naming the rows where they differ; and chance."""
     certified = lines[_of_curves(lines)]
     groups = list(certified.groupby(["method", "n0", "n", "alpha", "grid"], sort=False))
     lookups = certified[certified["method"] == LOOKUP]
@@ -175,7 +175,19 @@ def methods(lines: pd.DataFrame) -> str:
         for method, group in ways:
             whose = f" of {', '.join(dict.fromkeys(group['row']))}" if len(ways) > 1 else ""
             sentences.append(f"Attack{whose} at ε = {radius:g}: {method}.")
-    return " ".join(sentences)
+    return " ".join([*sentences, *_chance(lines)])
+
+
+def _chance(lines: pd.DataFrame) -> list[str]:
+    """Return a sentence on what one answer for all images has, by dataset where they differ; none if unknown."""
+    known = lines.dropna(subset="chance")
+    by_dataset = known["chance"].groupby(known["dataset"].fillna(""), sort=False).first()
+    shares = {str(dataset): f"{100 * share:.1f} %" for dataset, share in by_dataset.items()}
+    if not shares:
+        return []
+    several = len(set(shares.values())) > 1
+    words = [f"{share} ({dataset})" for dataset, share in shares.items()] if several else [*shares.values()][:1]
+    return [f"Chance, one answer for all images: {_listed(words)} at every ε."]
 
 
 def _of_curves(lines: pd.DataFrame) -> "pd.Series[bool]":
