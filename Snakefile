@@ -18,13 +18,13 @@ from snakemake.utils import min_version
 min_version("9.20")
 
 # This checkout's sources win over an installed copy (`dvc exp run --temp` must run its own code), and its interpreter's
-# commands over others, so that no environment has to be activated.
+# commands over others, so that no environment has to be activated.  What a cluster's modules put on the path stays.
 SRC = f"{workflow.basedir}/src"
 sys.path.insert(0, SRC)
 for name in [name for name in sys.modules if name.split(".")[0] == "transmooth"]:
     del sys.modules[name]  # loaded with the terminal's logger, before this: those of the installed copy
 os.environ.update(
-    PYTHONPATH=SRC,
+    PYTHONPATH=os.pathsep.join(filter(None, [SRC, os.environ.get("PYTHONPATH")])),
     PATH=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")]),
 )
 

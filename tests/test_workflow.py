@@ -37,6 +37,19 @@ def test_a_checkout_plans_by_its_own_sources_whatever_is_installed(tmp_path: Pat
     assert "planned by the copy" in done.stdout + done.stderr
 
 
+def test_what_the_path_of_modules_has_is_there_for_jobs_too(tmp_path: Path) -> None:
+    (modules := tmp_path / "modules").mkdir()
+    (modules / "sitecustomize.py").write_text(
+        "import sys\nfrom pathlib import Path\n"
+        "with Path(__file__).with_name('started').open('a') as file:\n    print(*sys.orig_argv, file=file)\n"
+    )
+    variables = {"PYTHONPATH": str(modules), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    (project := tmp_path / "project").mkdir()
+    done = snakemake(copy(project), "-n", **variables)
+    assert done.returncode == 0, done.stderr
+    assert "-m transmooth job networks" in (modules / "started").read_text()
+
+
 def test_one_table_needs_only_its_own_runs(tmp_path: Path) -> None:
     assert planned(copy(tmp_path), "table3") == {
         "prepare": 2,

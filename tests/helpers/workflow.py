@@ -70,9 +70,9 @@ TABLES: dict[str, Any] = {
 }
 
 
-def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """What Snakemake says in a folder, where only that folder's own sources are found."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+def snakemake(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """What Snakemake says in a folder, where only that folder's own sources are found; variables: its environment."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | variables
     command = [str(BIN / "snakemake"), *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
 
