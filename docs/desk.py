@@ -40,7 +40,7 @@ def beside(results: Path, spec: TableSpec) -> str:
             paper_images = PAPER_CERTIFIED if MEASURES[column.measure].per_sigma else images
             cells += [f"{100 * value:.1f}", _quoted(quoted, interval, paper_images, chance)]
         rows.append([f"{block}: {name}" if block else name, *cells])
-    rows.append(["chance: one answer for all images", *[f"{100 * chance:.1f}"] * (len(head) - 1)])
+    rows.append(["chance: one answer for all images", *[f"{100 * chance:.1f}", "–"] * len(spec.columns)])
     return f"## {spec.published}\n\n{markdown_table(head, rows)}"
 
 

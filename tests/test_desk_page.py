@@ -38,7 +38,7 @@ def test_a_row_stands_beside_the_paper_s_and_tells_what_agrees(
         "|  | Clean, here | paper | ε = 0.25, here | paper |",
         "| --- | --- | --- | --- | --- |",
         f"| Full network: mixed → clean | {shown} |",
-        "| chance: one answer for all images | 10.0 | 10.0 | 10.0 | 10.0 |",
+        "| chance: one answer for all images | 10.0 | – | 10.0 | – |",
     ]
 
 

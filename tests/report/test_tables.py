@@ -76,9 +76,11 @@ def test_chance_stands_with_the_method_by_dataset_where_it_differs() -> None:
     known = replace(TWO, chance=0.1)
     assert "α = 0.001. Chance, one answer for all images: 10.0 % at every ε.\n" in text_of(spec, [known])
     others = [replace(known, label="a", dataset="digits", chance=0.128), replace(known, dataset="cifar")]
-    assert "images: 12.8 % (digits) and 10.0 % (cifar) at every ε." in text_of(spec, others)
+    others += [replace(known, label="b", dataset="cifar_500")]
+    assert "images: 12.8 % (digits) and 10.0 % (cifar, cifar_500) at every ε." in text_of(spec, others)
+    assert "images: 10.0 % at every ε." in text_of(spec, others[1:])
     lines = cells(others, spec.columns)
-    assert lines.loc[lines["column"] == "clean", "chance"].isna().all()
+    assert set(lines.loc[lines["chance"].notna(), "column"]) == {"certified@0.25"}
 
 
 def test_without_brackets_the_natural_accuracy_is_not_there(tmp_path: Path) -> None:

@@ -179,21 +179,23 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert history == whole
 
 
+@pytest.mark.parametrize("every", [0, 1e9])  # saved after each step, and after each learning rate alone
 def test_the_seconds_of_a_resumed_training_are_those_of_all_its_processes(
-    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: float
 ) -> None:
-    made, kept = train_spec(epochs=1), tmp_path / "resume.pt"
+    made, kept = train_spec(epochs=1, lr=[0.01, 0.1]), tmp_path / "resume.pt"
+    steps = len(open_split(digits, "train")) // made.schedule.batch
     with monkeypatch.context() as patched:
-        stop_after(patched, 3)
+        stop_after(patched, steps + 1)
         with pytest.raises(KeyboardInterrupt):
-            train(made, digits, tmp_path, checkpoint_seconds=0)
+            train(made, digits, tmp_path, checkpoint_seconds=every)
     job = resume.job_of(kept)
     assert job is not None
     state = resume.load_state(kept, job)
     assert state is not None
     assert 0 < state["spent"] < 600
     resume.save_state(kept, state | {"spent": 7000.0})
-    train(made, digits, tmp_path, checkpoint_seconds=0)
+    train(made, digits, tmp_path)
     assert 7000 < read_card(tmp_path)["seconds"] < 7600
 
 

@@ -63,7 +63,7 @@ def _lines(row: RowResult, column: ColumnSpec) -> Iterator[dict[str, Any]]:
             "high": high,
             "seed_sd": values.std(ddof=1) if row.seeds > 1 else np.nan,
             "natural": row.accuracy(sigma, [0.0]).mean() if column.measure in SHARES else np.nan,
-            "chance": row.chance if info.of_curves or info.attacked else np.nan,
+            "chance": row.chance if column.measure in SHARES or info.attacked else np.nan,
             "images": images,
             "seeds": row.seeds,
             "method": settings.method,

@@ -180,14 +180,15 @@ def methods(lines: pd.DataFrame) -> str:
 
 def _chance(lines: pd.DataFrame) -> list[str]:
     """Return a sentence on what one answer for all images has, by dataset where they differ; none if unknown."""
-    known = lines.dropna(subset="chance")
-    by_dataset = known["chance"].groupby(known["dataset"].fillna(""), sort=False).first()
-    shares = {str(dataset): f"{100 * share:.1f} %" for dataset, share in by_dataset.items()}
-    if not shares:
+    known = lines.dropna(subset="chance").drop_duplicates("dataset")
+    shares = known["chance"].map(lambda share: f"{100 * share:.1f} %")
+    datasets = known["dataset"].fillna("").groupby(shares, sort=False).agg(list)
+    if not len(datasets):
         return []
-    several = len(set(shares.values())) > 1
-    words = [f"{share} ({dataset})" for dataset, share in shares.items()] if several else [*shares.values()][:1]
-    return [f"Chance, one answer for all images: {_listed(words)} at every ε."]
+    words = [f"{share} ({', '.join(names)})" for share, names in datasets.items()]
+    return [
+        f"Chance, one answer for all images: {_listed(words if len(words) > 1 else list(datasets.index))} at every ε."
+    ]
 
 
 def _of_curves(lines: pd.DataFrame) -> "pd.Series[bool]":

@@ -104,7 +104,7 @@ def train(
     job = made_from | {"spec": spec.dump()}
     finished = job | {"sources": provenance.sources()}
     state = resume.load_state(out / "resume.pt", job, finished) or resume.new_state(job)
-    started -= state.get("spent", 0.0)  # seconds of the processes before this one
+    started -= state.get("spent", 0.0)  # of the processes before this one, until each last saved
     history: list[dict[str, Any]] = state["history"]
     begun = partial(begin, spec, train_split, start)
     if "sigmas" not in state:  # what an engine counts may round otherwise the next time: a choice is made once
