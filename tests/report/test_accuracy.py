@@ -95,7 +95,7 @@ def test_accuracy_is_the_plain_count(radii: list[float], at: float) -> None:
 
 
 def test_chance_is_the_share_of_the_most_frequent_class_among_the_images(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"index": [0, 1, 2, 3, 3, 3], "label": [1, 1, 0, 2, 2, 2]})
+    frame = pd.DataFrame({"index": [0, 1, 2, 3, 3, 3, 3], "label": [1, 1, 0, 2, 2, 2, 2]})
     assert most_frequent(frame) == 0.5
     certified = evaluated(run_spec("net/clean@downstream"), "certify")
     rows = [row(index, sigma, label=label) for sigma in (0.25, 1.0) for index, label in enumerate([1, 1, 1, 2, 0])]
