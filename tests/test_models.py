@@ -52,9 +52,9 @@ def test_records_are_of_the_network_beside_them_and_give_the_cells_of_the_table(
     [
         (CASCADES, "samplewise_desk/tables/multi_sigma.csv", "cascade", 5),
         (
-            [path for path in COMPARED if "/mixed@d" in path],
+            [path for path in COMPARED if "/mixed@long/" in path],
             "comparison_desk/tables/sound.csv",
-            "mixed noise",
+            "mixed noise, as long as with pretraining",
             4,
         ),
     ],
