@@ -118,9 +118,9 @@ def test_radii_by_hand() -> None:
 @given(seeds)
 def test_the_other_forms_of_a_cascade_never_certify_more(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    low = rng.uniform(-1, 2, (50, 3))
-    top, thresholds = low + rng.random((50, 3)), rng.choice([0.0, 0.3]) * rng.random(3)
-    high = np.minimum(rng.uniform(-2, 1, (50, 3)), -low)
+    low = rng.uniform(-1, 2, (1000, 3))
+    top, thresholds = low + rng.random((1000, 3)), rng.choice([0.0, 0.3]) * rng.random(3)
+    high = np.minimum(rng.uniform(-2, 1, (1000, 3)), -low)
     ours, published = (each(low, high, thresholds) for each in (cascade.radius, cascade.published_radius))
     assert (np.maximum(published, 0) <= np.maximum(ours, 0)).all()
     of_all = cascade.published_radius(low, np.maximum(high, top), thresholds)
